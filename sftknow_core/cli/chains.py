@@ -1,0 +1,117 @@
+"""`run` and `demo`: the whole chain."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from sftknow_core.cli import options as o
+from sftknow_core.errors import SpecError
+from sftknow_core.report import text
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(run)
+    app.command()(demo)
+
+
+def run(
+    base: o.BaseOpt = o.DEMO,
+    data: o.DataOpt = o.DEMO,
+    level: o.LevelOpt = "0",
+    n: o.SizeOpt = "240",
+    seed: o.SeedOpt = 0,
+    lora: o.LoraOpt = False,
+    k: Annotated[str, typer.Option("--k", help="Percentages to restore.")] = o.PAPER_KS,
+    tuned: Annotated[
+        str | None,
+        typer.Option("--tuned", help="Compare with this model instead of training one.", show_default=False),
+    ] = None,
+    strategy: o.StrategyOpt = "top",
+    region: o.RegionOpt = "transformer",
+    layers: o.LayersOpt = None,
+    questions: o.QuestionsOpt = "60",
+    prompt: o.PromptOpt = "paper",
+    matcher: o.MatcherOpt = "words",
+    lr: o.LrOpt = None,
+    epochs: o.EpochsOpt = None,
+    batch_size: o.BatchOpt = None,
+    topics: o.TopicsOpt = None,
+    filter_: o.FilterOpt = "paper",
+    keep_leaks: o.LeaksOpt = False,
+    sample: o.SampleOpt = None,
+    revision: o.RevisionOpt = None,
+    cache: o.CacheOpt = None,
+    device: o.DeviceOpt = "auto",
+    dtype: o.DtypeOpt = "auto",
+    as_json: o.JsonOpt = False,
+) -> None:
+    """Mastery, fine-tuning, accuracy, token shift and restoration for one train set."""
+    from sftknow_core.runs.chain import ChainSpec, run_chain
+    from sftknow_core.runs.presets import sft_spec
+
+    spec = ChainSpec(
+        level=level,
+        n=o.whole_or_all(n, "--n"),
+        seed=seed,
+        ks=o.percentages(k),
+        strategy=strategy,
+        region=region,
+        layers=layers,
+        questions=o.question_spec(questions),
+        evaluate=o.evaluation(prompt, matcher),
+    )
+    spec.check()
+    with o.workspace(cache, device, dtype) as ws:
+        model = ws.open_model(base, revision)
+        facts, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
+        if tuned is None:
+            sft = sft_spec(**o.sft_options(model, lora, lr, epochs, batch_size, seed))
+            result = run_chain(ws, model, facts, known, spec, sft)
+        else:
+            result = run_chain(ws, model, facts, known, spec, tuned=ws.open_model(tuned))
+    o.emit({"run_id": result.run.run_id, **result.summary}, as_json, text.show_chain)
+
+
+def demo(
+    app: Annotated[bool, typer.Option("--app/--no-app", help="Open the dashboard afterwards.")] = True,
+    questions: o.QuestionsOpt = "40",
+    port: Annotated[int, typer.Option("--port", help="Port of the dashboard.")] = 8501,
+    cache: o.CacheOpt = None,
+    device: o.DeviceOpt = "auto",
+    as_json: o.JsonOpt = False,
+) -> None:
+    """Fine-tune the shipped model eight times in front of you, restore it, and open the dashboard."""
+    from sftknow_core.runs.demo import DEMO_LEVELS, DEMO_SIZES, run_demo
+
+    with o.workspace(cache, device) as ws:
+        ws.reporter.say(
+            f"fine-tuning the demo model on {len(DEMO_SIZES)} sizes x {len(DEMO_LEVELS)} train levels; "
+            f"{questions} questions of each mastery level in each of dev, test and out-of-domain test"
+        )
+        results = run_demo(ws, o.question_spec(questions))
+        root = ws.cache.root
+    found: dict[str, Any] = {"chains": [{"run_id": r.run.run_id, **r.summary["headline"]} for r in results]}
+    o.emit(found, as_json, text.show_demo)
+    if app:
+        from sftknow_core.runs.dashboard import serve
+
+        sys.stdout.flush()
+        sys.exit(serve(root, port=port, browser=has_display()))
+
+
+def has_display() -> bool:
+    """Whether a browser can be opened here."""
+    return sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+
+
+def check_k_and_alpha(k: str | None, alpha: str | None) -> None:
+    """Exactly one of the two says how much to restore. Raises SpecError."""
+    if (k is None) == (alpha is None):
+        raise SpecError("give --k (percent of the region), or --alpha for strategy interpolation")

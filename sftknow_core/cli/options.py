@@ -1,0 +1,161 @@
+"""The options that several commands share, and how their text becomes values."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sftknow_core.errors import SpecError
+
+if TYPE_CHECKING:
+    from sftknow_core.facts.fact import FactSet
+    from sftknow_core.facts.topics import Topic
+    from sftknow_core.runs.evaluate import EvaluateSpec
+    from sftknow_core.runs.questions import QuestionSpec
+    from sftknow_core.runs.workspace import ModelHandle, Workspace
+
+PAPER_KS = "1,3,5,10,20,40,60"
+DEMO = "demo"
+
+CacheOpt = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Cache folder; else $SFTKNOW_CACHE, else ./cache.", show_default=False),
+]
+DeviceOpt = Annotated[str, typer.Option("--device", help="auto, cuda, mps or cpu.")]
+DtypeOpt = Annotated[
+    str, typer.Option("--dtype", help="Of loaded weights: auto (the checkpoint's), float32, bfloat16, float16.")
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+SeedOpt = Annotated[int, typer.Option("--seed", help="Seed of everything drawn at random.")]
+BaseOpt = Annotated[
+    str, typer.Option("--base", help="Base model: demo, a folder, a hub id, or the start of a model_id.")
+]
+TunedOpt = Annotated[
+    str, typer.Option("--tuned", help="Fine-tuned model: a folder, a hub id, or the start of a model_id.")
+]
+RevisionOpt = Annotated[
+    str | None, typer.Option("--revision", help="Revision of a hub id.", show_default=False)
+]
+DataOpt = Annotated[
+    str, typer.Option("--data", help="Facts: demo, the EntityQuestions zip or folder, a .csv or .jsonl file.")
+]
+TopicsOpt = Annotated[
+    Path | None, typer.Option("--topics", help="Another topics file (JSON).", show_default=False)
+]
+FilterOpt = Annotated[
+    str, typer.Option("--filter", help="paper: one-answer questions without repeats; all: every question.")
+]
+LeaksOpt = Annotated[bool, typer.Option("--keep-leaks", help="Keep test questions that also stand in train.")]
+SampleOpt = Annotated[
+    int | None,
+    typer.Option("--sample", help="At most so many facts of each topic and split.", show_default=False),
+]
+QuestionsOpt = Annotated[
+    str,
+    typer.Option(
+        "--questions",
+        help="Questions of each mastery level in each of dev, test and out-of-domain test, or all.",
+    ),
+]
+PromptOpt = Annotated[
+    str, typer.Option("--prompt", help="paper, chat, five-shot, or a text file that holds {question}.")
+]
+MatcherOpt = Annotated[str, typer.Option("--matcher", help="Headline score: words, substring or exact.")]
+LevelOpt = Annotated[str, typer.Option("--level", help="Mastery level trained on: 0 to 4, mixed or natural.")]
+SizeOpt = Annotated[str, typer.Option("--n", help="Size of the train set, or all.")]
+StrategyOpt = Annotated[
+    str, typer.Option("--strategy", help="top, bottom, largest, smallest, random or random-reference.")
+]
+RegionOpt = Annotated[str, typer.Option("--region", help="transformer, attention, mlp, embedding or all.")]
+LayersOpt = Annotated[
+    str | None, typer.Option("--layers", help="Only these layers, e.g. 0-3,7.", show_default=False)
+]
+LoraOpt = Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all parameters.")]
+LrOpt = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.", show_default=False)]
+EpochsOpt = Annotated[
+    float | None, typer.Option("--epochs", help="Passes over the train set.", show_default=False)
+]
+BatchOpt = Annotated[
+    int | None, typer.Option("--batch-size", help="Examples a training step.", show_default=False)
+]
+
+
+@contextmanager
+def workspace(cache: Path | None, device: str = "auto", dtype: str = "auto") -> Iterator[Workspace]:
+    """A workspace whose progress is shown on stderr."""
+    from sftknow_core.runs.reporter import BarReporter
+    from sftknow_core.runs.workspace import Workspace
+
+    with BarReporter() as reporter:
+        yield Workspace(cache, device=device, dtype=dtype, reporter=reporter)
+
+
+def read_facts(
+    data: str,
+    topics: Path | None,
+    filter_: str = "paper",
+    keep_leaks: bool = False,
+    sample: int | None = None,
+) -> tuple[FactSet, dict[str, Topic]]:
+    """The facts a user names, and the topics they belong to."""
+    from sftknow_core.facts.dataset import load_facts
+    from sftknow_core.facts.sample import sample_facts
+    from sftknow_core.facts.topics import load_topics
+
+    facts = load_facts(data, topics_path=topics, filter=filter_, keep_leaks=keep_leaks)
+    return (facts if sample is None else sample_facts(facts, sample)), load_topics(topics)
+
+
+def evaluation(prompt: str, matcher: str) -> EvaluateSpec:
+    """How questions are asked and judged. Raises SpecError."""
+    from sftknow_core.runs.evaluate import EvaluateSpec
+
+    return EvaluateSpec(prompt=prompt, matcher=matcher)  # type: ignore[arg-type]  # checked there
+
+
+def question_spec(questions: str, seed: int = 0) -> QuestionSpec:
+    """How many questions are asked. Raises SpecError."""
+    from sftknow_core.runs.questions import QuestionSpec
+
+    return QuestionSpec(per_level=whole_or_all(questions, "--questions"), seed=seed)
+
+
+def sft_options(
+    base: ModelHandle, lora: bool, lr: float | None, epochs: float | None, batch_size: int | None, seed: int
+) -> dict[str, Any]:
+    """Keyword arguments for runs.presets.sft_spec."""
+    given = {"lr": lr, "epochs": epochs, "batch_size": batch_size, "method": "lora" if lora else None}
+    return {"base": base, "seed": seed, **{key: value for key, value in given.items() if value is not None}}
+
+
+def whole_or_all(text: str, option: str) -> int | None:
+    """A whole number; None for "all". Raises SpecError."""
+    if text == "all":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise SpecError(f"{option}: got {text!r}; allowed: a whole number, or all") from None
+
+
+def percentages(text: str) -> tuple[str, ...]:
+    """The parts of "1,3,5". Raises SpecError when there are none; each is checked where it is used."""
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not parts:
+        raise SpecError(f"--k: got {text!r}; allowed: percentages with commas between, e.g. {PAPER_KS}")
+    return parts
+
+
+def emit(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    """Print a result: as one JSON object, or for people."""
+    if as_json:
+        from sftknow_core.store.line_log import plain_json
+
+        sys.stdout.write(plain_json(result) + "\n")
+    else:
+        show(result)

@@ -1,0 +1,148 @@
+"""Prompts -> completions, greedy or sampled, through transformers' own generate().
+
+The model's generation config is set aside, so that a shipped temperature, top-p or repetition penalty never
+changes what is measured. Batches hold prompts of like length, padded on the left; the results do not depend
+on them (up to float rounding between two nearly equal logits).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor
+
+from sftknow_core.errors import SpecError
+from sftknow_core.model.batching import by_length, pad_left, shrinking_batches, tokens_at_once
+from sftknow_core.model.load import LanguageModel
+from sftknow_core.model.sampling import SeededSampler, pick_tokens
+
+Prompt = Sequence[int]
+Progress = Callable[[int, int], None]
+"""Called with (prompts done, prompts in all)."""
+
+
+class Completion(NamedTuple):
+    """What a model wrote after one prompt."""
+
+    ids: tuple[int, ...]
+    """The new tokens, without EOS."""
+    text: str
+    """They, decoded without special tokens."""
+    stopped: bool
+    """Whether EOS came; otherwise the length limit cut it."""
+
+
+def generate(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    sampler: SeededSampler | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> list[Completion]:
+    """The completion of each prompt, in the order of the prompts; greedy without a sampler.
+
+    batch_size: at most so many prompts at once; None: by a token budget of the device. Halved when memory
+    runs out. Raises SpecError for empty prompts or a sampler with another number of keys, ModelError when
+    nothing fits.
+    """
+    check_request(prompts, max_new_tokens, batch_size)
+    if sampler is not None and len(sampler.keys) != len(prompts):
+        raise SpecError(
+            f"got {len(sampler.keys)} sampling keys for {len(prompts)} prompts; give one key per prompt"
+        )
+
+    def run(batch: list[int]) -> list[Completion]:
+        part = sampler.take(batch) if sampler else None
+        return _complete(lm, [prompts[i] for i in batch], max_new_tokens, part)
+
+    def size_at(first: int) -> int:
+        return batch_size or tokens_at_once(lm.device) // (len(prompts[first]) + max_new_tokens)
+
+    done: dict[int, Completion] = {}
+    for batch, completions in shrinking_batches(by_length(prompts), size_at, run):
+        done.update(zip(batch, completions, strict=True))
+        if progress:
+            progress(len(done), len(prompts))
+    return [done[i] for i in range(len(prompts))]
+
+
+def check_request(prompts: Sequence[Prompt], max_new_tokens: int, batch_size: int | None) -> None:
+    """Raise SpecError unless every prompt has tokens and the limits are positive."""
+    if max_new_tokens < 1:
+        raise SpecError(f"got max_new_tokens {max_new_tokens}; allowed: 1 or more")
+    if batch_size is not None and batch_size < 1:
+        raise SpecError(f"got batch_size {batch_size}; allowed: 1 or more, or None")
+    if empty := [i for i, prompt in enumerate(prompts) if len(prompt) == 0]:
+        raise SpecError(
+            f"prompt {empty[0]} has no tokens; a completion needs at least one (the BOS or a word)"
+        )
+
+
+def to_completions(lm: LanguageModel, rows: Sequence[Sequence[int]]) -> list[Completion]:
+    """Completions from rows of new tokens, each cut at its first EOS; equal rows are decoded once."""
+    ends = set(lm.eos_ids)
+    cut: list[tuple[tuple[int, ...], bool]] = []
+    for row in rows:
+        stop = next((j for j, token in enumerate(row) if token in ends), None)
+        cut.append((tuple(row[:stop]), stop is not None))
+    unique = list(dict.fromkeys(ids for ids, _ in cut))
+    texts = dict(zip(unique, _decode(lm.tokenizer, unique), strict=True))
+    return [Completion(ids, texts[ids], stopped) for ids, stopped in cut]
+
+
+def _decode(tokenizer: Any, rows: list[tuple[int, ...]]) -> list[str]:
+    decoded: list[str] = tokenizer.batch_decode(
+        [list(row) for row in rows], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return decoded
+
+
+def _complete(
+    lm: LanguageModel, prompts: list[Prompt], max_new_tokens: int, sampler: SeededSampler | None
+) -> list[Completion]:
+    batch = pad_left(prompts, lm.pad_id, lm.device)
+    processors = [_PickOne(sampler, batch.ids.shape[1])] if sampler else []
+    with torch.inference_mode(), _plain_decoding(lm, max_new_tokens) as config:
+        out = lm.plain.generate(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            generation_config=config,
+            logits_processor=processors,
+        )
+    return to_completions(lm, out[:, batch.ids.shape[1] :].tolist())
+
+
+class _PickOne(LogitsProcessor):
+    """Leaves one token finite in each row, the sampled one, so that greedy decoding takes it."""
+
+    def __init__(self, sampler: SeededSampler, n_prompt: int) -> None:
+        self.sampler = sampler
+        self.n_prompt = n_prompt
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        u = torch.from_numpy(self.sampler.uniform(input_ids.shape[1] - self.n_prompt)).to(scores.device)
+        picked = pick_tokens(scores, u[:, None], self.sampler.temperature)
+        return torch.full_like(scores, float("-inf")).scatter_(1, picked, 0.0)
+
+
+@contextmanager
+def _plain_decoding(lm: LanguageModel, max_new_tokens: int) -> Iterator[GenerationConfig]:
+    """Greedy decoding with EOS and pad as the only settings; generate() would merge the model's own ones
+    in."""
+    shipped = lm.plain.generation_config
+    plain = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=list(lm.eos_ids) or None,
+        pad_token_id=lm.pad_id,
+    )
+    lm.plain.generation_config = plain
+    try:
+        yield plain
+    finally:
+        lm.plain.generation_config = shipped

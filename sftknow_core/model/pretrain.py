@@ -1,0 +1,275 @@
+"""Facts -> a small language model that knows them in different degrees.
+
+Every fact is mentioned M times, M drawn for the fact from a stated spread (0 = never seen), each time in one of its
+topic's completion templates; a share of the mentions stands in "Q: ... A: ..." lists instead, a format unlike the
+fine-tuning prompt. A byte-level BPE tokenizer and a Llama-like model are trained on these documents, packed into
+blocks, in one pass. Facts of ALL splits are mentioned: fine-tuning later uses train facts alone, so what the
+model says about dev and test facts is what it knew before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.utils.data import Dataset
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from sftknow_core.errors import DataError, SpecError
+from sftknow_core.facts.fact import Fact
+from sftknow_core.facts.topics import Topic
+from sftknow_core.model.save import save_model
+from sftknow_core.model.sft import LogCallback
+
+Progress = Callable[[int, int, str], None]
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+_QA_LINES_PER_DOCUMENT = 4
+_CHECKPOINT_EVERY = 250
+_FIRST_SHARE, _GROWTH_BEGINS, _GROWTH_ENDS = 0.03, 0.4, 0.8
+_SHUFFLED_BLOCKS = 2_000
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class PretrainSpec:
+    """What a small model is made of. The defaults make the shipped demo model."""
+
+    mentions: tuple[tuple[int, float], ...] = (
+        (0, 8.0), (4, 5.0), (8, 14.0), (11, 22.0), (14, 20.0), (18, 12.0), (24, 6.0), (34, 4.0), (60, 3.0), (100, 3.0), (150, 3.0),
+    )  # fmt: skip
+    """(number of mentions of a fact, weight): the spread of how often facts are seen."""
+    qa_share: float = 0.1
+    """Share of the mentions that stand in Q/A lists."""
+    vocab_size: int = 1536
+    hidden_size: int = 128
+    intermediate_size: int = 352
+    n_layers: int = 4
+    n_heads: int = 4
+    block_tokens: int = 128
+    """Length of a training block in tokens."""
+    batch_size: int = 32
+    """Blocks a step."""
+    learning_rate: float = 4e-3
+    warmup_share: float = 0.02
+    weight_decay: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.mentions or any(m < 0 or w < 0 for m, w in self.mentions) or not sum(w for _, w in self.mentions):
+            raise SpecError(f"mentions: got {self.mentions}; allowed: pairs (count >= 0, weight >= 0), not all weights 0")
+        if not 0 <= self.qa_share <= 1:
+            raise SpecError(f"qa_share: got {self.qa_share}; allowed: 0 to 1")
+        if self.hidden_size % self.n_heads or (self.hidden_size // self.n_heads) % 2:
+            raise SpecError(
+                f"hidden_size / n_heads: got {self.hidden_size} / {self.n_heads}; allowed: an even whole number"
+            )
+        if self.vocab_size < 300:
+            raise SpecError(f"vocab_size: got {self.vocab_size}; allowed: at least 300 (256 bytes and the specials)")
+
+
+def mention_count(fact: Fact, spec: PretrainSpec) -> int:
+    """How often the fact is mentioned: a draw from the spread that depends on (seed, fact_id) alone."""
+    digest = hashlib.blake2b(f"{spec.seed}:{fact.fact_id}".encode(), digest_size=8).digest()
+    share = int.from_bytes(digest, "big") / 2**64 * sum(w for _, w in spec.mentions)
+    for count, weight in spec.mentions:
+        if share < weight:
+            return count
+        share -= weight
+    return spec.mentions[-1][0]
+
+
+def make_corpus(facts: Sequence[Fact], topics: dict[str, Topic], spec: PretrainSpec) -> list[str]:
+    """All documents in the order they are shown: sentences "<completion prompt> <object>." and lists of Q/A lines.
+
+    The facts mentioned most come first, alone, and the others join them bit by bit (`_birth`). Shown all at once,
+    tens of thousands of facts leave a small model on a plateau where it learns none of them (measured here; Zucchet
+    et al. 2025, arXiv 2503.21676, see the same); few at first build the circuits that the rest then use.
+    Raises DataError when a fact has no topic with templates or no subject.
+    """
+    rng = random.Random(spec.seed)
+    placed: list[tuple[float, str]] = []
+    qa_lines: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    by_count = sorted(facts, key=lambda f: (-mention_count(f, spec), f.fact_id))
+    for rank, fact in enumerate(by_count):
+        topic = topics.get(fact.topic)
+        if topic is None or fact.subject is None:
+            raise DataError(f"{fact.question!r}: pretraining needs a subject and a topic with completion templates")
+        birth = _birth(rank / len(by_count))
+        for _ in range(mention_count(fact, spec)):
+            place = birth + (1 - birth) * rng.random()
+            obj = fact.objects[int(rng.random() * len(fact.objects))]
+            if rng.random() < spec.qa_share:
+                qa_lines[fact.topic].append((place, f"Q: {fact.question} A: {obj}"))
+            else:
+                template = int(rng.random() * len(topic.completions))
+                placed.append((place, f"{topic.completion(template, fact.subject)} {obj}."))
+    for lines in qa_lines.values():
+        lines.sort()
+        for i in range(0, len(lines), _QA_LINES_PER_DOCUMENT):
+            some = lines[i : i + _QA_LINES_PER_DOCUMENT]
+            placed.append((some[0][0], "\n".join(line for _, line in some)))
+    placed.sort()
+    return [document for _, document in placed]
+
+
+def _birth(share: float) -> float:
+    """When a fact is first mentioned, 0 to below 1, from its rank by mention count (0: the most mentioned).
+
+    The first 3% are there from the start; from 0.4 to 0.8 the number of facts in play grows by a constant factor.
+    """
+    if share < _FIRST_SHARE:
+        return 0.0
+    grown = math.log(share / _FIRST_SHARE) / math.log(1 / _FIRST_SHARE)
+    return _GROWTH_BEGINS + (_GROWTH_ENDS - _GROWTH_BEGINS) * grown
+
+
+def train_tokenizer(documents: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of at most `vocab_size` entries, with <s>, </s> and <pad>."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(documents, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
+    )
+
+
+class _Blocks(Dataset[dict[str, torch.Tensor]]):
+    """Whole documents "<s> text </s>" packed into blocks that begin with a document; padding bears no loss."""
+
+    def __init__(self, ids: torch.Tensor, pad_id: int) -> None:
+        self._ids, self._pad = ids, pad_id
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        ids = self._ids[index].long()
+        return {"input_ids": ids, "labels": ids.masked_fill(ids == self._pad, IGNORED)}
+
+
+def pack(documents: Sequence[str], tokenizer: PreTrainedTokenizerFast, block_tokens: int) -> torch.Tensor:
+    """int32 [n_blocks, block_tokens]; a document longer than a block is cut at the block's end."""
+    bos, eos, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    assert bos is not None and eos is not None and pad is not None
+    blocks: list[list[int]] = []
+    block: list[int] = []
+    for ids in tokenizer(list(documents), add_special_tokens=False)["input_ids"]:
+        document = [bos, *ids, eos][:block_tokens]
+        if len(block) + len(document) > block_tokens:
+            blocks.append(block)
+            block = []
+        block = block + document
+    if block:
+        blocks.append(block)
+    return torch.tensor([b + [pad] * (block_tokens - len(b)) for b in blocks], dtype=torch.int32)
+
+
+def _shuffled_nearby(blocks: torch.Tensor, seed: int) -> torch.Tensor:
+    """The blocks in nearly their order: each moves by less than 2,000 places, so that batches are mixed."""
+    noise = torch.rand(len(blocks), generator=torch.Generator().manual_seed(seed)) * _SHUFFLED_BLOCKS
+    return blocks[torch.argsort(torch.arange(len(blocks)) + noise)]
+
+
+def pretrain(
+    facts: Sequence[Fact],
+    topics: dict[str, Topic],
+    spec: PretrainSpec,
+    out: Path,
+    *,
+    work: Path,
+    on_log: Callable[[dict[str, Any]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Trains tokenizer and model and saves them as a Hugging Face folder at `out` (which must not exist).
+
+    `work` keeps checkpoints while training, so that the same call goes on after an interruption; it is removed at
+    the end. Returns counts: documents, blocks, tokens, steps, parameters, the final loss (nats a token).
+    """
+    documents = make_corpus(facts, topics, spec)
+    tokenizer = train_tokenizer(documents, spec.vocab_size)
+    blocks = _shuffled_nearby(pack(documents, tokenizer, spec.block_tokens), spec.seed)
+    torch.manual_seed(spec.seed)
+    model = LlamaForCausalLM(_config(spec, tokenizer))
+    n_steps = -(-len(blocks) // spec.batch_size)
+    told = (lambda row: on_log(row | {"max_steps": n_steps})) if on_log else None
+    trainer = Trainer(
+        model=model,
+        args=_arguments(spec, work, n_steps),
+        train_dataset=_Blocks(blocks, int(tokenizer.pad_token_id or 0)),
+        callbacks=[LogCallback(told, should_stop)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    last = get_last_checkpoint(str(work)) if work.is_dir() else None
+    result = trainer.train(resume_from_checkpoint=last)
+    save_model(model, tokenizer, out, card=None)
+    shutil.rmtree(work, ignore_errors=True)
+    return {
+        "documents": len(documents),
+        "blocks": len(blocks),
+        "tokens": int((blocks != tokenizer.pad_token_id).sum()),
+        "steps": result.global_step,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "loss_nats": result.training_loss,
+    }
+
+
+def _config(spec: PretrainSpec, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=spec.hidden_size,
+        intermediate_size=spec.intermediate_size,
+        num_hidden_layers=spec.n_layers,
+        num_attention_heads=spec.n_heads,
+        num_key_value_heads=spec.n_heads,
+        max_position_embeddings=max(256, 2 * spec.block_tokens),
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _arguments(spec: PretrainSpec, work: Path, n_steps: int) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(work),
+        max_steps=n_steps,
+        per_device_train_batch_size=spec.batch_size,
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=int(spec.warmup_share * n_steps),
+        weight_decay=spec.weight_decay,
+        seed=spec.seed,
+        data_seed=spec.seed,
+        train_sampling_strategy="sequential",
+        logging_steps=20,
+        save_strategy="steps",
+        save_steps=_CHECKPOINT_EVERY,
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )

@@ -1,0 +1,74 @@
+"""What was restored -> the model card (README.md) of the written folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sftknow_core import __version__
+
+_TEMPLATE = """---
+library_name: transformers
+tags: [sftknow, parameter-restoration]
+---
+
+# {tuned}, partly restored to {base}
+
+Made by [sftknow](https://arxiv.org/abs/2509.16596) {version}: fine-tuned weights, of which some were put back to their
+values before fine-tuning (Ye et al., EMNLP 2025, section 5).
+
+| | |
+|---|---|
+| base model | {base} (`{base_id}`) |
+| fine-tuned model | {tuned} (`{tuned_id}`) |
+| state | `{state_id}` |
+| strategy | {strategy}{seed} |
+| region | {region}{layers} |
+| amount | {amount} |
+| parameters restored | {n_restored} of {n_region} in the region, {n_model} in the model |
+| of these had changed | {n_touched} ({k_of_changed}% of all changed ones) |
+| share of the summed relative change taken back | {share_of_r} |
+| share of the squared change taken back | {energy} |
+| weights written as | {output_dtype} |
+
+## Closed-book accuracy
+
+{accuracies}
+"""
+
+
+def restored_card(facts: Mapping[str, Any]) -> str:
+    """The card's text, from the dict that `runs.export.export_restored` builds."""
+    amount = f"k = {facts['k_percent']}%" if facts["k_percent"] is not None else f"alpha = {facts['alpha']}"
+    n_restored = facts["n_touched"] if facts["n_restored"] is None else facts["n_restored"]
+    return _TEMPLATE.format(
+        version=__version__,
+        **{key: facts[key] for key in ("base", "base_id", "tuned", "tuned_id", "state_id", "strategy", "region")},
+        seed="" if facts["seed"] is None else f", seed {facts['seed']}",
+        layers="" if facts["layers"] is None else f", layers {facts['layers']}",
+        amount=amount,
+        n_restored=f"{n_restored:,}",
+        n_region=f"{facts['n_region']:,}",
+        n_model=f"{facts['n_model']:,}",
+        n_touched=f"{facts['n_touched']:,}",
+        k_of_changed="-" if facts["k_of_changed_percent"] is None else f"{facts['k_of_changed_percent']:.1f}",
+        share_of_r=_percent(facts["share_of_r"]),
+        energy=_percent(facts["energy_taken_back"]),
+        output_dtype=facts["output_dtype"],
+        accuracies=_accuracies(facts["accuracies"]),
+    )
+
+
+def _accuracies(rows: list[Mapping[str, Any]]) -> str:
+    if not rows:
+        return "Not measured. `sftknow run` measures it."
+    lines = ["Mean over mastery levels, with 95% interval.", "", "| questions | prompt | matcher | n | accuracy |", "|---|---|---|---|---|"]
+    for row in rows:
+        accuracy = f"{100 * row['accuracy']:.1f}% [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        domain = "in-domain" if row["domain"] == "in" else "out-of-domain"
+        lines.append(f"| {row['split']} {domain} | {row['prompt']} | {row['matcher']} | {row['n']:,} | {accuracy} |")
+    return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}%"

@@ -1,0 +1,231 @@
+"""The whole chain for one train set, top to bottom: what the paper does, in the order it does it.
+
+    facts -> mastery -> train set -> sft -> accuracy and token shift of base and tuned
+                                       '-> delta -> restore k% -> accuracy and token shift again
+                                                      '-> k chosen on dev, reported on test
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sftknow_core.errors import SpecError
+from sftknow_core.facts.fact import Fact, FactSet
+from sftknow_core.facts.topics import Topic
+from sftknow_core.facts.train_set import LEVELS, TrainSet, draw_train_set
+from sftknow_core.runs.chain_summary import summarise_chain
+from sftknow_core.runs.delta import ModelPair, compare_models
+from sftknow_core.runs.evaluate import FIVE_SHOT, UNITS_PER_QUESTION, EvaluateSpec, Exam, evaluate
+from sftknow_core.runs.mastery import Mastery, score_facts
+from sftknow_core.runs.questions import QuestionSpec, choose_questions
+from sftknow_core.runs.sft import UNITS_PER_EXAMPLE, fine_tune
+from sftknow_core.runs.states import (
+    HYBRID_K,
+    State,
+    StateLoader,
+    base_state,
+    restored_state,
+    tuned_state,
+)
+from sftknow_core.runs.workspace import ModelHandle, Workspace
+from sftknow_core.store.run import Run
+from sftknow_core.store.run_folder import RunFolder
+from sftknow_core.store.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    from sftknow_core.model.sft_spec import SftSpec
+    from sftknow_core.update.spec import RestoreSpec
+
+PAPER_KS = ("1", "3", "5", "10", "20", "40", "60")
+CHAIN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ChainSpec:
+    """What one chain does, apart from models and facts."""
+
+    level: str = "0"
+    """Mastery level of the train set: 0 to 4, mixed or natural; ignored when a tuned model is given."""
+    n: int | None = 240
+    """Size of the train set; None: all facts of the level."""
+    seed: int = 0
+    """Draws the train set and drives the fine-tuning."""
+    ks: tuple[str, ...] = PAPER_KS
+    """Percentages to restore; 100 (the hybrid endpoint) is always added."""
+    strategy: str = "top"
+    region: str = "transformer"
+    layers: str | None = None
+    questions: QuestionSpec = field(default_factory=QuestionSpec)
+    evaluate: EvaluateSpec = field(default_factory=EvaluateSpec)
+    train_questions: int | None = 300
+    """At most so many train-set questions are asked; None: all; 0: none."""
+    baselines: bool = True
+    """Whether the base is asked after five exemplars too (the ceiling)."""
+
+    def check(self) -> None:
+        """Raise SpecError for what is impossible whatever the models and facts."""
+        if self.level not in LEVELS:
+            raise SpecError(f"level: got {self.level!r}; allowed: {', '.join(LEVELS)}")
+        if self.n is not None and self.n < 1:
+            raise SpecError(f"n: got {self.n}; allowed: at least 1, or 'all'")
+        self.restore_specs()
+
+    def restore_specs(self) -> tuple[RestoreSpec, ...]:
+        """One spec a k, increasing, without 0 (that is the tuned model). Raises SpecError."""
+        from sftknow_core.update.spec import RestoreSpec, Strategy, percent
+
+        if self.strategy == Strategy.INTERPOLATION:
+            raise SpecError("strategy interpolation takes no k; restore with it by `sftknow restore --alpha`")
+        ks = sorted({percent(k) for k in (*self.ks, HYBRID_K)})
+        return tuple(RestoreSpec(Strategy(self.strategy), self.region, self.layers, k) for k in ks if k > 0)
+
+
+@dataclass(frozen=True)
+class ChainResult:
+    """A finished chain: its run, and the numbers people ask for first."""
+
+    run: RunFolder
+    summary: Mapping[str, Any]
+    """See chain_summary.py; the same as in the run's manifest."""
+
+
+def run_chain(
+    ws: Workspace,
+    base: ModelHandle,
+    facts: FactSet,
+    topics: dict[str, Topic],
+    spec: ChainSpec,
+    sft: SftSpec | None = None,
+    *,
+    tuned: ModelHandle | None = None,
+    mastery: Mastery | None = None,
+) -> ChainResult:
+    """Do the chain, or take from the cache what is there; with `tuned` nothing is trained.
+
+    mastery: None computes it for all facts of the splits that are needed. Raises SpecError for impossible wishes
+    before anything is computed where that is possible, Stopped when asked to stop.
+    """
+    spec.check()
+    specs = spec.restore_specs()
+    mastery = mastery or score_facts(ws, base, facts.facts, topics)
+    train_set = draw_train_set(facts.facts, mastery.levels, spec.level, spec.n, spec.seed) if tuned is None else None
+    questions = choose_questions(facts.facts, mastery.levels, spec.questions)
+    _check_questions(questions)
+    with ws.open_run(_run_spec(base, tuned, facts, mastery, train_set, questions, spec, sft), _about(base, tuned, spec)) as run:
+        if not run.done:
+            outer, ws.parent = ws.parent, run
+            try:
+                _do(ws, run, base, facts, topics, spec, sft, tuned, mastery, train_set, questions, specs)
+            finally:
+                ws.parent = outer
+        return ChainResult(run, run.summary)
+
+
+def _do(
+    ws: Workspace,
+    run: Run,
+    base: ModelHandle,
+    facts: FactSet,
+    topics: dict[str, Topic],
+    spec: ChainSpec,
+    sft: SftSpec | None,
+    tuned: ModelHandle | None,
+    mastery: Mastery,
+    train_set: TrainSet | None,
+    questions: tuple[Fact, ...],
+    specs: Sequence[RestoreSpec],
+) -> None:
+    stages: dict[str, Any] = {"mastery": mastery.run.run_id, "evaluate": {}, "evaluate_train": {}}
+    n_states = len(specs) + 2
+    learnt = _train_questions(train_set, spec)
+    ws.reporter.expect(n_states * (len(questions) + len(learnt)) * UNITS_PER_QUESTION)
+    if train_set is not None:
+        assert sft is not None
+        ws.reporter.expect(train_set.n * sft.epochs * UNITS_PER_EXAMPLE)
+        tuned, sft_run = fine_tune(ws, base, train_set, sft)
+        stages["sft"] = sft_run.run_id
+    assert tuned is not None
+    pair = ModelPair(base, tuned)
+    stages["delta"] = compare_models(ws, pair).run_id
+    loader = StateLoader(ws, base, pair)
+    exam = Exam(ws, base, facts, topics, mastery, questions, spec.evaluate)
+    train_exam = Exam(ws, base, facts, topics, mastery, learnt, spec.evaluate)
+    states = [base_state(base), tuned_state(base, tuned), *(restored_state(base, tuned, s) for s in specs)]
+    for number, state in enumerate(states):
+        ws.reporter.stage(f"asking {len(questions) + len(learnt):,} questions: {state.label}")
+        run.progress(number, len(states), state.label)
+        stages["evaluate"][state.state_id] = evaluate(exam, state, loader).run_id
+        if learnt:
+            stages["evaluate_train"][state.state_id] = evaluate(train_exam, state, loader).run_id
+    if spec.baselines:
+        stages["five_shot"] = _five_shot(ws, exam, loader)
+    ws.finish(
+        run, summarise_chain(ws.cache, base, tuned, states, stages, train_set, spec.evaluate.matcher, facts, questions)
+    )
+
+
+def _five_shot(ws: Workspace, exam: Exam, loader: StateLoader) -> str | None:
+    """The base after five exemplars; None where a topic has too few train facts to show."""
+    from sftknow_core.errors import DataError
+
+    ask = EvaluateSpec(FIVE_SHOT, exam.spec.matcher, exam.spec.max_new_tokens, first_tokens=False)
+    few = Exam(ws, exam.base, exam.facts, exam.topics, exam.mastery, exam.questions, ask)
+    ws.reporter.stage("asking the base model after five exemplars")
+    ws.reporter.expect(len(exam.questions) * UNITS_PER_QUESTION)
+    try:
+        return evaluate(few, base_state(exam.base), loader).run_id
+    except DataError as error:
+        ws.reporter.say(f"no five-shot baseline: {error}")
+        return None
+
+
+def _train_questions(train_set: TrainSet | None, spec: ChainSpec) -> tuple[Fact, ...]:
+    if train_set is None:
+        return ()
+    return train_set.facts[: spec.train_questions]
+
+
+def _check_questions(questions: Sequence[Fact]) -> None:
+    for split, use in (("dev", "k is chosen on it"), ("test", "results are reported on it")):
+        if not any(fact.split == split and fact.domain == "in" for fact in questions):
+            raise SpecError(f"the facts have no in-domain {split} question with a mastery level; {use}")
+
+
+def _run_spec(
+    base: ModelHandle,
+    tuned: ModelHandle | None,
+    facts: FactSet,
+    mastery: Mastery,
+    train_set: TrainSet | None,
+    questions: Sequence[Fact],
+    spec: ChainSpec,
+    sft: SftSpec | None,
+) -> RunSpec:
+    inputs = {
+        "base": base.model_id,
+        "mastery": mastery.run.run_id,
+        "facts": facts.data_id,
+        "questions": FactSet(tuple(questions), source="").data_id,
+    }
+    if tuned is not None:
+        inputs["tuned"] = tuned.model_id
+    params: dict[str, Any] = {
+        "restore": [s.to_json() for s in spec.restore_specs()],
+        "evaluate": asdict(spec.evaluate),
+        "train_questions": spec.train_questions,
+        "baselines": spec.baselines,
+    }
+    if train_set is not None:
+        params |= {"level": spec.level, "n": train_set.n, "seed": spec.seed, "sft": asdict(sft) if sft else None}
+        params["train_set"] = [fact.fact_id for fact in train_set.facts]
+    return RunSpec("chain", inputs, params, {"chain": CHAIN_VERSION})
+
+
+def _about(base: ModelHandle, tuned: ModelHandle | None, spec: ChainSpec) -> dict[str, Any]:
+    if tuned is not None:
+        return {"base": base.name, "tuned": tuned.name, "title": f"{base.name} against {tuned.name}"}
+    size = "all" if spec.n is None else f"{spec.n:,}"
+    title = f"{base.name}, level {spec.level}, N = {size}, seed {spec.seed}"
+    return {"base": base.name, "level": spec.level, "n": spec.n, "seed": spec.seed, "title": title}

@@ -1,0 +1,29 @@
+"""The demonstration: the shipped model, fine-tuned on easy and hard facts, few and many, and restored."""
+
+from __future__ import annotations
+
+from sftknow_core.facts.dataset import load_facts
+from sftknow_core.facts.topics import load_topics
+from sftknow_core.runs.chain import ChainResult, ChainSpec, run_chain
+from sftknow_core.runs.mastery import score_facts
+from sftknow_core.runs.presets import sft_spec
+from sftknow_core.runs.questions import QuestionSpec
+from sftknow_core.runs.workspace import DEMO, Workspace
+
+DEMO_LEVELS = ("0", "2", "4", "mixed")
+DEMO_SIZES = (240, 1920)
+DEMO_TRAIN_QUESTIONS = 100
+
+
+def run_demo(ws: Workspace, questions: QuestionSpec, seed: int = 0) -> list[ChainResult]:
+    """One chain for each train level and size, sizes inside levels; what is in the cache is not done again."""
+    facts, topics = load_facts(DEMO), load_topics()
+    base = ws.open_model(DEMO)
+    mastery = score_facts(ws, base, facts.facts, topics)
+    sft = sft_spec(base, seed)
+    specs = [
+        ChainSpec(level=level, n=n, seed=seed, questions=questions, train_questions=DEMO_TRAIN_QUESTIONS)
+        for level in DEMO_LEVELS
+        for n in DEMO_SIZES
+    ]
+    return [run_chain(ws, base, facts, topics, spec, sft, mastery=mastery) for spec in specs]

@@ -1,0 +1,108 @@
+"""Rows of runs: short tables from the catalogue, long ones straight from the Parquet parts without a lock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.ingest import up_to_date
+from sftknow_core.store.opening import open_memory
+from sftknow_core.store.run_folder import DONE, RunFolder
+from sftknow_core.store.schema import table_named
+from sftknow_core.store.table import Table
+
+
+def read_table(
+    cache: Cache,
+    name: str,
+    *,
+    run_ids: Iterable[str] | None = None,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Rows of a table of results (store/schema.py), of some runs or of all finished ones.
+
+    where: column -> value, or a list of values, or None for NULL; all of them must hold.
+    A long table of a run still under way gives the chunks committed so far. NULL is NaN in float columns and
+    <NA> in integer and bool columns that allow it. Raises SftknowError for unknown names, CacheError for
+    damage.
+    """
+    table = table_named(name)
+    chosen = [table.column(column).name for column in (columns if columns is not None else table.names)]
+    ids = None if run_ids is None else list(run_ids)
+    conditions, values = _conditions(table, {**(where or {}), **({} if ids is None else {"run_id": ids})})
+    query = f"SELECT {', '.join(chosen)} FROM {table.name} WHERE {conditions}"
+    with _source(cache, table, ids) as con:
+        rows = con.sql(query, params=values or None).to_arrow_table()
+    return _to_pandas(rows, table)
+
+
+def read_runs(cache: Cache) -> pd.DataFrame:
+    """The finished runs, oldest first; spec, about, library_versions and summary as dicts."""
+    with up_to_date(cache) as con:
+        rows = con.sql(
+            "SELECT run_id, kind, created_at, finished_at, seconds, spec, about, library_versions, summary "
+            "FROM runs ORDER BY finished_at, run_id"
+        ).to_arrow_table()
+    frame: pd.DataFrame = rows.to_pandas()
+    for column in ("spec", "about", "library_versions", "summary"):
+        frame[column] = [json.loads(text) for text in frame[column]]
+    return frame
+
+
+def runs_with_input(cache: Cache, input_id: str) -> list[str]:
+    """The finished runs done to something (a model_id, a question_set_id, another run), oldest first."""
+    query = """SELECT DISTINCT run_id, finished_at FROM run_inputs JOIN runs USING (run_id)
+               WHERE input_id = ? ORDER BY finished_at, run_id"""
+    with up_to_date(cache) as con:
+        return [run_id for run_id, _ in con.execute(query, [input_id]).fetchall()]
+
+
+@contextmanager
+def _source(cache: Cache, table: Table, ids: list[str] | None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in which the table can be queried by its name."""
+    if not table.long:
+        with up_to_date(cache) as con:
+            yield con
+        return
+    if ids is None:
+        ids = sorted(path.parent.name for path in cache.runs.glob(f"*/{DONE}"))
+    paths = [str(path) for run_id in ids for path in RunFolder(cache, run_id).part_paths(table.name)]
+    with open_memory() as con:
+        con.register(table.name, ds.dataset(paths, schema=table.arrow, format="parquet"))
+        yield con
+
+
+def _conditions(table: Table, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """SQL with placeholders, and their values."""
+    parts, values = ["TRUE"], []
+    for name, value in where.items():
+        column = table.column(name).name
+        if value is None:
+            parts.append(f"{column} IS NULL")
+        elif isinstance(value, str) or not isinstance(value, Iterable):
+            parts.append(f"{column} = ?")
+            values.append(value)
+        elif chosen := list(value):
+            parts.append(f"{column} IN (SELECT unnest(?))")
+            values.append(chosen)
+        else:
+            parts.append("FALSE")
+    return " AND ".join(parts), values
+
+
+def _to_pandas(rows: pa.Table, table: Table) -> pd.DataFrame:
+    """The same column types whatever the rows: Int64 and boolean where NULL may be, else int64 and bool."""
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    frame: pd.DataFrame = rows.to_pandas(types_mapper=nullable.get)
+    plain = {"int": "int64", "bool": "bool"}
+    fixed = [table.column(name) for name in rows.column_names if not table.column(name).nullable]
+    return frame.astype({column.name: plain[column.type] for column in fixed if column.type in plain})

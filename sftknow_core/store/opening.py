@@ -1,0 +1,109 @@
+"""Short openings of DuckDB: the catalogue under a file lock, or memory for reading Parquet without one.
+
+DuckDB lets one process at a time open a file, readers included. So nobody keeps it open: lock, open, one
+piece of work, close; and CHECKPOINT after writing, because a damaged write-ahead log loses rows without a
+word. Each opening takes some 20 ms; whoever comes meanwhile waits at the lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+from filelock import FileLock, Timeout
+
+from sftknow_core.errors import CacheError
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.files import disk_errors
+from sftknow_core.store.migrations import migrate
+
+# Nothing is downloaded at run time: only what is built in (icu, json, parquet) is used.
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+_WAIT_SECONDS = 60.0
+_RETRY_SECONDS = 0.05
+
+
+@contextmanager
+def open_memory() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB without a file, to read Parquet with. Raises CacheError when a part cannot be read."""
+    con = duckdb.connect(":memory:", config=_CONFIG)
+    try:
+        yield con
+    except duckdb.Error as error:
+        raise CacheError(
+            f"results in the cache cannot be read ({error}). `sftknow reindex` names the damaged runs; "
+            f"repeating the command that made one makes it again."
+        ) from error
+    finally:
+        con.close()
+
+
+@contextmanager
+def open_catalogue(cache: Cache, wait_seconds: float = _WAIT_SECONDS) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The catalogue, up to date in its tables and ours alone until the block ends. Never nest two of these.
+
+    Raises CacheError when it is not usable, or busy for longer than `wait_seconds`.
+    """
+    with catalogue_lock(cache, wait_seconds), _damage_explained(cache):
+        con = _connect(cache.catalogue, wait_seconds)
+        try:
+            migrate(con)
+            yield con
+            if cache.write_ahead_log.exists():  # something was written
+                con.execute("CHECKPOINT")
+        finally:
+            con.close()
+
+
+@contextmanager
+def catalogue_lock(cache: Cache, wait_seconds: float = _WAIT_SECONDS) -> Iterator[None]:
+    """The right to open, replace or delete the catalogue's file."""
+    lock = FileLock(cache.catalogue_lock, timeout=wait_seconds, poll_interval=0.01, thread_local=False)
+    try:
+        with disk_errors(cache.catalogue_lock):
+            lock.acquire()
+    except Timeout as error:
+        raise CacheError(
+            f"the catalogue {cache.catalogue} has been busy for {wait_seconds:.0f} s: another process holds "
+            f"{cache.catalogue_lock}. Wait for it, or end it, and try again."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _connect(path: Path, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+    """Open the file, waiting while a program that does not know our lock has it open."""
+    if path.is_file() and path.stat().st_size == 0:  # a kill just after the file was made
+        path.unlink()
+    give_up = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return duckdb.connect(path, config=_CONFIG)
+        except duckdb.IOException as error:
+            if "Could not set lock" not in str(error):
+                raise
+            if time.monotonic() > give_up:
+                raise CacheError(
+                    f"the catalogue is open in another program: {error}. Close it there and try again."
+                ) from error
+            time.sleep(_RETRY_SECONDS)
+
+
+@contextmanager
+def _damage_explained(cache: Cache) -> Iterator[None]:
+    try:
+        with disk_errors(cache.catalogue):
+            yield
+    except duckdb.Error as error:
+        raise CacheError(
+            f"the catalogue {cache.catalogue} cannot be used ({error}). Nothing is lost: make it anew from "
+            f"the run folders with `sftknow reindex --rebuild`."
+        ) from error

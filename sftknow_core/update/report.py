@@ -1,0 +1,142 @@
+"""What restoring did to a model: counts, and how much of the update it took back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+import torch
+
+from sftknow_core.update.pair import Chunk, Pair
+from sftknow_core.update.scores import relative
+from sftknow_core.update.select import Plan
+from sftknow_core.update.spec import RestoreSpec
+
+
+@dataclass(frozen=True)
+class TensorCount:
+    """What happened to one tensor of the region."""
+
+    name: str
+    layer: int | None
+    kind: str
+    module: str
+    numel: int
+    n_restored: int
+    """Weights the plan takes; for interpolation those that moved."""
+    n_touched: int
+    """Weights whose value is no longer tuned's."""
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What a plan does to a model, counted in the pass that applies it."""
+
+    spec: RestoreSpec
+    n_model: int
+    """Weights in the model, tied ones once."""
+    n_region: int
+    n_changed: int
+    """Weights of the region whose bits differ between base and tuned."""
+    n_restored: int | None
+    """floor(n_region * k / 100); None for interpolation."""
+    n_touched: int
+    """Weights whose value is no longer tuned's: the restored ones that had changed."""
+    sum_r: float
+    """Sum of the relative change over the region."""
+    sum_d2: float
+    """||s - p||^2 over the region."""
+    sum_out_d2: float
+    """||out - p||^2 over the region."""
+    sum_r_restored: float | None
+    """Sum of the relative change over the restored weights; None for interpolation."""
+    threshold: float | None
+    """Score of the last weight taken; None where no score ranks."""
+    ties_taken: int
+    """Weights taken among those that score exactly the threshold."""
+    no_more_changes_from_k: Decimal | None
+    """k in percent from which on more k restores nothing more; None where that is only at the very end."""
+    tensors: tuple[TensorCount, ...]
+    """The region's tensors in canonical order."""
+
+    @property
+    def k_percent(self) -> Decimal | None:
+        """The k asked for; None for interpolation."""
+        return self.spec.k_percent
+
+    @property
+    def k_of_changed_percent(self) -> float | None:
+        """Touched weights as a percentage of the region's changed ones; None when nothing changed."""
+        return 100 * self.n_touched / self.n_changed if self.n_changed else None
+
+    @property
+    def touched_share(self) -> float:
+        """Touched weights as a share of the whole model, 0 to 1."""
+        return self.n_touched / self.n_model
+
+    @property
+    def energy_taken_back(self) -> float | None:
+        """1 - ||out - p||^2 / ||s - p||^2 on the region: 0 is tuned, 1 is base; None when nothing changed.
+
+        Negative where interpolation goes beyond tuned.
+        """
+        return 1 - self.sum_out_d2 / self.sum_d2 if self.sum_d2 else None
+
+    @property
+    def r_share_restored(self) -> float | None:
+        """Restored weights' share of the sum of r, 0 to 1; None for interpolation and when nothing
+        changed."""
+        if self.sum_r_restored is None or not self.sum_r:
+            return None
+        return self.sum_r_restored / self.sum_r
+
+
+class Tally:
+    """The sums and counts of a report, taken while a plan is applied."""
+
+    def __init__(self, pair: Pair, plan: Plan) -> None:
+        self.pair = pair
+        self.plan = plan
+        self.n_changed = 0
+        self.sum_r = self.sum_r_restored = self.sum_d2 = self.sum_out_d2 = 0.0
+        self.counts = {meta.name: [0, 0] for meta in plan.metas}
+
+    def add(self, chunk: Chunk, out: torch.Tensor, taken: torch.Tensor | None) -> None:
+        """Count one chunk of the region."""
+        r = relative(chunk).to(torch.float64)
+        self.n_changed += int(chunk.changed.sum())
+        self.sum_r += float(r.sum())
+        self.sum_d2 += float(chunk.d2.sum())
+        if taken is None:
+            touched = restored = int(Chunk(chunk.meta, chunk.start, out, chunk.tuned).changed.sum())
+            self.sum_out_d2 += float((out.to(torch.float32) - chunk.p).to(torch.float64).square_().sum())
+        else:
+            touched, restored = int((taken & chunk.changed).sum()), int(taken.sum())
+            self.sum_r_restored += float(r[taken].sum())
+            self.sum_out_d2 += float(chunk.d2[~taken].sum())
+        count = self.counts[chunk.meta.name]
+        count[0] += restored
+        count[1] += touched
+
+    def report(self) -> RestoreReport:
+        """The finished report."""
+        plan = self.plan
+        tensors = tuple(
+            TensorCount(m.name, m.layer, m.kind, m.module, m.numel, *self.counts[m.name]) for m in plan.metas
+        )
+        return RestoreReport(
+            spec=plan.spec,
+            n_model=self.pair.n_weights,
+            n_region=plan.n_region,
+            n_changed=self.n_changed,
+            n_restored=plan.n_restored,
+            n_touched=sum(t.n_touched for t in tensors),
+            sum_r=self.sum_r,
+            sum_d2=self.sum_d2,
+            sum_out_d2=self.sum_out_d2,
+            sum_r_restored=None if plan.cut is None else self.sum_r_restored,
+            threshold=plan.threshold,
+            ties_taken=plan.cut.ties if plan.cut is not None else 0,
+            no_more_changes_from_k=plan.no_more_changes_from_k,
+            tensors=tensors,
+        )

@@ -1,0 +1,177 @@
+"""Writes a restored model: base's weights where a plan says so, tuned's everywhere else.
+
+One pass over both models gives every output weight from the two inputs alone, so what the target held
+before never matters: k may go up or down without going back to the start. Restored weights are copies of
+base's bits, the others of tuned's; restoring 0% is tuned and 100% is base on the region, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sftknow_core.errors import ModelError, SpecError
+from sftknow_core.model.adapter import AdapterSource
+from sftknow_core.model.tensor_writer import CheckpointWriter, copy_side_files, new_folder
+from sftknow_core.model.tensors import FolderSource, TensorMeta, TensorSource
+from sftknow_core.update.pair import CHUNK_WEIGHTS, Chunk, Pair, Progress
+from sftknow_core.update.ranking import CutCursor
+from sftknow_core.update.report import RestoreReport, Tally
+from sftknow_core.update.select import Plan
+from sftknow_core.update.strategies import interpolate
+
+Sink = Callable[[TensorMeta, int, torch.Tensor], None]
+"""Takes (tensor, first flat index, output weights)."""
+
+OUTPUT_DTYPES = ("exact", "base", "tuned", "float32", "bfloat16", "float16")
+
+
+def survey(pair: Pair, plan: Plan, *, progress: Progress | None = None) -> RestoreReport:
+    """The report of a plan without writing anything."""
+    return _apply(pair, plan, None, progress)
+
+
+def restore_into(
+    target: nn.Module | Mapping[str, torch.Tensor],
+    pair: Pair,
+    plan: Plan,
+    *,
+    progress: Progress | None = None,
+) -> RestoreReport:
+    """Write the restored weights into a working model, in place, from base and tuned alone.
+
+    `target`: a model of the same architecture, or its parameters by canonical name. Where a parameter's
+    dtype is narrower than the two models', values are rounded. Raises ModelError when a parameter is
+    missing or misshapen; nothing is written then.
+    """
+    parameters = dict(target.named_parameters()) if isinstance(target, nn.Module) else dict(target)
+    flat = {meta.name: _flat(parameters, meta) for meta in pair.metas}
+
+    def put(meta: TensorMeta, start: int, values: torch.Tensor) -> None:
+        flat[meta.name][start : start + values.numel()].copy_(values)
+
+    with torch.no_grad():
+        return _apply(pair, plan, put, progress)
+
+
+def write_restored(
+    pair: Pair,
+    plan: Plan,
+    out_dir: Path,
+    *,
+    dtype: str = "exact",
+    card: str | None = None,
+    progress: Progress | None = None,
+) -> RestoreReport:
+    """Write the restored model as a new folder that transformers loads, laid out like tuned's (an adapter:
+    base's).
+
+    `dtype`: "exact" (per tensor the narrowest that holds both models), "base", "tuned", or a name. `card`
+    becomes README.md. Config, generation config and tokenizer come from tuned. The folder appears whole or
+    not at all. Raises SpecError when it exists or a parameter is wrong, ModelError when the disk is full.
+    """
+    if dtype not in OUTPUT_DTYPES:
+        raise SpecError(f"dtype: got {dtype!r}; allowed: {', '.join(OUTPUT_DTYPES)}")
+    template, folders = _template(pair)
+    dtypes = {
+        base.name: _output_dtype(dtype, base, tuned)
+        for base, tuned in zip(pair.metas, pair.tuned.metas, strict=True)
+    }
+    widest = torch.bfloat16
+    for i, found in enumerate(dtypes.values()):
+        widest = found if i == 0 else torch.promote_types(widest, found)
+    with new_folder(out_dir) as folder:
+        copy_side_files(folders, folder, widest)
+        if card is not None:
+            (folder / "README.md").write_text(card, encoding="utf-8")
+        with CheckpointWriter(template, folder, dtypes) as writer:
+
+            def put(meta: TensorMeta, start: int, values: torch.Tensor) -> None:
+                writer.write(meta.name, start, values)
+
+            return _apply(pair, plan, put, progress)
+
+
+def _apply(pair: Pair, plan: Plan, sink: Sink | None, progress: Progress | None) -> RestoreReport:
+    """Compute every output weight once, hand it to `sink`, and count on the way."""
+    tally = Tally(pair, plan)
+    region = {meta.name for meta in plan.metas}
+    cursor = CutCursor(plan.cut) if plan.cut is not None else None
+    done, total = 0, pair.n_weights if sink is not None else plan.n_region
+    for meta, tuned in zip(pair.metas, pair.tuned.metas, strict=True):
+        if meta.name in region:
+            inner = None if progress is None else _shifted(progress, done, total)
+            for chunk in pair.chunks([meta], progress=inner):
+                out, taken = _output(chunk, plan, cursor)
+                tally.add(chunk, out, taken)
+                if sink is not None:
+                    sink(meta, chunk.start, out)
+            done += meta.numel
+        elif sink is not None:
+            _copy_tuned(pair.tuned, tuned, sink)
+            done += meta.numel
+            if progress is not None:
+                progress(done, total)
+    return tally.report()
+
+
+def _shifted(progress: Progress, offset: int, total: int) -> Progress:
+    return lambda done, _: progress(offset + done, total)
+
+
+def _output(chunk: Chunk, plan: Plan, cursor: CutCursor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(output weights, where they were taken from base; None for interpolation)."""
+    if cursor is None or plan.keys is None:
+        return interpolate(chunk, float(plan.spec.alpha or 0)), None
+    taken = cursor.taken(plan.keys(chunk))
+    base, tuned = chunk.base.to(chunk.exact_dtype), chunk.tuned.to(chunk.exact_dtype)
+    return torch.where(taken, base, tuned), taken
+
+
+def _copy_tuned(tuned: TensorSource, meta: TensorMeta, sink: Sink) -> None:
+    for start in range(0, meta.numel, CHUNK_WEIGHTS):
+        sink(meta, start, tuned.read(meta.name, start, min(start + CHUNK_WEIGHTS, meta.numel)))
+
+
+def _flat(parameters: Mapping[str, torch.Tensor], meta: TensorMeta) -> torch.Tensor:
+    parameter = parameters.get(meta.name)
+    if parameter is None or tuple(parameter.shape) != meta.shape or not parameter.is_contiguous():
+        found = (
+            "missing"
+            if parameter is None
+            else f"{list(parameter.shape)}, contiguous {parameter.is_contiguous()}"
+        )
+        raise ModelError(
+            f"the working model's tensor {meta.name} is {found}; expected {list(meta.shape)}, contiguous. "
+            "Load it from base or tuned."
+        )
+    return parameter.detach().view(-1)
+
+
+def _template(pair: Pair) -> tuple[FolderSource, list[Path]]:
+    """The checkpoint whose layout the new files take, and the folders of config and tokenizer, first one
+    first."""
+    tuned, base = pair.tuned, pair.base
+    if isinstance(tuned, FolderSource):
+        return tuned, [tuned.folder]
+    if isinstance(tuned, AdapterSource):
+        return tuned.base, [tuned.path, tuned.base.folder]
+    if isinstance(base, FolderSource):
+        return base, [base.folder]
+    raise SpecError("writing a restored model needs base or tuned as a folder; both are loaded models here")
+
+
+def _output_dtype(choice: str, base: TensorMeta, tuned: TensorMeta) -> torch.dtype:
+    if choice == "exact":
+        return torch.promote_types(base.dtype, tuned.dtype)
+    named: dict[str, torch.dtype] = {
+        "base": base.dtype,
+        "tuned": tuned.dtype,
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }
+    return named[choice]

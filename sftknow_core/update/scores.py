@@ -1,0 +1,81 @@
+"""How far a weight moved, as a float32 score whose bits can be ranked.
+
+    relative r = |s - p| / (|p| + eps)     absolute a = |s - p|     (p base, s tuned, all in float32)
+
+r is the paper's measure (arXiv 2509.16596, section on parameter restoration) with the 1e-8 of its reference
+code (github UmeanNever/ParamRestore), computed in float32 whatever the weights are stored in: in fp16 the
+1e-8 would vanish and 0/0 rank first. A score is never negative, so its bit pattern, read as an integer,
+orders as its value.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import torch
+
+from sftknow_core.errors import ModelError
+from sftknow_core.update.pair import Chunk
+
+EPS = 1e-8
+"""Added to |p|, as in the reference code."""
+
+MAX_BITS = 0x7FFFFFFF
+"""Largest non-negative int32; flipping all 31 bits of a score's pattern reverses its order."""
+
+N_BINS = 1 << 15
+"""Bins by the top 16 bits of a non-negative float32 (the sign bit is 0)."""
+
+
+class Score(StrEnum):
+    """A measure of change."""
+
+    RELATIVE = "relative"
+    ABSOLUTE = "absolute"
+
+
+def relative(chunk: Chunk, eps: float = EPS) -> torch.Tensor:
+    """r of every weight, float32 [n]; ModelError naming the tensor for NaN, infinity or overflow."""
+    return _checked(ratio(chunk.d, chunk.p, eps), chunk)
+
+
+def ratio(d: torch.Tensor, p: torch.Tensor, eps: float = EPS) -> torch.Tensor:
+    """|d| / (|p| + eps), float32 [n], unchecked."""
+    return d.abs().div_(p.abs().add_(eps))
+
+
+def absolute(chunk: Chunk) -> torch.Tensor:
+    """|s - p| of every weight, float32 [n]; ModelError naming the tensor for NaN, infinity or overflow."""
+    return _checked(chunk.d.abs(), chunk)
+
+
+def score(chunk: Chunk, kind: Score) -> torch.Tensor:
+    """The score of that kind."""
+    return relative(chunk) if kind is Score.RELATIVE else absolute(chunk)
+
+
+def bits(values: torch.Tensor) -> torch.Tensor:
+    """The bit patterns of non-negative float32 values as int32, in the order of the values."""
+    return values.view(torch.int32)
+
+
+def value_of(pattern: int) -> float:
+    """The float32 value of a bit pattern."""
+    return float(torch.tensor(pattern, dtype=torch.int32).view(torch.float32).item())
+
+
+def _checked(values: torch.Tensor, chunk: Chunk) -> torch.Tensor:
+    """The scores unchanged. One maximum finds everything: NaN wins it, and no infinity can hide in a
+    ratio."""
+    if values.numel() and not torch.isfinite(values.max()):
+        for side, weights in (("base", chunk.p), ("tuned", chunk.s)):
+            if not torch.isfinite(weights).all():
+                raise ModelError(
+                    f"tensor {chunk.meta.name} of {side} holds NaN or infinite weights; "
+                    "the training or the download went wrong."
+                )
+        raise ModelError(
+            f"tensor {chunk.meta.name}: the change of a weight overflows float32; these are not two states "
+            "of one model, or one of them diverged."
+        )
+    return values

@@ -1,0 +1,147 @@
+"""What to restore, as a value: checked once, with one JSON form and one identity.
+
+`RestoreSpec` says which strategy takes back how much of which region. Its `state_id` names the model that
+comes out, so that results about it can be kept and never be mixed up with another's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+
+from sftknow_core.errors import SpecError
+from sftknow_core.update.region import Region, layers_text
+
+ALGORITHM_VERSION = 1
+"""Goes up whenever the same spec would give other weights."""
+
+Number = Decimal | str | int | float
+
+
+class Strategy(StrEnum):
+    """How the weights to restore are chosen; formulas and sources stand in `strategies.py`."""
+
+    TOP = "top"
+    BOTTOM = "bottom"
+    LARGEST = "largest"
+    SMALLEST = "smallest"
+    RANDOM = "random"
+    RANDOM_REFERENCE = "random-reference"
+    INTERPOLATION = "interpolation"
+
+
+_SEEDED = frozenset({Strategy.RANDOM, Strategy.RANDOM_REFERENCE})
+_ALPHA_RANGE = (Decimal("-0.5"), Decimal("1.5"))
+
+
+def percent(value: Number, name: str = "k_percent") -> Decimal:
+    """k as an exact decimal in 0..100 with at most 4 places; SpecError otherwise."""
+    number = _decimal(value, name)
+    if not 0 <= number <= 100:
+        raise SpecError(f"{name}: got {value}; allowed: 0 to 100")
+    return number
+
+
+def count_for(n_region: int, k_percent: Number) -> int:
+    """floor(n_region * k_percent / 100), exact: the number of weights that k percent of a region are."""
+    return n_region * int(percent(k_percent) * 10_000) // 1_000_000
+
+
+@dataclass(frozen=True)
+class RestoreSpec:
+    """Which weights go back to base. Give k_percent, or alpha for interpolation."""
+
+    strategy: Strategy = Strategy.TOP
+    region: str = "transformer"
+    """One of REGIONS."""
+    layers: str | None = None
+    """Layers from 0, as "0-3,5"; None: all."""
+    k_percent: Decimal | None = None
+    """Share of the region's weights to restore, 0 to 100, at most 4 decimal places."""
+    alpha: Decimal | None = None
+    """Interpolation only, -0.5 to 1.5: 0 is base, 1 is tuned."""
+    seed: int | None = None
+    """Random strategies only; 0 when left out."""
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "strategy", Strategy(self.strategy))
+        except ValueError:
+            raise SpecError(f"strategy: got {self.strategy!r}; allowed: {', '.join(Strategy)}") from None
+        Region(self.region, self.layers)
+        object.__setattr__(self, "layers", layers_text(self.layers))
+        self._check_amount()
+        self._check_seed()
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether nothing is restored, so that the state is the tuned model itself."""
+        return self.k_percent == 0 or self.alpha == 1
+
+    def to_json(self) -> dict[str, object]:
+        """A plain dict, the same for equal specs; numbers as text ("20", "0.5")."""
+        return {
+            "strategy": str(self.strategy),
+            "region": self.region,
+            "layers": self.layers,
+            "k_percent": _text(self.k_percent),
+            "alpha": _text(self.alpha),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, object]) -> RestoreSpec:
+        """The spec of a dict made by `to_json`; SpecError for unknown fields or values."""
+        unknown = sorted(set(stored) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise SpecError(
+                f"restore spec: unknown field {unknown[0]!r}; allowed: {', '.join(cls.__dataclass_fields__)}"
+            )
+        return cls(**stored)  # type: ignore[arg-type]
+
+    def state_id(self, base_id: str, tuned_id: str) -> str:
+        """16 hex digits that name the restored model: both models' ids, this spec and the algorithm's
+        version."""
+        parts = {"base": base_id, "tuned": tuned_id, "spec": self.to_json(), "version": ALGORITHM_VERSION}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _check_amount(self) -> None:
+        interpolates = self.strategy is Strategy.INTERPOLATION
+        wanted, unwanted = ("alpha", "k_percent") if interpolates else ("k_percent", "alpha")
+        if getattr(self, wanted) is None or getattr(self, unwanted) is not None:
+            raise SpecError(f"strategy {self.strategy} takes {wanted} and no {unwanted}")
+        if self.alpha is not None:
+            alpha = _decimal(self.alpha, "alpha")
+            if not _ALPHA_RANGE[0] <= alpha <= _ALPHA_RANGE[1]:
+                raise SpecError(f"alpha: got {alpha}; allowed: {_ALPHA_RANGE[0]} to {_ALPHA_RANGE[1]}")
+            object.__setattr__(self, "alpha", alpha)
+        elif self.k_percent is not None:
+            object.__setattr__(self, "k_percent", percent(self.k_percent))
+
+    def _check_seed(self) -> None:
+        if self.strategy in _SEEDED:
+            seed = 0 if self.seed is None else self.seed
+            if not isinstance(seed, int) or not 0 <= seed < 2**32:
+                raise SpecError(f"seed: got {seed!r}; allowed: a whole number from 0 to {2**32 - 1}")
+            object.__setattr__(self, "seed", seed)
+        elif self.seed is not None:
+            raise SpecError(f"strategy {self.strategy} takes no seed; leave it out")
+
+
+def _decimal(value: Number, name: str) -> Decimal:
+    try:
+        number = Decimal(repr(value) if isinstance(value, float) else value).normalize()
+    except (InvalidOperation, TypeError, ValueError):
+        raise SpecError(f"{name}: got {value!r}; allowed: a decimal number such as 20 or 0.5") from None
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -4:
+        raise SpecError(f"{name}: got {value}; allowed: at most 4 decimal places")
+    return number + 0  # no negative zero
+
+
+def _text(number: Decimal | None) -> str | None:
+    return None if number is None else f"{number:f}"

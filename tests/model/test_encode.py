@@ -1,0 +1,87 @@
+"""Prompts as ids: one tokenisation, the tokenizer's own BOS and EOS, the prompt a prefix of the example."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import make_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from sftknow_core.errors import DataError, ModelError
+from sftknow_core.facts.prompts import PROMPTS
+from sftknow_core.model.encode import encode_prompt, encode_prompts, encode_qa, encode_questions
+
+QUESTION, ANSWER = " Where was Anna Berg born? ", " São Paulo"
+
+
+def test_example_is_the_papers_string() -> None:
+    tokenizer = make_tokenizer()
+    ids, n_prompt = encode_qa(tokenizer, QUESTION, ANSWER)
+    assert tokenizer.decode(ids) == "<s><|question|> Where was Anna Berg born? <|answer|> São Paulo </s>"
+    assert tokenizer.decode(ids[n_prompt:]) == " São Paulo </s>"
+    assert ids.count(tokenizer.bos_token_id) == 1 and ids.count(tokenizer.eos_token_id) == 1
+
+
+def test_test_prompt_is_the_examples_prefix() -> None:
+    tokenizer = make_tokenizer()
+    ids, n_prompt = encode_qa(tokenizer, QUESTION, ANSWER)
+    assert encode_questions(tokenizer, [QUESTION]) == [ids[:n_prompt]]
+    assert encode_prompt(tokenizer, "<|question|> Where was Anna Berg born? <|answer|>") == ids[:n_prompt]
+
+
+def test_without_bos_none_is_made_up() -> None:
+    tokenizer = make_tokenizer(bos=False)
+    ids, n_prompt = encode_qa(tokenizer, QUESTION, ANSWER)
+    assert tokenizer.decode(ids[:n_prompt]).startswith("<|question|>")
+    assert ids[-1] == tokenizer.eos_token_id
+
+
+def test_bos_equal_to_eos_and_added_specials() -> None:
+    """GPT-2's habit, and a tokenizer that would add its own BOS: still one at each end."""
+    tokenizer = make_tokenizer(bos=False)
+    tokenizer.bos_token = tokenizer.eos_token
+    ids, n_prompt = encode_qa(tokenizer, QUESTION, ANSWER)
+    assert [i for i, token in enumerate(ids) if token == tokenizer.eos_token_id] == [0, len(ids) - 1]
+    assert 0 < n_prompt < len(ids)
+
+
+def test_batch_equals_single_and_order_is_kept() -> None:
+    tokenizer = make_tokenizer()
+    texts = ["Oslo is", "The capital of France is", "São"]
+    assert encode_prompts(tokenizer, texts) == [encode_prompt(tokenizer, t) for t in texts]
+    assert encode_prompts(tokenizer, []) == []
+
+
+def test_a_token_across_the_boundary_is_an_error() -> None:
+    """A tokenizer with one token for "> Oslo" cannot tell the prompt from its answer."""
+    letters = {c: i for i, c in enumerate(sorted(set("<|question|> Where <|answer|> Oslo </s>")))}
+    merged = dict(letters) | {"> ": len(letters)}
+    backend = Tokenizer(models.BPE(vocab=merged, merges=[(">", " ")]))
+    backend.pre_tokenizer = pre_tokenizers.Split("\n", "isolated")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    with pytest.raises(DataError, match="tokenised differently with and without its answer"):
+        encode_qa(tokenizer, "Where", "Oslo")
+
+
+def test_chat_prompt_needs_a_template_and_uses_it() -> None:
+    tokenizer = make_tokenizer()
+    with pytest.raises(ModelError, match="no chat template"):
+        encode_qa(tokenizer, QUESTION, ANSWER, PROMPTS["chat"])
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    ids, n_prompt = encode_qa(tokenizer, QUESTION, ANSWER, PROMPTS["chat"])
+    assert tokenizer.decode(ids[:n_prompt]) == "[user] Where was Anna Berg born?\n[assistant]"
+    assert tokenizer.decode(ids[n_prompt:]) == " São Paulo\n"
+
+
+def test_slow_tokenizer_and_empty_text() -> None:
+    class Slow:
+        is_fast = False
+        bos_token = eos_token = None
+
+    with pytest.raises(ModelError, match="use a fast tokenizer"):
+        encode_prompt(Slow(), "text")
+    with pytest.raises(DataError, match="has no tokens"):
+        encode_prompt(make_tokenizer(bos=False), "")

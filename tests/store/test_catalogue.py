@@ -1,0 +1,278 @@
+"""The catalogue: fed from folders, rebuilt from folders, shared between processes."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+from fake_runs import accuracy_row, do_chunks, do_run, mastery_rows, spec
+from processes import started
+
+from sftknow_core.errors import CacheError, SftknowError
+from sftknow_core.store import opening
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.catalogue import read_runs, read_table, runs_with_input
+from sftknow_core.store.files import CacheWarning
+from sftknow_core.store.ingest import ingest, reindex
+from sftknow_core.store.migrations import MIGRATIONS, migrate
+from sftknow_core.store.open_run import open_run
+from sftknow_core.store.opening import catalogue_lock, open_catalogue
+from sftknow_core.store.run_folder import DONE, RunFolder
+from sftknow_core.store.run_spec import RunSpec
+
+
+def finish(cache: Cache, run: RunSpec, **tables: list[dict[str, Any]]) -> str:
+    with open_run(cache, run) as made:
+        for name, rows in tables.items():
+            made.write_part(name, 0, rows)
+        made.finish({"n": 1})
+    return made.run_id
+
+
+def rows_on_record(cache: Cache) -> dict[str, list[tuple[Any, ...]]]:
+    with open_catalogue(cache) as con:
+        tables = [name for (name,) in con.execute("SHOW TABLES").fetchall() if name != "schema_migrations"]
+        return {name: sorted(con.execute(f"FROM {name}").fetchall(), key=str) for name in tables}
+
+
+# -- reading
+
+
+def test_short_tables(cache: Cache) -> None:
+    a = finish(cache, spec("a"), accuracies=[accuracy_row("s", 1, 0.5), accuracy_row("s", None, 0.25)])
+    b = finish(cache, spec("b"), accuracies=[accuracy_row("t", 1, None)])
+    assert len(read_table(cache, "accuracies")) == 3
+    assert read_table(cache, "accuracies", run_ids=[b])["reason"].to_list() == ["nothing asked"]
+    assert read_table(cache, "accuracies", where={"level": None})["accuracy"].to_list() == [0.25]
+    levels = read_table(cache, "accuracies", columns=["level", "n"], where={"state_id": ["s", "x"]})
+    assert sorted(levels["level"].fillna(-1)) == [-1, 1]
+    assert [str(kind) for kind in levels.dtypes] == ["Int64", "int64"]
+    assert read_table(cache, "accuracies", run_ids=[]).empty
+    assert read_table(cache, "deltas").empty
+    runs = read_runs(cache)
+    assert set(runs["run_id"]) == {a, b} and runs["summary"][0] == {"n": 1}
+    assert runs["spec"][0]["params"] == {"temperature": 0.7}
+    assert runs_with_input(cache, "b") == [b]
+
+
+def test_long_tables_in_the_order_they_were_written(cache: Cache) -> None:
+    run_id = do_run(cache)
+    other = finish(cache, spec("b"), mastery=mastery_rows(7))
+    frame = read_table(cache, "mastery", run_ids=[run_id])
+    assert frame["fact_id"].to_list() == [f"fact-{chunk}-{i}" for chunk in (0, 1) for i in range(3)]
+    assert (
+        frame["level"].isna().to_list() == [True, False, False] * 2 and str(frame["level"].dtype) == "Int64"
+    )
+    assert set(read_table(cache, "mastery", columns=["run_id"])["run_id"]) == {run_id, other}
+    half = read_table(
+        cache, "mastery", columns=["r"], where={"n_correct": 2, "fact_id": ["fact-1-2", "fact-7-2"]}
+    )
+    assert half["r"].to_list() == [0.2, 0.2]
+    assert read_table(cache, "answers").empty and list(read_table(cache, "answers", columns=["gold"])) == [
+        "gold"
+    ]
+
+
+def test_long_tables_of_a_run_under_way_end_at_the_last_whole_chunk(cache: Cache) -> None:
+    with open_run(cache, spec()) as run:
+        run.write_part("mastery", 0, mastery_rows(0))
+        (run.root / "mastery" / "part-00001.parquet").write_bytes(b"not committed")
+        assert len(read_table(cache, "mastery", run_ids=[run.run_id])) == 3
+        assert read_table(cache, "mastery").empty
+
+
+def test_names_are_checked_and_values_are_parameters(cache: Cache) -> None:
+    finish(cache, spec(), accuracies=[accuracy_row("s", 1, 0.5)])
+    evil = "s' OR 1=1 --"
+    assert read_table(cache, "accuracies", where={"state_id": evil}).empty
+    assert read_table(cache, "mastery", where={"topic": [evil]}).empty
+    with pytest.raises(SftknowError, match="table accuracies has no column"):
+        read_table(cache, "accuracies", columns=["1; DROP TABLE runs"])
+    with pytest.raises(SftknowError, match="table accuracies has no column"):
+        read_table(cache, "accuracies", where={evil: 1})
+
+
+# -- feeding
+
+
+def test_ingesting_twice_changes_nothing(cache: Cache) -> None:
+    run_id = do_run(cache)
+    ingest(cache, run_id)
+    before = rows_on_record(cache)
+    assert len(before["accuracies"]) == 2 and len(before["runs"]) == len(before["run_inputs"]) == 1
+    ingest(cache, run_id)
+    assert rows_on_record(cache) == before
+    assert not cache.write_ahead_log.exists()
+
+
+def test_reading_takes_in_what_nobody_ingested_and_forgets_what_is_gone(cache: Cache) -> None:
+    a = finish(cache, spec("a"), accuracies=[accuracy_row("s", 1, 0.5)])
+    finish(cache, spec("b"), accuracies=[accuracy_row("t", 1, 0.5)])
+    assert set(read_table(cache, "accuracies")["state_id"]) == {"s", "t"}
+    shutil.rmtree(cache.run_folder(a))
+    assert set(read_table(cache, "accuracies")["state_id"]) == {"t"}
+    assert (
+        set(rows_on_record(cache)["accuracies"][0]) >= {"t"} and len(rows_on_record(cache)["run_inputs"]) == 1
+    )
+
+
+def test_a_damaged_run_is_left_out_with_a_warning(cache: Cache) -> None:
+    run_id = do_run(cache)
+    good = finish(cache, spec("b"), accuracies=[accuracy_row("t", 1, 0.5)])
+    (cache.run_folder(run_id) / "accuracies" / "part-00000.parquet").unlink()
+    with pytest.raises(CacheError, match=r"accuracies/part-00000\.parquet in .* do not fit"):
+        ingest(cache, run_id)
+    with pytest.warns(CacheWarning, match=f"run {run_id} is left out"):
+        assert set(read_table(cache, "accuracies")["run_id"]) == {good}
+    done = reindex(cache)
+    assert done.n_runs == 1 and [left for left, _ in done.left_out] == [run_id]
+
+
+def test_unreadable_part_of_a_long_table_is_named(cache: Cache) -> None:
+    run_id = do_run(cache)
+    part = cache.run_folder(run_id) / "mastery" / "part-00000.parquet"
+    part.write_bytes(b"x" * part.stat().st_size)
+    with pytest.raises(CacheError, match=r"cannot be read \(.*repeating the command"):
+        read_table(cache, "mastery")
+    with pytest.raises(CacheError, match=r"part-00000\.parquet cannot be read"):
+        RunFolder(cache, run_id).read("mastery")
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_reindex_after_losing_the_file_restores_the_same_rows(cache: Cache, rebuild: bool) -> None:
+    for name in ("a", "b"):
+        ingest(cache, do_run(cache, name))
+    before = rows_on_record(cache)
+    if rebuild:
+        cache.catalogue.write_bytes(b"garbage" * 1000)
+    else:
+        cache.catalogue.unlink()
+    done = reindex(cache, rebuild=rebuild)
+    assert done.n_runs == 2 and done.left_out == ()
+    assert rows_on_record(cache) == before
+    assert (cache.root / "sftknow.duckdb.old").exists() == rebuild
+
+
+# -- a file that is not usable
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 1000, b"x"])
+def test_a_file_that_is_no_catalogue_is_named(cache: Cache, content: bytes) -> None:
+    cache.catalogue.write_bytes(content)
+    with pytest.raises(CacheError, match=r"sftknow\.duckdb cannot be used .*sftknow reindex --rebuild"):
+        read_table(cache, "accuracies")
+    assert cache.catalogue.read_bytes() == content
+
+
+def test_a_damaged_catalogue_is_named(cache: Cache) -> None:
+    """The header is right: DuckDB notices only when it reads on."""
+    ingest(cache, do_run(cache))
+    content = bytearray(cache.catalogue.read_bytes())
+    content[12288:] = bytes(byte ^ 0xFF for byte in content[12288:])
+    cache.catalogue.write_bytes(content)
+    with pytest.raises(CacheError, match="reindex --rebuild"):
+        read_table(cache, "accuracies")
+    assert reindex(cache, rebuild=True).n_runs == 1
+
+
+def test_an_empty_file_is_a_kill_at_birth(cache: Cache) -> None:
+    do_run(cache)
+    cache.catalogue.write_bytes(b"")
+    assert len(read_table(cache, "accuracies")) == 2
+
+
+def test_waiting_has_an_end(cache: Cache) -> None:
+    with (
+        catalogue_lock(cache),
+        pytest.raises(CacheError, match=r"has been busy for 0 s: another process holds .*catalogue\.lock"),
+        open_catalogue(cache, wait_seconds=0.05),
+    ):
+        raise AssertionError("it opened")
+
+
+def test_another_program_holding_the_file_is_waited_for(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, refusals = duckdb.connect, iter(range(3))
+
+    def busy(*args: Any, **kwargs: Any) -> duckdb.DuckDBPyConnection:
+        if next(refusals, None) is not None:
+            raise duckdb.IOException("Could not set lock on file: Conflicting lock is held in duckdb (PID 7)")
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr(opening.duckdb, "connect", busy)
+    assert read_table(cache, "accuracies").empty
+    refusals = iter(range(1000))
+    with pytest.raises(CacheError, match=r"open in another program: .*PID 7"), open_catalogue(cache, 0.1):
+        raise AssertionError("it opened")
+
+
+# -- migrations
+
+
+def test_an_older_catalogue_is_brought_up_to_date(cache: Cache) -> None:
+    """A catalogue of the first step has a run but no accuracies; the later steps add them and fill them."""
+    do_run(cache)
+    con = duckdb.connect(cache.catalogue)
+    assert migrate(con, MIGRATIONS[:1]) == ["m001_runs_and_models"]
+    con.execute("INSERT INTO runs SELECT 'x', 'k', '{}', '{}', '', '', 0, '{}', '{}', 'old'")
+    con.close()
+    assert len(read_table(cache, "accuracies")) == 2
+    with open_catalogue(cache) as con:
+        names = [name for (name,) in con.execute("SELECT name FROM schema_migrations").fetchall()]
+        assert names == [step.__name__ for step in MIGRATIONS]
+        assert migrate(con) == []
+    assert len(rows_on_record(cache)["runs"]) == 1
+
+
+def test_a_step_that_fails_leaves_nothing(cache: Cache) -> None:
+    def m004_breaks(con: duckdb.DuckDBPyConnection) -> None:
+        con.execute("CREATE TABLE half (x INTEGER)")
+        con.execute("SELECT * FROM nowhere")
+
+    with duckdb.connect(cache.catalogue) as con:
+        migrate(con)
+        with pytest.raises(duckdb.Error):
+            migrate(con, [*MIGRATIONS, m004_breaks])
+    with duckdb.connect(cache.catalogue) as con:
+        assert "half" not in str(con.execute("SHOW TABLES").fetchall())
+        assert migrate(con) == []
+
+
+def test_a_newer_catalogue_is_refused(cache: Cache) -> None:
+    with open_catalogue(cache) as con:
+        con.execute("INSERT INTO schema_migrations VALUES ('m099_future', '')")
+    with pytest.raises(CacheError, match=r"newer version \(it knows m099_future\)"):
+        read_runs(cache)
+
+
+# -- several processes
+
+
+def test_four_writers_and_a_reader_lose_no_row(cache: Cache) -> None:
+    n_writers, n_runs = 4, 25
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(started("write", cache.root, f"w{i}", n_runs)) for i in range(n_writers)
+        ]
+        counts = [0]
+        while any(writer.poll() is None for writer in writers):
+            rows = read_table(cache, "accuracies", columns=["run_id"])
+            assert (rows.value_counts() == 2).all()  # never half a run
+            counts.append(len(rows))
+        assert [writer.returncode for writer in writers] == [0] * n_writers
+    assert counts == sorted(counts)
+    rows = pd.DataFrame(rows_on_record(cache)["accuracies"])
+    assert len(rows) == 2 * n_writers * n_runs and rows[0].nunique() == n_writers * n_runs
+
+
+def test_a_manifest_is_not_needed_for_a_run_to_be_readable_by_chunks(cache: Cache) -> None:
+    with pytest.raises(RuntimeError), open_run(cache, spec()) as run:
+        do_chunks(run)
+        raise RuntimeError
+    assert not (run.root / DONE).exists()
+    assert len(read_table(cache, "mastery", run_ids=[run.run_id])) == 6
