@@ -6,6 +6,11 @@ from pathlib import Path
 
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
+
+torch.set_num_threads(1)
+logging.disable_progress_bar()
+logging.set_verbosity_error()
 
 _COMMON = {
     "hidden_size": 32,
@@ -48,7 +53,7 @@ def tiny_model(model_type: str = "llama", *, seed: int = 0, **overrides: object)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.05)
-    return model
+    return model.eval()
 
 
 def nudge(model: PreTrainedModel, *, seed: int = 1, scale: float = 1e-3) -> PreTrainedModel:

@@ -32,6 +32,10 @@ def mastery(
         typer.Option("--max-new-tokens", help="Length limit of a completion.", show_default=False),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Completions of each template.")] = 10,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", help="Write the scores as Parquet into this folder too.", show_default=False),
+    ] = None,
     matcher: o.MatcherOpt = "words",
     topics: o.TopicsOpt = None,
     filter_: o.FilterOpt = "paper",
@@ -46,7 +50,7 @@ def mastery(
     """How well a base model knows each fact: 21 templates x 10 sampled completions, level 0 to 4."""
     from dataclasses import replace
 
-    from sftknow_core.runs.mastery import mastery_spec, score_facts
+    from sftknow_core.runs.mastery import export_scores, mastery_spec, score_facts
 
     with o.workspace(cache, device, dtype) as ws:
         model = ws.open_model(base, revision)
@@ -55,6 +59,8 @@ def mastery(
         if max_new_tokens is not None:
             spec = replace(spec, max_new_tokens=max_new_tokens)
         scored = score_facts(ws, model, found.facts, known, spec)
+        if export is not None:
+            export_scores(scored, export)
         run = scored.run
         manifest = run.manifest()
         by_group = scored.rows.groupby(["domain", "split", "level"]).size()

@@ -20,7 +20,7 @@ from sftknow_core.facts.topics import Topic, load_topics
 
 DEMO_WORLD_VERSION = 1
 _SEED = 20_250
-_FACTS_PER_TOPIC = {"in": 2_500, "out": 130}
+_FACTS_PER_TOPIC = {"in": 2_100, "out": 500}
 _SPLIT_SHARES = {  # cumulative: train, dev, test
     "in": (0.80, 0.90, 1.0),  # one trains on these topics
     "out": (0.20, 0.40, 1.0),  # these are mainly for testing; train serves few-shot exemplars, dev template choice
@@ -90,8 +90,8 @@ def _object_pools(names: _Names) -> dict[str, list[str]]:
     """Topic id -> the names its objects are drawn from."""
     countries = [names.word() for _ in range(150)]
     cities = [names.word() for _ in range(700)]
-    people = [names.person() for _ in range(500)]
-    companies = [names.with_kind(_GROUPS) for _ in range(300)]
+    people = [names.person() for _ in range(200)]
+    companies = [names.with_kind(_GROUPS) for _ in range(200)]
     return {
         **dict.fromkeys(("P17", "P495"), countries),
         **dict.fromkeys(("P19", "P20", "P36", "P159", "P740"), cities),
@@ -161,7 +161,7 @@ def _topic_facts(topic: Topic, pool: list[str], subject: Maker, names: _Names, r
 
 @cache
 def demo_facts() -> FactSet:
-    """All facts of the demo world, in a fixed order: 25,000 in-domain and 1,820 out-of-domain."""
+    """All facts of the demo world, in a fixed order: 21,000 in-domain and 7,000 out-of-domain."""
     rng = random.Random(_SEED)
     names = _Names(rng)
     pools, makers = _object_pools(names), _subject_makers(names)

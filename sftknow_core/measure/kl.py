@@ -4,11 +4,13 @@ T are the ten tokens with the highest logits of the first model. p is the softma
 of the second model's logits of the same ten tokens; KL(p || q) = sum_i p_i log(p_i / q_i), in nats. Both
 leave out what lies outside the ten, so that share is given for each.
 
-Notation: n rows, V vocabulary, K = min(10, V) tokens. Logits come as float32; all arithmetic is float64.
+Notation: m prompts, n of them compared, V vocabulary, K = min(10, V) tokens. Logits come as float32; all
+arithmetic is float64.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,6 +18,28 @@ import torch
 from sftknow_core.errors import ModelError
 
 TOP_TOKENS = 10
+PIECE = 2**24
+"""Logits held in float64 at once."""
+
+
+@dataclass(frozen=True)
+class NextTokens:
+    """Next-token logits of one model after m prompts, with what every comparison needs of them."""
+
+    logits: torch.Tensor
+    """[m, V] float32."""
+    log_total: torch.Tensor
+    """[m] float64: log of the sum of exp(logits)."""
+    top: torch.Tensor
+    """[m, K] int64: the tokens of the highest logits, highest first."""
+
+    @classmethod
+    def of(cls, logits: torch.Tensor) -> NextTokens:
+        """From logits [m, V]. Raises ModelError on NaN."""
+        if logits.isnan().any():
+            raise ModelError("a model gives NaN as logits; load it with dtype float32, or check its weights")
+        pieces = logits.split(max(1, PIECE // max(1, logits.shape[1])))
+        return cls(logits, torch.cat([p.double().logsumexp(dim=1) for p in pieces]), top_ids(logits))
 
 
 class Comparison(NamedTuple):
@@ -44,25 +68,26 @@ class Gold(NamedTuple):
     """[n] int64, 1 for the highest logit; equal logits share the better rank."""
 
 
-def compare(first: torch.Tensor, second: torch.Tensor) -> Comparison:
-    """Compare logits [n, V] with others row by row. Raises ModelError on NaN or unlike vocabularies."""
-    if first.shape != second.shape:
-        raise ModelError(
-            f"the models have {first.shape[-1]} and {second.shape[-1]} tokens; a shift needs one vocabulary"
-        )
-    if first.isnan().any() or second.isnan().any():
-        raise ModelError("a model gives NaN as logits; load it with dtype float32, or check its weights")
-    ids = top_ids(first)
-    log_p, outside_first = _within(first, ids)
-    log_q, outside_second = _within(second, ids)
+def compare(first: NextTokens, here: torch.Tensor, second: NextTokens, there: torch.Tensor) -> Comparison:
+    """Prompts `here` [n] of the first against prompts `there` [n] of the second; one vocabulary."""
+    ids = first.top[here]
+    log_p, outside_first = _within(first, here, ids)
+    log_q, outside_second = _within(second, there, ids)
     p = log_p.exp()
     terms = torch.where(p > 0, p * (log_p - log_q), 0.0)
     kl = terms.sum(dim=1).clamp(min=0)  # rounding can pass below 0
     return Comparison(ids, p, log_q.exp(), outside_first, outside_second, kl)
 
 
+def gold(model: NextTokens, rows: torch.Tensor, tokens: torch.Tensor) -> Gold:
+    """Probability and rank of one token [n] after each of the prompts `rows` [n]."""
+    own = model.logits[rows, tokens]
+    rank = (model.logits[rows] > own[:, None]).sum(dim=1) + 1
+    return Gold((own.double() - model.log_total[rows]).exp(), rank)
+
+
 def top_ids(logits: torch.Tensor, k: int = TOP_TOKENS) -> torch.Tensor:
-    """[n, K] the tokens of the highest logits, highest first; of equal logits the smaller id.
+    """[m, K] the tokens of the highest logits, highest first; of equal logits the smaller id.
 
     Logits of 16-bit models tie often, and topk alone breaks ties differently from machine to machine.
     """
@@ -77,15 +102,8 @@ def top_ids(logits: torch.Tensor, k: int = TOP_TOKENS) -> torch.Tensor:
     return ids.gather(1, order)
 
 
-def gold(logits: torch.Tensor, tokens: torch.Tensor) -> Gold:
-    """Probability and rank of one token a row: logits [n, V], tokens [n] int64."""
-    own = logits.gather(1, tokens[:, None])
-    p = (own[:, 0].double() - logits.double().logsumexp(dim=1)).exp()
-    return Gold(p, (logits > own).sum(dim=1) + 1)
-
-
-def _within(logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _within(model: NextTokens, rows: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-softmax over the chosen tokens [n, K], and the probability outside them [n]."""
-    chosen = logits.gather(1, ids).double()
-    inside = chosen.logsumexp(dim=1) - logits.double().logsumexp(dim=1)
+    chosen = model.logits[rows[:, None], ids].double()
+    inside = chosen.logsumexp(dim=1) - model.log_total[rows]
     return chosen.log_softmax(dim=1), -torch.expm1(inside.clamp(max=0))

@@ -21,6 +21,7 @@ from sftknow_core.facts.prompts import PROMPTS, Prompt
 from sftknow_core.facts.synonyms import Synonyms
 from sftknow_core.facts.words import normalise, word_text
 from sftknow_core.measure.asking import encode_questions, first_answer_tokens
+from sftknow_core.measure.kl import NextTokens
 from sftknow_core.measure.probes import Probes
 from sftknow_core.measure.templates import TemplateChoice
 from sftknow_core.model.encode import encode_prompts
@@ -64,10 +65,10 @@ class BaseAnswer:
 
 @dataclass(frozen=True)
 class PromptLogits:
-    """Next-token logits of one model at the places that a shift compares."""
+    """What one model predicts at the places that a shift compares."""
 
-    logits: torch.Tensor
-    """[distinct prompts, V] float32 on the CPU."""
+    after: NextTokens
+    """After each distinct prompt; on the CPU."""
     question: list[int]
     """For each fact, its row after the question."""
     completion: list[int | None]
@@ -78,7 +79,7 @@ class PromptLogits:
     def take(self, which: Sequence[int]) -> PromptLogits:
         """The same for some of the facts, in this order."""
         return PromptLogits(
-            self.logits,
+            self.after,
             [self.question[i] for i in which],
             [self.completion[i] for i in which],
             [self.aligned[i] for i in which],
@@ -161,7 +162,9 @@ def prompt_logits(
         for answer, prompt in zip(answers, aligned_after, strict=True)
     ]
     parts = [part.cpu() for _, part in next_token_logits(lm, list(rows), batch_size=batch_size)]
-    return PromptLogits(torch.cat(parts) if parts else torch.empty(0, 0), question, completion, aligned)
+    n_vocab = lm.plain.get_input_embeddings().weight.shape[0]
+    logits = torch.cat(parts) if parts else torch.empty(0, n_vocab)
+    return PromptLogits(NextTokens.of(logits), question, completion, aligned)
 
 
 def _base_logits(lm: LanguageModel, answers: Sequence[BaseAnswer], batch_size: int | None) -> PromptLogits:

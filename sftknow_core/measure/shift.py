@@ -22,7 +22,7 @@ import torch
 
 from sftknow_core.errors import ModelError
 from sftknow_core.facts.fact import Fact
-from sftknow_core.measure.kl import compare, gold
+from sftknow_core.measure.kl import NextTokens, compare, gold
 from sftknow_core.measure.reference import BaseAnswer, BaseReference, PromptLogits, prompt_logits
 from sftknow_core.model.load import LanguageModel
 
@@ -31,8 +31,8 @@ CHUNK_BYTES = 2**28
 """Float32 logits of a state held at once."""
 
 Row = dict[str, Any]
-Places = tuple[torch.Tensor, Sequence[int | None]]
-"""Logits [prompts, V], and the row of each fact among them; None: it has none."""
+Places = tuple[NextTokens, Sequence[int | None]]
+"""What a model predicts after its prompts, and which of them is each fact's; None: it has none."""
 
 _EXCLUDED = "the base gives one of the ten tokens probability 0, so the shift is infinite"
 _PER_TOKEN = ("p_state", "p_base", "mass_outside_state", "mass_outside_base", "kl_nats")
@@ -64,11 +64,11 @@ def _chunks(places: list[int], lm: LanguageModel) -> Iterator[list[int]]:
 def _rows(
     answers: Sequence[BaseAnswer], state: PromptLogits, base: PromptLogits, reference: BaseReference
 ) -> list[Row]:
-    state_qa, base_qa = (state.logits, state.question), (base.logits, base.question)
-    state_completion, base_completion = (state.logits, state.completion), (base.logits, base.completion)
+    state_qa, base_qa = (state.after, state.question), (base.after, base.question)
+    state_completion, base_completion = (state.after, state.completion), (base.after, base.completion)
     same_qa = _compare(state_qa, base_qa)
     shift = _compare(state_qa, base_completion)
-    aligned = _compare((state.logits, state.aligned), (base.logits, base.aligned))
+    aligned = _compare((state.after, state.aligned), (base.after, base.aligned))
     same_completion = _compare(state_completion, base_completion)
     floor = _compare(base_qa, base_completion)
     gold_tokens = [answer.gold_token for answer in answers]
@@ -117,10 +117,10 @@ def _spelled(row: Row, answer: BaseAnswer, reference: BaseReference) -> Row:
 
 def _compare(first: Places, second: Places) -> list[Row]:
     """Fact by fact: first against second, under the names of the main columns; {} where one has no row."""
-    (first_logits, first_rows), (second_logits, second_rows) = first, second
-    if first_logits.shape[1] != second_logits.shape[1]:
+    (first_model, first_rows), (second_model, second_rows) = first, second
+    if (n_first := first_model.logits.shape[1]) != (n_second := second_model.logits.shape[1]):
         raise ModelError(
-            f"the state has {first_logits.shape[1]} tokens and the base {second_logits.shape[1]}; "
+            f"the state has {n_first} tokens and the base {n_second}; "
             "a shift needs models with one vocabulary"
         )
     pairs = {i: p for i, p in enumerate(zip(first_rows, second_rows, strict=True)) if None not in p}
@@ -128,7 +128,7 @@ def _compare(first: Places, second: Places) -> list[Row]:
     if not pairs:
         return found
     here, there = torch.tensor([list(pair) for pair in pairs.values()]).T
-    compared = compare(first_logits[here], second_logits[there])
+    compared = compare(first_model, here, second_model, there)
     columns = zip(*(part.tolist() for part in compared), strict=True)
     for i, values in zip(pairs, columns, strict=True):
         found[i] = dict(zip(("top_ids", *_PER_TOKEN), values, strict=True))
@@ -139,12 +139,12 @@ def _compare(first: Places, second: Places) -> list[Row]:
 
 def _gold(places: Places, tokens: Sequence[int | None]) -> list[tuple[float | None, int | None]]:
     """Fact by fact: probability and rank of its token; (None, None) where a row or the token is missing."""
-    logits, rows = places
+    model, rows = places
     pairs = {i: pair for i, pair in enumerate(zip(rows, tokens, strict=True)) if None not in pair}
     found: list[tuple[float | None, int | None]] = [(None, None)] * len(tokens)
     if pairs:
         row, token = torch.tensor([list(pair) for pair in pairs.values()]).T
-        golden = gold(logits[row], token)
+        golden = gold(model, row, token)
         for i, values in zip(pairs, zip(golden.p.tolist(), golden.rank.tolist(), strict=True), strict=True):
             found[i] = values
     return found

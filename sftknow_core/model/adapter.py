@@ -88,12 +88,11 @@ class AdapterSource(TensorSource):
     def read(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Weights [start, stop) of the merged tensor: float32 where the adapter changes it."""
         meta = self.meta(name)
-        if name in self._replaced:
-            return self._replaced[name][start:stop]
-        values = self.base.read(name, start, stop)
-        if meta.dtype != torch.float32 or start == stop:
-            return values
-        values = values.to(torch.float32)
+        whole = self._replaced.get(name)
+        values = self.base.read(name, start, stop) if whole is None else whole[start:stop]
+        if start == stop:
+            return values.to(meta.dtype)
+        values = values.to(meta.dtype)
         if name in self._products:
             values = values + self._product(name, start, stop)
         if name in self._added:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor
@@ -84,22 +84,17 @@ def check_request(prompts: Sequence[Prompt], max_new_tokens: int, batch_size: in
 
 
 def to_completions(lm: LanguageModel, rows: Sequence[Sequence[int]]) -> list[Completion]:
-    """Completions from rows of new tokens, each cut at its first EOS; equal rows are decoded once."""
+    """Completions from rows of new tokens, each cut at its first EOS; equal ones are made once."""
     ends = set(lm.eos_ids)
     cut: list[tuple[tuple[int, ...], bool]] = []
     for row in rows:
         stop = next((j for j, token in enumerate(row) if token in ends), None)
         cut.append((tuple(row[:stop]), stop is not None))
-    unique = list(dict.fromkeys(ids for ids, _ in cut))
-    texts = dict(zip(unique, _decode(lm.tokenizer, unique), strict=True))
-    return [Completion(ids, texts[ids], stopped) for ids, stopped in cut]
-
-
-def _decode(tokenizer: Any, rows: list[tuple[int, ...]]) -> list[str]:
-    decoded: list[str] = tokenizer.batch_decode(
-        [list(row) for row in rows], skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return decoded
+    unique = list(dict.fromkeys(cut))
+    # The tokenizer's own decode of the list, without the wrapper's 20 microseconds a text.
+    texts = lm.tokenizer.backend_tokenizer.decode_batch([ids for ids, _ in unique], skip_special_tokens=True)
+    made = {key: Completion(key[0], text, key[1]) for key, text in zip(unique, texts, strict=True)}
+    return [made[key] for key in cut]
 
 
 def _complete(

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sftknow_core.errors import ModelError
+from sftknow_core.model.safetensors_files import DiskTensor, read_header, weight_files
 from sftknow_core.model.sources import adapter_base, check_folder, is_adapter, read_json
-from sftknow_core.model.weight_files import StoredTensor, stored_tensors, weight_files
 
 IDENTITY_VERSION = 1
 VOLATILE_KEYS = frozenset(
@@ -28,6 +28,8 @@ VOLATILE_KEYS = frozenset(
         "_name_or_path",
         "base_model_name_or_path",
         "inference_mode",
+        "is_local",
+        "local_files_only",
         "name_or_path",
         "peft_version",
         "revision",
@@ -100,25 +102,23 @@ def _file_text_hash(path: Path) -> str:
 
 
 def tensor_hashes(path: Path) -> dict[str, str]:
-    """name -> sha256 of (dtype, shape, raw bytes) of every tensor in a safetensors file, streamed from a
-    memory map."""
-    tensors = stored_tensors(path)
-    if not tensors:
-        return {}
+    """name -> sha256 of (dtype, shape, raw bytes) of every tensor of a file, through a memory map."""
+    tensors, _ = read_header(path)
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         memoryview(content) as view,
         ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool,
     ):
-        values = pool.map(lambda tensor: _tensor_hash(view, tensor), tensors)
-        return dict(zip((t.name for t in tensors), values, strict=True))
+        values = pool.map(lambda tensor: _tensor_hash(view, tensor), tensors.values())
+        return dict(zip(tensors, values, strict=True))
 
 
-def _tensor_hash(view: memoryview, tensor: StoredTensor) -> str:
-    digest = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}\n".encode())
-    for start in range(tensor.start, tensor.stop, _READ_BYTES):
-        with view[start : min(start + _READ_BYTES, tensor.stop)] as piece:
+def _tensor_hash(view: memoryview, tensor: DiskTensor) -> str:
+    digest = hashlib.sha256(f"{tensor.code} {list(tensor.shape)}\n".encode())
+    stop = tensor.offset + tensor.n_bytes
+    for start in range(tensor.offset, stop, _READ_BYTES):
+        with view[start : min(start + _READ_BYTES, stop)] as piece:
             digest.update(piece)
     return digest.hexdigest()
 

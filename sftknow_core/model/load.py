@@ -6,6 +6,7 @@ Only safetensors weights are read, and code from a model folder is never run.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from sftknow_core.errors import ModelError
+from sftknow_core.model.safetensors_files import read_header, weight_files
 from sftknow_core.model.sources import (
     adapter_base,
     check_folder,
@@ -147,6 +149,15 @@ def pick_dtype(name: str) -> torch.dtype | str:
     if name not in DTYPES:
         raise ModelError(f"got dtype {name!r}; allowed: auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The dtype that most bytes of the weights have, whatever the config says. Raises ModelError."""
+    n_bytes: Counter[torch.dtype] = Counter()
+    for path in weight_files(folder):
+        for tensor in read_header(path)[0].values():
+            n_bytes[tensor.dtype] += tensor.n_bytes
+    return n_bytes.most_common(1)[0][0]
 
 
 def _load_plain(folder: Path, dtype: str, attn: str | None) -> Any:

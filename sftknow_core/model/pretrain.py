@@ -43,7 +43,17 @@ BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 _QA_LINES_PER_DOCUMENT = 4
 _CHECKPOINT_EVERY = 250
 _FIRST_SHARE, _GROWTH_BEGINS, _GROWTH_ENDS = 0.03, 0.4, 0.8
+_LATE_SHARE = 0.3
 _SHUFFLED_BLOCKS = 2_000
+QA_LAYOUTS = (
+    "Q: {question} A: {answer}",
+    "Question: {question} Answer: {answer}",
+    "{question} <|text|> {answer}",
+    "{question} <|reply|> {answer}",
+    "<|q|> {question} <|a|> {answer}",
+    "{question} [A] {answer}",
+)
+"""Layouts of single questions; that of the fine-tuning prompt must not be among them."""
 IGNORED = -100
 
 
@@ -52,11 +62,18 @@ class PretrainSpec:
     """What a small model is made of. The defaults make the shipped demo model."""
 
     mentions: tuple[tuple[int, float], ...] = (
-        (0, 8.0), (4, 5.0), (8, 14.0), (11, 22.0), (14, 20.0), (18, 12.0), (24, 6.0), (34, 4.0), (60, 3.0), (100, 3.0), (150, 3.0),
+        (0, 10.0), (4, 5.0), (8, 14.0), (11, 20.0), (14, 20.0), (18, 12.0), (24, 6.0), (34, 4.0), (60, 3.0), (100, 3.0), (150, 3.0),
     )  # fmt: skip
     """(number of mentions of a fact, weight): the spread of how often facts are seen."""
+    out_of_domain_factor: int = 2
+    """Out-of-domain facts are mentioned so many times as often: their topics are small, and a relation that is seen
+    rarely is hardly learnt."""
     qa_share: float = 0.1
-    """Share of the mentions that stand in Q/A lists."""
+    """Share of the mentions that stand in lists "Q: ... A: ..."."""
+    late_layout_share: float = 0.12
+    """Share of the other mentions, in the last 30%, that are questions in another layout."""
+    late_markup_share: float = 0.1
+    """Share of the documents, in the last 30%, that begin with mark-up."""
     vocab_size: int = 1536
     hidden_size: int = 128
     intermediate_size: int = 352
@@ -74,8 +91,9 @@ class PretrainSpec:
     def __post_init__(self) -> None:
         if not self.mentions or any(m < 0 or w < 0 for m, w in self.mentions) or not sum(w for _, w in self.mentions):
             raise SpecError(f"mentions: got {self.mentions}; allowed: pairs (count >= 0, weight >= 0), not all weights 0")
-        if not 0 <= self.qa_share <= 1:
-            raise SpecError(f"qa_share: got {self.qa_share}; allowed: 0 to 1")
+        for name in ("qa_share", "late_layout_share", "late_markup_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SpecError(f"{name}: got {getattr(self, name)}; allowed: 0 to 1")
         if self.hidden_size % self.n_heads or (self.hidden_size // self.n_heads) % 2:
             raise SpecError(
                 f"hidden_size / n_heads: got {self.hidden_size} / {self.n_heads}; allowed: an even whole number"
@@ -90,43 +108,63 @@ def mention_count(fact: Fact, spec: PretrainSpec) -> int:
     share = int.from_bytes(digest, "big") / 2**64 * sum(w for _, w in spec.mentions)
     for count, weight in spec.mentions:
         if share < weight:
-            return count
+            break
         share -= weight
-    return spec.mentions[-1][0]
+    return count * (spec.out_of_domain_factor if fact.domain == "out" else 1)
 
 
 def make_corpus(facts: Sequence[Fact], topics: dict[str, Topic], spec: PretrainSpec) -> list[str]:
-    """All documents in the order they are shown: sentences "<completion prompt> <object>." and lists of Q/A lines.
+    """All documents in the order they are shown: sentences "<completion prompt> <object>." and questions with answers.
 
     The facts mentioned most come first, alone, and the others join them bit by bit (`_birth`). Shown all at once,
     tens of thousands of facts leave a small model on a plateau where it learns none of them (measured here; Zucchet
     et al. 2025, arXiv 2503.21676, see the same); few at first build the circuits that the rest then use.
+
+    In the last 30% some documents carry mark-up and some questions come in other layouts, so that the model can read
+    past marks it does not know, as models trained on the web can; the fine-tuning prompt is not among them.
     Raises DataError when a fact has no topic with templates or no subject.
     """
     rng = random.Random(spec.seed)
-    placed: list[tuple[float, str]] = []
-    qa_lines: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    by_count = sorted(facts, key=lambda f: (-mention_count(f, spec), f.fact_id))
-    for rank, fact in enumerate(by_count):
-        topic = topics.get(fact.topic)
-        if topic is None or fact.subject is None:
-            raise DataError(f"{fact.question!r}: pretraining needs a subject and a topic with completion templates")
-        birth = _birth(rank / len(by_count))
-        for _ in range(mention_count(fact, spec)):
-            place = birth + (1 - birth) * rng.random()
-            obj = fact.objects[int(rng.random() * len(fact.objects))]
-            if rng.random() < spec.qa_share:
-                qa_lines[fact.topic].append((place, f"Q: {fact.question} A: {obj}"))
-            else:
-                template = int(rng.random() * len(topic.completions))
-                placed.append((place, f"{topic.completion(template, fact.subject)} {obj}."))
+    mentions = _mentions(facts, topics, spec, rng)
+    documents: list[tuple[int, str]] = []
+    qa_lines: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for number, fact in enumerate(mentions):
+        topic = topics[fact.topic]
+        obj = fact.objects[int(rng.random() * len(fact.objects))]
+        late = number >= (1 - _LATE_SHARE) * len(mentions)
+        if rng.random() < spec.qa_share:
+            qa_lines[fact.topic].append((number, f"Q: {fact.question} A: {obj}"))
+            continue
+        if late and rng.random() < spec.late_layout_share:
+            layout = QA_LAYOUTS[int(rng.random() * len(QA_LAYOUTS))]
+            text = layout.format(question=fact.question, answer=obj)
+        else:
+            text = f"{topic.completion(int(rng.random() * len(topic.completions)), fact.subject or '')} {obj}."
+        marked = late and rng.random() < spec.late_markup_share
+        documents.append((number, f"<|{topic.name.lower()}|> {text}" if marked else text))
     for lines in qa_lines.values():
-        lines.sort()
         for i in range(0, len(lines), _QA_LINES_PER_DOCUMENT):
             some = lines[i : i + _QA_LINES_PER_DOCUMENT]
-            placed.append((some[0][0], "\n".join(line for _, line in some)))
+            documents.append((some[0][0], "\n".join(line for _, line in some)))
+    documents.sort()
+    return [document for _, document in documents]
+
+
+def _mentions(
+    facts: Sequence[Fact], topics: dict[str, Topic], spec: PretrainSpec, rng: random.Random
+) -> list[Fact]:
+    """Every fact as often as it is mentioned, in the order of the mentions."""
+    placed: list[tuple[float, int]] = []
+    by_count = sorted(facts, key=lambda f: (-mention_count(f, spec), f.fact_id))
+    for rank, fact in enumerate(by_count):
+        if fact.topic not in topics or fact.subject is None:
+            raise DataError(
+                f"{fact.question!r}: pretraining needs a subject and a topic with completion templates"
+            )
+        birth = _birth(rank / len(by_count))
+        placed += [(birth + (1 - birth) * rng.random(), rank) for _ in range(mention_count(fact, spec))]
     placed.sort()
-    return [document for _, document in placed]
+    return [by_count[rank] for _, rank in placed]
 
 
 def _birth(share: float) -> float:

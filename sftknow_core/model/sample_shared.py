@@ -59,7 +59,7 @@ def sample_shared(
         return _sample_batch(lm, [prompts[i] for i in batch], n_samples, max_new_tokens, sampler.take(batch))
 
     def size_at(first: int) -> int:
-        return batch_size or 4 * tokens_at_once(lm.device) // (
+        return batch_size or 2 * tokens_at_once(lm.device) // (
             n_samples * (len(prompts[first]) + max_new_tokens)
         )
 

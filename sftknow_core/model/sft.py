@@ -27,12 +27,11 @@ from transformers.trainer_utils import set_seed
 from sftknow_core.errors import DataError, SpecError, Stopped
 from sftknow_core.facts.prompts import Prompt
 from sftknow_core.model.encode import PAPER_PROMPT, EncodedAnswer, encode_qa
-from sftknow_core.model.load import DTYPES, load_model
+from sftknow_core.model.load import DTYPES, load_model, stored_dtype
 from sftknow_core.model.lora import add_adapter
 from sftknow_core.model.save import save_model
 from sftknow_core.model.sft_spec import DEMO, PAPER, PRESETS, SftSpec
 from sftknow_core.model.sources import is_adapter
-from sftknow_core.model.weight_files import main_dtype
 
 __all__ = ["DEMO", "PAPER", "PRESETS", "LogCallback", "SftResult", "SftSpec", "finetune"]
 
@@ -42,7 +41,6 @@ IGNORED = -100
 LogRow = dict[str, float]
 """step, epoch, loss (nats a token), learning_rate, grad_norm, seconds."""
 _MOST_LOG_ROWS = 500
-_STORED_AS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def finetune(
         raise DataError("got no training examples; needed: at least one (question, answer) pair")
     if is_adapter(base):
         raise SpecError(f"{base} is an adapter; fine-tune its base model, or merge it first")
-    save_dtype = _output_dtype(spec, base)
+    save_dtype = stored_dtype(base) if spec.output_dtype == "base" else DTYPES[spec.output_dtype]
     with _reproducible(spec.seed):
         lm = load_model(base, dtype=spec.weights_dtype, device=device)
         encoded = [encode_qa(lm.tokenizer, question, answer, prompt) for question, answer in examples]
@@ -225,25 +223,15 @@ def _compute_dtype(spec: SftSpec, device: torch.device) -> str:
     return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
-def _output_dtype(spec: SftSpec, base: Path) -> torch.dtype:
-    """The dtype to save in; the base's own is that of its weights, whatever its config says."""
-    named = _STORED_AS.get(main_dtype(base)) if spec.output_dtype == "base" else spec.output_dtype
-    if named is None:
-        raise SpecError(
-            f"output_dtype: the weights of {base} are {main_dtype(base)}, which is not written; "
-            "choose float32, bfloat16 or float16"
-        )
-    return DTYPES[named]
-
-
 @contextmanager
 def _reproducible(seed: int) -> Iterator[None]:
     """Random state at `seed` and deterministic GPU kernels inside; both as they were before outside."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     strict = torch.are_deterministic_algorithms_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    if on_gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+        torch.use_deterministic_algorithms(True, warn_only=True)
     set_seed(seed)
     try:
         yield

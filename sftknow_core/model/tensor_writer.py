@@ -22,7 +22,7 @@ from typing import BinaryIO
 import torch
 
 from sftknow_core.errors import ModelError, SpecError
-from sftknow_core.model.safetensors_files import DTYPE_CODES, INDEX_NAME, DiskTensor, read_index
+from sftknow_core.model.safetensors_files import DTYPE_CODES, INDEX_NAME, SINGLE_NAME, DiskTensor, read_index
 from sftknow_core.model.tensors import FolderSource
 
 _SIDE_FILES = {
@@ -164,7 +164,7 @@ class CheckpointWriter:
             offset = stop
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
-        target = self.out / file.name
+        target = self.out / (file.name if len(self.template.files) > 1 else SINGLE_NAME)
         self._headers[target] = len(text).to_bytes(8, "little") + text
         self._sizes[target] = len(self._headers[target]) + offset
         for name, span in spans.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -95,6 +95,11 @@ class ModelSource(TensorSource):
     def read(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Weights [start, stop), on the device the model is on."""
         return self._parameters[self.meta(name).name].detach().reshape(-1)[start:stop]
+
+    def shares_memory(self, tensors: Iterable[torch.Tensor]) -> bool:
+        """Whether writing to one of `tensors` would change this model."""
+        own = {parameter.untyped_storage().data_ptr() for parameter in self._parameters.values()}
+        return any(tensor.untyped_storage().data_ptr() in own for tensor in tensors)
 
 
 class FolderSource(TensorSource):

@@ -34,8 +34,10 @@ class ModelPair:
     @cached_property
     def weights(self) -> Pair:
         """Both weight sources, checked against each other. Raises ModelError."""
+        from sftknow_core.model.tokenizer_match import check_same_tokenizer
         from sftknow_core.update.pair import Pair
 
+        check_same_tokenizer(self.base.path, self.tuned.path)
         return Pair(open_source(self.base.path), open_source(self.tuned.path, self.base.path))
 
     @cached_property

@@ -81,10 +81,11 @@ class Exam:
         """Topic -> its completion template, frozen for the base model."""
         from sftknow_core.measure.templates import choose_templates
 
-        rows = self.mastery.templates.to_dict("records")
-        return choose_templates(
-            sorted({f.topic for f in self.questions}), self.facts.facts, self.mastery.levels, rows
-        )
+        topics = {fact.topic for fact in self.questions}
+        dev = [fact for fact in self.facts.facts if fact.split == "dev" and fact.topic in topics]
+        counted = self.mastery.templates
+        rows = counted[counted["fact_id"].isin({fact.fact_id for fact in dev})].to_dict("records")
+        return choose_templates(sorted(topics), dev, self.mastery.levels, rows)
 
     @cached_property
     def reference(self) -> BaseReference:
@@ -97,7 +98,7 @@ class Exam:
             self.questions,
             self.mastery.levels,
             self.templates,
-            Probes(self.topics, self.facts.facts),
+            Probes(self.topics, self.facts.facts, int(self.mastery.run.spec.params["seed"])),
             load_synonyms(),
             prompt=load_prompt(self.spec.prompt),
         )
@@ -106,7 +107,7 @@ class Exam:
     def _ask(self) -> Any:
         from sftknow_core.measure.asking import FiveShot
 
-        return FiveShot(self.facts.facts) if self.spec.prompt == FIVE_SHOT else load_prompt(self.spec.prompt)
+        return FiveShot(self.facts.select("train")) if self.spec.prompt == FIVE_SHOT else load_prompt(self.spec.prompt)
 
     def run_spec(self, state: State) -> RunSpec:
         """The identity of asking one state."""

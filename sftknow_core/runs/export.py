@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.errors import SpecError
-from sftknow_core.report.card import restored_card
+from sftknow_core.runs.card import restored_card
 from sftknow_core.runs.delta import ModelPair
 from sftknow_core.runs.states import restored_state
 from sftknow_core.runs.workspace import ModelHandle, Workspace

@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sftknow_core.facts.fact import Fact, FactSet
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 DEMO_NEW_TOKENS = 8
 """No answer of the demo world is longer."""
 _UNITS_PER_FACT = 0.12
+_TABLES = ("mastery", "mastery_templates")
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,20 @@ def _finish(ws: Workspace, run: Run) -> None:
     )
 
 
+def export_scores(mastery: Mastery, folder: Path) -> None:
+    """Write the scores as the package ships them: two Parquet files and which run they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = mastery.run.spec
+    for name in _TABLES:
+        table = mastery.run.read(name).drop_columns(["run_id"])
+        for i, field in enumerate(table.schema):
+            if pa.types.is_floating(field.type):  # half the size; the seventh digit of a probability is noise
+                table = table.set_column(i, field.name, table.column(i).cast(pa.float32()))
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd", compression_level=19)
+    belongs = {"run_id": mastery.run.run_id, "model_id": spec.inputs["model"], **spec.as_dict()}
+    (folder / "mastery.json").write_text(json.dumps(belongs, indent=1) + "\n", encoding="utf-8")
+
+
 def _shipped() -> dict[str, Any]:
     """What the shipped mastery scores belong to; {} where none are shipped."""
     path = DEMO_FOLDER / "mastery.json"
@@ -144,7 +161,7 @@ def _copy_shipped(run: Run, spec: RunSpec, facts: Sequence[Fact]) -> bool:
         return False
     ids = {fact.fact_id: i for i, fact in enumerate(facts)}
     tables = {}
-    for name in ("mastery", "mastery_templates"):
+    for name in _TABLES:
         rows = pq.read_table(DEMO_FOLDER / f"{name}.parquet").to_pandas()
         tables[name] = rows.assign(run_id=run.run_id)
     if set(tables["mastery"]["fact_id"]) != set(ids):

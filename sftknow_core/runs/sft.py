@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.facts.fact import FactSet
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model"
 UNITS_PER_EXAMPLE = 0.0025
+_MERGE_GAP_PROMPTS = 32
 
 
 def fine_tune(ws: Workspace, base: ModelHandle, train_set: TrainSet, spec: SftSpec) -> tuple[ModelHandle, Run]:
@@ -96,8 +98,21 @@ def _train(ws: Workspace, run: Run, base: ModelHandle, train_set: TrainSet, spec
             "n_trained_params": result.n_trained_params,
             "compute_dtype": result.compute_dtype,
             "loss_nats": result.loss,
+            "merge_gap": _merge_gap(base, path, train_set) if spec.method == "lora" else None,
         },
     )
+
+
+def _merge_gap(base: ModelHandle, adapter: Path, train_set: TrainSet) -> dict[str, float]:
+    """How far merging the adapter moves next-token log-probabilities, on some of the train questions."""
+    from sftknow_core.facts.prompts import qa_prompt
+    from sftknow_core.model.encode import encode_prompts
+    from sftknow_core.model.load import load_tokenizer
+    from sftknow_core.model.lora import merge_gap
+
+    texts = [qa_prompt(fact.question) for fact in train_set.facts[:_MERGE_GAP_PROMPTS]]
+    gap = merge_gap(base.path, adapter, encode_prompts(load_tokenizer(base.path), texts))
+    return {"max_nats": gap.max_nats, "mean_nats": gap.mean_nats, "n_prompts": len(texts)}
 
 
 def _model_row(run: Run, base: ModelHandle, tuned_id: str, spec: SftSpec) -> dict[str, Any]:

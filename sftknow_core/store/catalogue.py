@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.ingest import up_to_date
 from sftknow_core.store.opening import open_memory
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.schema import table_named
-from sftknow_core.store.table import Table
+from sftknow_core.store.table import SQL_TYPES, Table
+
+_PART_ORDER = "filename, file_row_number"
 
 
 def read_table(
@@ -33,15 +35,19 @@ def read_table(
     where: column -> value, or a list of values, or None for NULL; all of them must hold.
     A long table of a run still under way gives the chunks committed so far. NULL is NaN in float columns and
     <NA> in integer and bool columns that allow it. Raises SftknowError for unknown names, CacheError for
-    damage.
+    damage. Rows come by run_id, and within a run in the order they were written.
     """
     table = table_named(name)
     chosen = [table.column(column).name for column in (columns if columns is not None else table.names)]
     ids = None if run_ids is None else list(run_ids)
     conditions, values = _conditions(table, {**(where or {}), **({} if ids is None else {"run_id": ids})})
-    query = f"SELECT {', '.join(chosen)} FROM {table.name} WHERE {conditions}"
-    with _source(cache, table, ids) as con:
-        rows = con.sql(query, params=values or None).to_arrow_table()
+    query = f"SELECT {', '.join(chosen)} FROM {table.name} WHERE {conditions} ORDER BY run_id, {{as_written}}"
+    if table.long:
+        with open_parts(cache, table, ids) as con:
+            rows = con.sql(query.format(as_written=_PART_ORDER), params=values or None).to_arrow_table()
+    else:
+        with up_to_date(cache) as con:
+            rows = con.sql(query.format(as_written="rowid"), params=values or None).to_arrow_table()
     return _to_pandas(rows, table)
 
 
@@ -67,18 +73,30 @@ def runs_with_input(cache: Cache, input_id: str) -> list[str]:
 
 
 @contextmanager
-def _source(cache: Cache, table: Table, ids: list[str] | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection in which the table can be queried by its name."""
-    if not table.long:
-        with up_to_date(cache) as con:
-            yield con
-        return
-    if ids is None:
-        ids = sorted(path.parent.name for path in cache.runs.glob(f"*/{DONE}"))
-    paths = [str(path) for run_id in ids for path in RunFolder(cache, run_id).part_paths(table.name)]
+def open_parts(
+    cache: Cache, table: Table, run_ids: Iterable[str] | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in which a long table can be queried by its name; needs no lock.
+
+    Columns that older parts lack are NULL. Rows have no order of their own (`_PART_ORDER` gives it back).
+    """
+    ids = run_ids if run_ids is not None else [path.parent.name for path in cache.runs.glob(f"*/{DONE}")]
+    paths = [_not_a_glob(path) for run_id in ids for path in RunFolder(cache, run_id).part_paths(table.name)]
     with open_memory() as con:
-        con.register(table.name, ds.dataset(paths, schema=table.arrow, format="parquet"))
+        columns = ", ".join(f"{column.name} {SQL_TYPES[column.type]}" for column in table.columns)
+        con.execute(f"CREATE TABLE declared ({columns}, filename VARCHAR, file_row_number BIGINT)")
+        if paths:
+            parts = con.read_parquet(paths, union_by_name=True, filename=True, file_row_number=True)
+            parts.create_view("parts")
+            con.execute(f"CREATE VIEW {table.name} AS FROM declared UNION ALL BY NAME FROM parts")
+        else:
+            con.execute(f"CREATE VIEW {table.name} AS FROM declared")
         yield con
+
+
+def _not_a_glob(path: Path) -> str:
+    """The path so that DuckDB takes none of its characters for a pattern."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path))
 
 
 def _conditions(table: Table, where: Mapping[str, Any]) -> tuple[str, list[Any]]:

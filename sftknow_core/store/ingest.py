@@ -119,6 +119,8 @@ def _stamp(manifest: Path) -> str:
 
 
 def _forget(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
+    if not con.execute("SELECT 1 FROM runs WHERE run_id = ?", [run_id]).fetchone():
+        return  # a run's rows come and go together with its row in runs
     for name in _RUN_TABLES:
         con.execute(f"DELETE FROM {name} WHERE run_id = ?", [run_id])
 

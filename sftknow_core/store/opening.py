@@ -25,7 +25,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
-_WAIT_SECONDS = 60.0
+_WAIT_SECONDS = 180.0
 _RETRY_SECONDS = 0.05
 
 

@@ -238,7 +238,7 @@ class RunFolder:
 def _read_part(path: Path, table: Table, run_id: str) -> pa.Table:
     """One part as the table is declared now: columns it did not have yet are NULL, former ones left out."""
     try:
-        rows = pq.read_table(path)
+        rows = pq.ParquetFile(path).read()
     except (OSError, pa.ArrowException) as error:
         raise CacheError(f"{path} cannot be read ({error}); repeating its command makes it again") from error
     return table.conform(rows.select([name for name in table.names if name in rows.column_names]), run_id)

@@ -151,7 +151,7 @@ def check_pair(base: TensorSource, tuned: TensorSource) -> tuple[str, ...]:
         missing = sorted(ours ^ theirs)[0]
         side = "tuned" if missing in ours else "base"
         raise ModelError(f"{where}: tensor {missing} has no counterpart in {side}. Are they the same model?")
-    return (*_dtype_notes(base, tuned), *base.notes)
+    return tuple(dict.fromkeys((*_dtype_notes(base, tuned), *base.notes, *tuned.notes)))
 
 
 def _dtype_notes(base: TensorSource, tuned: TensorSource) -> tuple[str, ...]:

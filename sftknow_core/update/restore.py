@@ -8,6 +8,7 @@ base's bits, the others of tuned's; restoring 0% is tuned and 100% is base on th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from sftknow_core.errors import ModelError, SpecError
 from sftknow_core.model.adapter import AdapterSource
 from sftknow_core.model.tensor_writer import CheckpointWriter, copy_side_files, new_folder
-from sftknow_core.model.tensors import FolderSource, TensorMeta, TensorSource
+from sftknow_core.model.tensors import FolderSource, ModelSource, TensorMeta, TensorSource
 from sftknow_core.update.pair import CHUNK_WEIGHTS, Chunk, Pair, Progress
 from sftknow_core.update.ranking import CutCursor
 from sftknow_core.update.report import RestoreReport, Tally
@@ -45,10 +46,15 @@ def restore_into(
 
     `target`: a model of the same architecture, or its parameters by canonical name. Where a parameter's
     dtype is narrower than the two models', values are rounded. Raises ModelError when a parameter is
-    missing or misshapen; nothing is written then.
+    missing or misshapen or is base's or tuned's own; nothing is written then.
     """
     parameters = dict(target.named_parameters()) if isinstance(target, nn.Module) else dict(target)
     flat = {meta.name: _flat(parameters, meta) for meta in pair.metas}
+    for source in (pair.base, pair.tuned):
+        if isinstance(source, ModelSource) and source.shares_memory(flat.values()):
+            raise ModelError(
+                f"the working model is {source.label} of the pair itself; load a third copy to work on."
+            )
 
     def put(meta: TensorMeta, start: int, values: torch.Tensor) -> None:
         flat[meta.name][start : start + values.numel()].copy_(values)
@@ -80,9 +86,7 @@ def write_restored(
         base.name: _output_dtype(dtype, base, tuned)
         for base, tuned in zip(pair.metas, pair.tuned.metas, strict=True)
     }
-    widest = torch.bfloat16
-    for i, found in enumerate(dtypes.values()):
-        widest = found if i == 0 else torch.promote_types(widest, found)
+    widest = reduce(torch.promote_types, dtypes.values())
     with new_folder(out_dir) as folder:
         copy_side_files(folders, folder, widest)
         if card is not None:

@@ -20,7 +20,9 @@ from sftknow_core.model.load import LanguageModel
 
 torch.set_num_threads(1)
 
-WORDS = "Ann Bob Cid Dan was born in near Where ? Oslo Paris Rome Romeo City the of The Q: A: <|question|> <|answer|>"
+WORDS = (
+    "Ann Bob Cid Dan was born in near Where ? Oslo Paris Rome Romeo City the Q: A: <|question|> <|answer|>"
+)
 NEVER = -40.0
 """Logit of what the table does not list."""
 
@@ -46,15 +48,18 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def make_lm(tokenizer: PreTrainedTokenizerFast) -> MakeModel:
-    """table -> model: {last token: {next token: probability}}; after any other token comes </s>."""
+    """table -> model: {last token: {next token: probability}}; after any other token comes </s>.
+
+    n_unused: rows of the embedding beyond the tokenizer's tokens.
+    """
 
     def token(text: str) -> int:
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert len(ids) == 1, f"{text!r} is {len(ids)} tokens"
         return ids[0]
 
-    def make(table: Table, *, width_of: PreTrainedTokenizerFast = tokenizer) -> LanguageModel:
-        n_vocab = len(width_of)
+    def make(table: Table, *, n_unused: int = 0) -> LanguageModel:
+        n_vocab = len(tokenizer) + n_unused
         logits = torch.full((n_vocab, n_vocab), NEVER)
         logits[:, tokenizer.eos_token_id] = 0.0
         for last, following in table.items():

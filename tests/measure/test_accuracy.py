@@ -14,7 +14,7 @@ from sftknow_core.store.schema import TABLES
 
 @pytest.fixture(scope="module")
 def lm(make_lm):
-    """After the paper's prompt, which ends in "|>": "the Oslo" and the end; after ":" Paris and a made-up line."""
+    """After the paper's prompt, which ends in "|>": "the Oslo"; after ":" Paris and a made-up line."""
     return make_lm(
         {
             "|>": {" the": 0.6, " Paris": 0.4},

@@ -5,10 +5,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from measure.slow_kl import slow_kl
 
 from sftknow_core.errors import ModelError
-from sftknow_core.measure.kl import compare, gold, top_ids
+from sftknow_core.measure import kl
+from sftknow_core.measure.kl import NextTokens, top_ids
+
+
+def compare(first, second):
+    """All rows of the first against all rows of the second."""
+    every = torch.arange(len(first))
+    return kl.compare(NextTokens.of(first), every, NextTokens.of(second), every)
 
 
 def test_two_tokens_by_hand():
@@ -32,14 +39,6 @@ def test_mass_outside_the_ten_by_hand():
     assert found.outside_second.item() == pytest.approx(1.0)
 
 
-def slow(first, second):
-    """Numpy, one row: sort, take ten, normalise, sum."""
-    ids = sorted(range(len(first)), key=lambda i: (-first[i], i))[:10]
-    p, q = (np.exp(x.astype(np.float64) - x.max()) for x in (first, second))
-    outside = 1 - p[ids].sum() / p.sum(), 1 - q[ids].sum() / q.sum()
-    return ids, stats.entropy(p[ids], q[ids]), *outside
-
-
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.integers(2, 60), st.booleans())
 def test_against_numpy(seed, n_vocab, tied):
@@ -49,9 +48,9 @@ def test_against_numpy(seed, n_vocab, tied):
         first, second = np.round(first), np.round(second)
     found = compare(torch.from_numpy(first), torch.from_numpy(second))
     for row in range(3):
-        ids, kl, outside_first, outside_second = slow(first[row], second[row])
+        ids, nats, outside_first, outside_second = slow_kl(first[row], second[row])
         assert found.ids[row].tolist() == ids
-        assert found.kl_nats[row].item() == pytest.approx(kl, abs=1e-9)
+        assert found.kl_nats[row].item() == pytest.approx(nats, abs=1e-9)
         assert found.outside_first[row].item() == pytest.approx(outside_first, abs=1e-9)
         assert found.outside_second[row].item() == pytest.approx(outside_second, abs=1e-9)
     assert (found.kl_nats >= 0).all()
@@ -84,14 +83,21 @@ def test_ties_at_the_tenth_place_take_the_smaller_id():
 
 def test_gold_by_hand():
     """Probabilities 0.5, 0.3, 0.1, 0.1: the last two share rank 3."""
-    logits = torch.tensor([[0.5, 0.3, 0.1, 0.1]] * 3).log()
-    found = gold(logits, torch.tensor([0, 1, 3]))
+    logits = torch.tensor([[0.5, 0.3, 0.1, 0.1]]).log()
+    found = kl.gold(NextTokens.of(logits), torch.tensor([0, 0, 0]), torch.tensor([0, 1, 3]))
     assert found.p.tolist() == pytest.approx([0.5, 0.3, 0.1])
     assert found.rank.tolist() == [1, 2, 3]
 
 
-def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ModelError, match="4 and 5 tokens"):
-        compare(torch.zeros(1, 4), torch.zeros(1, 5))
+def test_rows_are_picked_independently():
+    generator = torch.Generator().manual_seed(2)
+    first, second = torch.randn(5, 40, generator=generator), torch.randn(3, 40, generator=generator)
+    here, there = torch.tensor([4, 0]), torch.tensor([2, 2])
+    found = kl.compare(NextTokens.of(first), here, NextTokens.of(second), there)
+    alone = compare(first[here], second[there])
+    assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))
+
+
+def test_nan_is_refused():
     with pytest.raises(ModelError, match="NaN"):
-        compare(torch.zeros(1, 4), torch.full((1, 4), torch.nan))
+        NextTokens.of(torch.full((1, 4), torch.nan))

@@ -73,7 +73,7 @@ def test_rates_are_those_of_the_table(lm, make_fact, topics):
 
 
 def test_expected_mastery_by_hand(lm, facts, topics):
-    """Only what starts the completion counts: 0.8277, 1, 0 for Oslo; "Oslo City" extends Oslo and adds nothing."""
+    """Only what starts a completion counts: 0.8277, 1, 0 for Oslo; "Oslo City" extends it, adding nothing."""
     chunk = only_chunk(lm, facts, topics)
     by_fact = {
         fact.subject: [r["expected"] for r in chunk.templates if r["fact_id"] == fact.fact_id]
@@ -94,7 +94,7 @@ def test_level_and_marks(lm, facts, topics):
 
 
 def test_level_0_is_marked_when_expected_mastery_exceeds_one_completion(lm, facts, topics, monkeypatch):
-    """1 of 30 completions is 0.0333: an expected mastery of 0.04 marks the fact that was never right, only it."""
+    """1 of 30 completions is 0.0333: an expected mastery of 0.04 marks the fact that was never right."""
     monkeypatch.setattr(
         mastery_module, "start_probabilities", lambda lm, prompts, *_, **__: [0.04] * len(prompts)
     )

@@ -155,9 +155,8 @@ def test_damaged_cut_and_missing_weights(base: Path, copy: Path, tmp_path: Path)
         model_id(copy)
     lm = load_model(base, device="cpu")
     lm.model.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
-    (tmp_path / "sharded" / "model-00002-of-00003.safetensors").unlink(missing_ok=True)
     next((tmp_path / "sharded").glob("*.safetensors")).unlink()
-    with pytest.raises(ModelError, match="lacks"):
+    with pytest.raises(ModelError, match=r"shard .* is missing"):
         model_id(tmp_path / "sharded")
 
 

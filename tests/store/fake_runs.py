@@ -13,7 +13,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,13 @@ def template_rows(chunk: int) -> list[dict[str, Any]]:
 
 def accuracy_row(state_id: str, level: int | None, accuracy: float | None, **others: Any) -> dict[str, Any]:
     n_right = None if accuracy is None else round(100 * accuracy)
-    row = {"state_id": state_id, "question_set_id": "q", "prompt": "qa", "matcher": "words", "split": "test"}
+    row: dict[str, Any] = {
+        "state_id": state_id,
+        "question_set_id": "q",
+        "prompt": "qa",
+        "matcher": "words",
+        "split": "test",
+    }
     row |= {"domain": "in", "level": level, "subset": "all", "n": 100, "n_right": n_right or 0}
     return {
         **row,
@@ -65,7 +73,7 @@ def accuracy_row(state_id: str, level: int | None, accuracy: float | None, **oth
     }
 
 
-def do_chunks(run: Run, on_chunk: Callable[[int], None] = lambda chunk: None) -> None:
+def do_chunks(run: Run, on_chunk: Callable[[int], object] = lambda chunk: None) -> None:
     for chunk in range(N_CHUNKS):
         if not run.has_chunk(chunk, ("mastery", "mastery_templates")):
             on_chunk(chunk)
@@ -81,7 +89,7 @@ def save_weights(path: Path) -> None:
     (path / "shards" / "1.safetensors").write_bytes(b"weights")
 
 
-def do_run(cache: Cache, name: str = "a", on_chunk: Callable[[int], None] = lambda chunk: None) -> str:
+def do_run(cache: Cache, name: str = "a", on_chunk: Callable[[int], object] = lambda chunk: None) -> str:
     """Do a run, or go on with it, to its end; returns its id."""
     with open_run(cache, spec(name)) as run:
         if not run.done:
@@ -98,7 +106,7 @@ def do_run(cache: Cache, name: str = "a", on_chunk: Callable[[int], None] = lamb
 
 
 def kill_around_replace(n: int, when: str) -> None:
-    replace, calls = os.replace, iter(range(1_000_000))
+    replace, calls = os.replace, count()
 
     def replace_or_die(source: Any, target: Any) -> None:
         is_it = next(calls) == n
@@ -112,7 +120,7 @@ def kill_around_replace(n: int, when: str) -> None:
 
 
 def kill_within_line(n: int) -> None:
-    write, calls = os.write, iter(range(1_000_000))
+    write, calls = os.write, count()
 
     def write_half_and_die(fd: int, data: bytes) -> int:
         if data.endswith(b"\n") and next(calls) == n:
@@ -134,21 +142,26 @@ def in_child(work: Callable[[], object]) -> int:
 
 def kills(root: Path) -> list[str]:
     in_child(lambda: do_run(Cache(root / "undisturbed")))
-    cases = {
-        f"{when}-replace": lambda n, when=when: kill_around_replace(n, when) for when in ("before", "after")
+    arms: dict[str, Callable[[int], None]] = {
+        "before-replace": partial(kill_around_replace, when="before"),
+        "after-replace": partial(kill_around_replace, when="after"),
+        "within-line": kill_within_line,
     }
-    names = []
-    for kind, arm in {**cases, "within-line": kill_within_line}.items():
-        for n in range(1000):
-            cache = Cache(root / f"{kind}-{n}")
-            was_killed = (
-                in_child(lambda n=n, arm=arm, cache=cache: (arm(n), do_run(cache))) == -signal.SIGKILL
-            )
-            if not was_killed:
-                break
-            assert in_child(lambda cache=cache: do_run(cache)) == 0
-            names.append(cache.root.name)
-    return names
+    return [name for kind, arm in arms.items() for name in kills_of(root, kind, arm)]
+
+
+def kills_of(root: Path, kind: str, arm: Callable[[int], None]) -> Iterator[str]:
+    for n in count():
+        cache = Cache(root / f"{kind}-{n}")
+        if in_child(partial(armed_run, cache, arm, n)) != -signal.SIGKILL:
+            return  # it has no n-th call
+        assert in_child(partial(do_run, cache)) == 0
+        yield cache.root.name
+
+
+def armed_run(cache: Cache, arm: Callable[[int], None], n: int) -> None:
+    arm(n)
+    do_run(cache)
 
 
 def hold(cache: Cache) -> None:

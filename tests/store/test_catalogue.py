@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,7 +14,6 @@ from fake_runs import accuracy_row, do_chunks, do_run, mastery_rows, spec
 from processes import started
 
 from sftknow_core.errors import CacheError, SftknowError
-from sftknow_core.store import opening
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_runs, read_table, runs_with_input
 from sftknow_core.store.files import CacheWarning
@@ -204,7 +204,7 @@ def test_another_program_holding_the_file_is_waited_for(
             raise duckdb.IOException("Could not set lock on file: Conflicting lock is held in duckdb (PID 7)")
         return connect(*args, **kwargs)
 
-    monkeypatch.setattr(opening.duckdb, "connect", busy)
+    monkeypatch.setattr(duckdb, "connect", busy)
     assert read_table(cache, "accuracies").empty
     refusals = iter(range(1000))
     with pytest.raises(CacheError, match=r"open in another program: .*PID 7"), open_catalogue(cache, 0.1):
@@ -264,6 +264,7 @@ def test_four_writers_and_a_reader_lose_no_row(cache: Cache) -> None:
             rows = read_table(cache, "accuracies", columns=["run_id"])
             assert (rows.value_counts() == 2).all()  # never half a run
             counts.append(len(rows))
+            time.sleep(0.1)
         assert [writer.returncode for writer in writers] == [0] * n_writers
     assert counts == sorted(counts)
     rows = pd.DataFrame(rows_on_record(cache)["accuracies"])

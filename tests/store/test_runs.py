@@ -73,6 +73,15 @@ def test_a_part_written_again_replaces(cache: Cache) -> None:
         assert run.read("mastery")["fact_id"].to_pylist() == ["fact-1-0"]
 
 
+def test_parts_that_were_never_committed_are_gone_at_the_end(cache: Cache) -> None:
+    with open_run(cache, spec()) as run:
+        run.write_part("mastery", 0, mastery_rows(0))
+        stray = run.root / "mastery" / "part-00009.parquet"
+        stray.write_bytes(b"of an owner that was killed")
+        run.finish()
+    assert not stray.exists() and run.problems() == []
+
+
 def test_left_without_finish_is_interrupted(cache: Cache) -> None:
     with open_run(cache, spec()):
         assert state(cache) is RunState.RUNNING

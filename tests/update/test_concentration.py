@@ -1,0 +1,129 @@
+"""Concentration against a full sort, its null, and enrichment by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fake_source import fake_pair, nudged, random_tensors
+
+from sftknow_core.errors import ModelError
+from sftknow_core.update import concentration as module
+from sftknow_core.update.concentration import concentration, enrichment, summarise
+from sftknow_core.update.delta import measure_delta
+from sftknow_core.update.pair import Pair
+from sftknow_core.update.report import TensorCount
+from sftknow_core.update.restore import survey
+from sftknow_core.update.select import Region, select
+
+KS = ["0", "0.5", "1", "20", "60", "100"]
+
+
+def made(dtype: torch.dtype = torch.float32) -> Pair:
+    base = random_tensors(dtype=dtype)
+    return fake_pair(base, nudged(base))
+
+
+def sorted_r(pair: Pair, eps: float) -> np.ndarray:
+    metas = Region().resolve(pair.metas)
+    parts = [c.d.abs().numpy() / (c.p.abs().numpy() + np.float32(eps)) for c in pair.chunks(metas)]
+    return np.sort(np.concatenate(parts))[::-1].astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shares_equal_a_full_sort(dtype: torch.dtype) -> None:
+    pair = made(dtype)
+    points = concentration(pair, Region(), KS)
+    assert len(points) == 3 * len(KS)
+    for point in points:
+        r = sorted_r(pair, point.eps)
+        n = int(len(r) * float(point.k_percent) / 100)
+        assert point.share == pytest.approx(r[:n].sum() / r.sum(), rel=1e-9)
+
+
+def test_share_is_what_restoring_reports() -> None:
+    pair = made()
+    point = concentration(pair, Region(), ["12.5"], epsilons=[1e-8], null_seed=None)[0]
+    report = survey(pair, select(pair, Region(), "top", ["12.5"])[0])
+    assert point.share == pytest.approx(report.r_share_restored, rel=1e-9)
+    assert point.null_share is None
+
+
+def test_null_is_seeded_and_bounded() -> None:
+    pair = made()
+    one, again, other = (
+        [p.null_share for p in concentration(pair, Region(), KS, null_seed=seed)] for seed in (1, 1, 2)
+    )
+    assert one == again
+    assert one != other
+    assert one[0] == 0
+    assert one[len(KS) - 1] == pytest.approx(1)
+
+
+def test_null_keeps_the_changes_of_a_tensor_and_loses_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes in proportion to |p| give every weight r = 0.1: no concentration. Dealt out at random, small
+    weights
+    get large changes, and the null is concentrated."""
+    base = {"0.mlp.x": torch.logspace(-4, 0, 200)}
+    pair = fake_pair(base, {"0.mlp.x": base["0.mlp.x"] * 1.1})
+    point = concentration(pair, Region(), ["10"], epsilons=[1e-8])[0]
+    assert point.share == pytest.approx(0.1, rel=1e-3)
+    assert point.null_share is not None
+    assert point.null_share > 0.5
+    chunk = next(iter(pair.chunks()))
+    dealt = module._dealt_out(chunk, 3)
+    assert torch.equal(dealt.sort().values, chunk.d.sort().values)
+    assert not torch.equal(dealt, chunk.d)
+
+
+def test_a_larger_epsilon_silences_weights_near_zero() -> None:
+    base = {"0.mlp.x": torch.cat([torch.full((1,), 1e-9), torch.ones(99)])}
+    pair = fake_pair(base, {"0.mlp.x": base["0.mlp.x"] + 1e-3})
+    shares = {p.eps: p.share for p in concentration(pair, Region(), ["1"], null_seed=None)}
+    assert shares[1e-8] == pytest.approx(1, abs=1e-5)
+    assert shares[1e-4] == pytest.approx(10 / (10 + 99e-3), rel=1e-3)
+
+
+def test_nothing_changed_has_no_share() -> None:
+    base = random_tensors()
+    points = concentration(fake_pair(base, base), Region(), ["5"])
+    assert {(p.share, p.null_share) for p in points} == {(None, None)}
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    base = random_tensors()
+    tuned = nudged(base)
+    tuned["0.attention.attn.q"][0, 0] = float("nan")
+    with pytest.raises(ModelError, match=r"tensor 0\.attention\.attn\.q of tuned"):
+        concentration(fake_pair(base, tuned), Region(), ["5"])
+
+
+def test_summary_of_regions_adds_up() -> None:
+    pair = made()
+    delta = measure_delta(pair)
+    whole = summarise(delta, pair, Region("all"))
+    assert whole.n == delta.n_weights
+    assert whole.changed_share == delta.n_changed / delta.n_weights
+    layers = [summarise(delta, pair, Region("transformer", str(i))) for i in range(2)]
+    assert summarise(delta, pair, Region()).sum_r == pytest.approx(sum(part.sum_r for part in layers))
+    assert whole.relative_norm == pytest.approx(0.05, rel=0.1)  # steps of 0.001 on weights of 0.02
+    same = fake_pair(random_tensors(), random_tensors())
+    assert summarise(measure_delta(same), same, Region()).tiny_share is None
+
+
+def test_enrichment_by_hand() -> None:
+    """30 of 40 restored weights are in layer 0, which has 100 of 400: share 0.75, weight share 0.25,
+    threefold."""
+    tensors = [
+        TensorCount("a", 0, "attention", "attn.q", 100, 30, 30),
+        TensorCount("b", 1, "mlp", "mlp.up", 200, 10, 9),
+        TensorCount("c", 1, "mlp", "mlp.down", 100, 0, 0),
+    ]
+    layers = enrichment(tensors, "layer")
+    assert [(e.group, e.share, e.weight_share, e.enrichment) for e in layers] == [
+        ("0", 0.75, 0.25, 3.0),
+        ("1", 0.25, 0.75, 1 / 3),
+    ]
+    assert [e.group for e in enrichment(tensors, "module")] == ["attn.q", "mlp.up", "mlp.down"]
+    assert sum(e.share for e in enrichment(tensors, "module")) == 1
+    assert enrichment(tensors[2:], "kind") == []
