@@ -88,12 +88,12 @@ def pretrain(
     from sftknow_core.runs.pretrain import pretrain_model
 
     spec = PretrainSpec(
+        mentions=_mentions(mentions) if mentions else PretrainSpec.mentions,
         seed=seed,
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         intermediate_size=hidden_size * 11 // 4,
         n_layers=n_layers,
-        **({"mentions": _mentions(mentions)} if mentions else {}),
     )
     with o.workspace(cache, device) as ws:
         found, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
@@ -106,4 +106,6 @@ def _mentions(given: str) -> tuple[tuple[int, float], ...]:
         pairs = [part.split(":") for part in given.split(",")]
         return tuple((int(count), float(weight)) for count, weight in pairs)
     except ValueError:
-        raise SpecError(f"--mentions: got {given!r}; allowed: count:weight pairs, e.g. 0:1,16:4,60:1") from None
+        raise SpecError(
+            f"--mentions: got {given!r}; allowed: count:weight pairs, e.g. 0:1,16:4,60:1"
+        ) from None

@@ -93,7 +93,9 @@ def remove(
 
 @runs.command()
 def gc(
-    keep: Annotated[str, typer.Option("--keep", help="Checkpoints that stay: best, latest or none.")] = "best",
+    keep: Annotated[
+        str, typer.Option("--keep", help="Checkpoints that stay: best, latest or none.")
+    ] = "best",
     what: Annotated[
         str, typer.Option("--what", help="What goes of the others: weights, or runs (their numbers as well).")
     ] = "weights",
@@ -139,7 +141,11 @@ def dashboard(
     port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 8501,
     browser: Annotated[
         bool | None,
-        typer.Option("--browser/--no-browser", help="Open a browser; else where there is a display.", show_default=False),
+        typer.Option(
+            "--browser/--no-browser",
+            help="Open a browser; else where there is a display.",
+            show_default=False,
+        ),
     ] = None,
     cache: o.CacheOpt = None,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,9 @@ def mastery(
     samples: Annotated[int, typer.Option("--samples", help="Completions of each template.")] = 10,
     export: Annotated[
         Path | None,
-        typer.Option("--export", help="Write the scores as Parquet into this folder too.", show_default=False),
+        typer.Option(
+            "--export", help="Write the scores as Parquet into this folder too.", show_default=False
+        ),
     ] = None,
     matcher: o.MatcherOpt = "words",
     topics: o.TopicsOpt = None,
@@ -63,14 +66,16 @@ def mastery(
             export_scores(scored, export)
         run = scored.run
         manifest = run.manifest()
-        by_group = scored.rows.groupby(["domain", "split", "level"]).size()
+        rows = scored.rows.dropna(subset=["level"])
+        by_group = Counter(zip(rows["domain"], rows["split"], rows["level"].astype(int), strict=True))
     result = {
         "run_id": run.run_id,
         "model_id": model.model_id,
         "model": model.name,
         "seconds": manifest.seconds if manifest else None,
         "n_by_group": [
-            {"domain": d, "split": s, "level": int(level), "n": int(n)} for (d, s, level), n in by_group.items()
+            {"domain": domain, "split": split, "level": int(level), "n": n}
+            for (domain, split, level), n in sorted(by_group.items())
         ],
         **(manifest.summary if manifest else {}),
     }
@@ -131,7 +136,9 @@ def sft(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model to ask: demo, a folder, a hub id, the start of a model_id.")],
+    model: Annotated[
+        str, typer.Argument(help="Model to ask: demo, a folder, a hub id, the start of a model_id.")
+    ],
     base: Annotated[
         str | None,
         typer.Option(
@@ -190,7 +197,12 @@ def shift(
         "shifts": run.read("shifts").to_pylist(),
         "kept_by_topic": kept_by_topic(run.read("first_token").to_pylist()),
         "templates": {
-            topic: {"template": t.template, "n_correct": t.n_correct, "n_samples": t.n_samples, "basis": t.basis}
+            topic: {
+                "template": t.template,
+                "n_correct": t.n_correct,
+                "n_samples": t.n_samples,
+                "basis": t.basis,
+            }
             for topic, t in templates.items()
         },
     }
@@ -225,15 +237,21 @@ def restore(
     tuned: o.TunedOpt,
     out: Annotated[Path, typer.Option("--out", help="New folder for the restored model.")],
     base: o.BaseOpt = o.DEMO,
-    k: Annotated[str | None, typer.Option("--k", help="Percent of the region to restore.", show_default=False)] = None,
+    k: Annotated[
+        str | None, typer.Option("--k", help="Percent of the region to restore.", show_default=False)
+    ] = None,
     alpha: Annotated[
         str | None,
-        typer.Option("--alpha", help="For strategy interpolation: 0 is base, 1 is tuned.", show_default=False),
+        typer.Option(
+            "--alpha", help="For strategy interpolation: 0 is base, 1 is tuned.", show_default=False
+        ),
     ] = None,
     strategy: o.StrategyOpt = "top",
     region: o.RegionOpt = "transformer",
     layers: o.LayersOpt = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of random strategies.", show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of random strategies.", show_default=False)
+    ] = None,
     output_dtype: Annotated[
         str, typer.Option("--output-dtype", help="Of the written weights: base, exact, tuned, float32, ...")
     ] = "base",

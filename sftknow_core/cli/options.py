@@ -28,7 +28,8 @@ CacheOpt = Annotated[
 ]
 DeviceOpt = Annotated[str, typer.Option("--device", help="auto, cuda, mps or cpu.")]
 DtypeOpt = Annotated[
-    str, typer.Option("--dtype", help="Of loaded weights: auto (the checkpoint's), float32, bfloat16, float16.")
+    str,
+    typer.Option("--dtype", help="Of loaded weights: auto (the checkpoint's), float32, bfloat16, float16."),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 SeedOpt = Annotated[int, typer.Option("--seed", help="Seed of everything drawn at random.")]

@@ -23,9 +23,18 @@ _SEED = 20_250
 _FACTS_PER_TOPIC = {"in": 2_100, "out": 500}
 _SPLIT_SHARES = {  # cumulative: train, dev, test
     "in": (0.80, 0.90, 1.0),  # one trains on these topics
-    "out": (0.20, 0.40, 1.0),  # these are mainly for testing; train serves few-shot exemplars, dev template choice
+    "out": (
+        0.20,
+        0.40,
+        1.0,
+    ),  # these are mainly for testing; train serves few-shot exemplars, dev template choice
 }
 _OBJECT_IN_SUBJECT_SHARE = 0.03  # "Bank of Koro" with its seat in Koro: such questions must be flagged
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
 
 _ONSETS = tuple("bdfghjklmnprstvz")
 _VOWELS = tuple("aeiou")
@@ -35,14 +44,16 @@ _FIRST_NAMES = 160
 _GROUPS = ("Club", "Bank", "Works", "Society", "Union", "Foundry", "Trust", "Line")
 _SITES = ("Lake", "Bridge", "Valley", "Hill", "Station", "Castle", "Forest", "Mill")
 _MUSEUMS = ("Museum", "Gallery", "Hall", "Palace", "Theatre")
-_ADJECTIVES = ("Silver", "Quiet", "Last", "Golden", "Broken", "Hidden", "Long", "Red", "Early", "Blue", "Cold", "Lost")
-_NOUNS = ("River", "Garden", "Winter", "Road", "Mirror", "Letter", "Harbour", "Song", "Tower", "Summer", "Island", "Dance", "Night", "Star", "Wheel")  # fmt: skip
-_MATERIALS = ("glass", "stone", "silk", "iron", "paper", "salt", "bronze", "wool", "clay", "amber", "cedar", "copper")
-_CRAFTS = ("painter", "trader", "carver", "weaver", "poet", "broker", "tuner", "keeper", "binder", "smith", "writer", "judge", "singer")  # fmt: skip
-_MOODS = ("slow", "north", "river", "deep", "bright", "low", "free", "old", "night", "field", "steam", "minor")
-_STYLES = ("folk", "jazz", "swing", "blues", "choral", "march", "ballad", "waltz", "chant", "opera", "reel", "rock", "tango")  # fmt: skip
-_SIDES = ("left", "right", "front", "back", "upper", "lower", "inner", "outer", "first", "second", "third", "far")
-_ROLES = ("guard", "wing", "half", "post", "runner", "keeper", "anchor", "sweep", "striker", "hook", "centre", "tail", "jumper")  # fmt: skip
+_ADJECTIVES = _words("Silver Quiet Last Golden Broken Hidden Long Red Early Blue Cold Lost")
+_NOUNS = _words(
+    "River Garden Winter Road Mirror Letter Harbour Song Tower Summer Island Dance Night Star Wheel"
+)
+_MATERIALS = _words("glass stone silk iron paper salt bronze wool clay amber cedar copper")
+_CRAFTS = _words("painter trader carver weaver poet broker tuner keeper binder smith writer judge singer")
+_MOODS = _words("slow north river deep bright low free old night field steam minor")
+_STYLES = _words("folk jazz swing blues choral march ballad waltz chant opera reel rock tango")
+_SIDES = _words("left right front back upper lower inner outer first second third far")
+_ROLES = _words("guard wing half post runner keeper anchor sweep striker hook centre tail jumper")
 
 Maker = Callable[[], str]
 
@@ -140,7 +151,9 @@ def _split(share: float, domain: str) -> str:
     return "train" if share < train else "dev" if share < dev else "test"
 
 
-def _topic_facts(topic: Topic, pool: list[str], subject: Maker, names: _Names, rng: random.Random) -> Iterator[Fact]:
+def _topic_facts(
+    topic: Topic, pool: list[str], subject: Maker, names: _Names, rng: random.Random
+) -> Iterator[Fact]:
     ranked, tail, n = _shuffled(pool, rng), _tail(len(pool)), _FACTS_PER_TOPIC[topic.domain]
     for i in range(n):
         obj = ranked[bisect(tail, rng.random())]

@@ -51,7 +51,9 @@ def draw_train_set(
         chosen, shortages = _draw(wanted, n, seed, level)
         return TrainSet(tuple(chosen), level, len(chosen), seed, shortages)
     if n is not None and n % 5:
-        raise SpecError(f"n: got {n}; level 'mixed' takes a fifth of each level, so n must be a multiple of 5")
+        raise SpecError(
+            f"n: got {n}; level 'mixed' takes a fifth of each level, so n must be a multiple of 5"
+        )
     chosen, shortages = [], {}
     for one in range(5):
         part, short = _draw([f for f in pool if levels[f.fact_id] == one], n and n // 5, seed, str(one))

@@ -62,8 +62,9 @@ class PretrainSpec:
     """What a small model is made of. The defaults make the shipped demo model."""
 
     mentions: tuple[tuple[int, float], ...] = (
-        (0, 10.0), (4, 5.0), (8, 14.0), (11, 20.0), (14, 20.0), (18, 12.0), (24, 6.0), (34, 4.0), (60, 3.0), (100, 3.0), (150, 3.0),
-    )  # fmt: skip
+        *((0, 10.0), (4, 5.0), (8, 14.0), (11, 20.0), (14, 20.0), (18, 12.0)),
+        *((24, 6.0), (34, 4.0), (60, 3.0), (100, 3.0), (150, 3.0)),
+    )
     """(number of mentions of a fact, weight): the spread of how often facts are seen."""
     out_of_domain_factor: int = 2
     """Out-of-domain facts are mentioned so many times as often: their topics are small, and a relation that is seen
@@ -89,8 +90,14 @@ class PretrainSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.mentions or any(m < 0 or w < 0 for m, w in self.mentions) or not sum(w for _, w in self.mentions):
-            raise SpecError(f"mentions: got {self.mentions}; allowed: pairs (count >= 0, weight >= 0), not all weights 0")
+        if (
+            not self.mentions
+            or any(m < 0 or w < 0 for m, w in self.mentions)
+            or not sum(w for _, w in self.mentions)
+        ):
+            raise SpecError(
+                f"mentions: got {self.mentions}; allowed: pairs (count >= 0, weight >= 0), not all weights 0"
+            )
         for name in ("qa_share", "late_layout_share", "late_markup_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SpecError(f"{name}: got {getattr(self, name)}; allowed: 0 to 1")
@@ -99,14 +106,17 @@ class PretrainSpec:
                 f"hidden_size / n_heads: got {self.hidden_size} / {self.n_heads}; allowed: an even whole number"
             )
         if self.vocab_size < 300:
-            raise SpecError(f"vocab_size: got {self.vocab_size}; allowed: at least 300 (256 bytes and the specials)")
+            raise SpecError(
+                f"vocab_size: got {self.vocab_size}; allowed: at least 300 (256 bytes and the specials)"
+            )
 
 
 def mention_count(fact: Fact, spec: PretrainSpec) -> int:
     """How often the fact is mentioned: a draw from the spread that depends on (seed, fact_id) alone."""
     digest = hashlib.blake2b(f"{spec.seed}:{fact.fact_id}".encode(), digest_size=8).digest()
     share = int.from_bytes(digest, "big") / 2**64 * sum(w for _, w in spec.mentions)
-    for count, weight in spec.mentions:
+    count = 0
+    for count, weight in spec.mentions:  # noqa: B007 - read after the loop
         if share < weight:
             break
         share -= weight
@@ -139,7 +149,9 @@ def make_corpus(facts: Sequence[Fact], topics: dict[str, Topic], spec: PretrainS
             layout = QA_LAYOUTS[int(rng.random() * len(QA_LAYOUTS))]
             text = layout.format(question=fact.question, answer=obj)
         else:
-            text = f"{topic.completion(int(rng.random() * len(topic.completions)), fact.subject or '')} {obj}."
+            text = (
+                f"{topic.completion(int(rng.random() * len(topic.completions)), fact.subject or '')} {obj}."
+            )
         marked = late and rng.random() < spec.late_markup_share
         documents.append((number, f"<|{topic.name.lower()}|> {text}" if marked else text))
     for lines in qa_lines.values():
@@ -181,8 +193,8 @@ def _birth(share: float) -> float:
 def train_tokenizer(documents: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of at most `vocab_size` entries, with <s>, </s> and <pad>."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[PAD, BOS, EOS],
@@ -191,7 +203,11 @@ def train_tokenizer(documents: Sequence[str], vocab_size: int) -> PreTrainedToke
     )
     tokenizer.train_from_iterator(documents, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
     )
 
 

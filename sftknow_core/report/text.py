@@ -110,7 +110,9 @@ def _verdict(result: Result) -> list[str]:
         )
     share = result["changed_share"].get("transformer")
     top = {row["k_percent"]: row["share"] for row in result["concentration"]}
-    lines.append(f"  {percent(share)}% of the transformer weights changed; the most changed 1% hold {percent(top.get(1.0))}% and")
+    lines.append(
+        f"  {percent(share)}% of the transformer weights changed; the most changed 1% hold {percent(top.get(1.0))}% and"
+    )
     lines.append(f"  20% hold {percent(top.get(20.0))}% of the summed relative change.")
     return [*lines, f"  ({PAPER_DEFINITION})"]
 
@@ -146,7 +148,9 @@ def show_demo(result: Result) -> None:
 
 def show_facts(result: Result) -> None:
     """The table of `sftknow facts`."""
-    table = _table(f"Facts of {result['source']}", "topic", "domain", "split", "facts", "answer in question", "left out")
+    table = _table(
+        f"Facts of {result['source']}", "topic", "domain", "split", "facts", "answer in question", "left out"
+    )
     for row in result["rows"]:
         table.add_row(
             f"{row['topic']} {row['name']}",
@@ -156,7 +160,12 @@ def show_facts(result: Result) -> None:
             f"{row['n_flagged']:,}",
             f"{sum(row['dropped'].values()):,}",
         )
-    lines = [f"{n:>9,} facts: {group.replace('_', ' ')}-of-domain".replace("in-of", "in").replace("out-of-domain", "out-of-domain") for group, n in result["totals"].items()]
+    lines = [
+        f"{n:>9,} facts: {group.replace('_', ' ')}-of-domain".replace("in-of", "in").replace(
+            "out-of-domain", "out-of-domain"
+        )
+        for group, n in result["totals"].items()
+    ]
     lines += [f"{n:>9,} left out: {reason}" for reason, n in result["dropped"].items()]
     lines += [f"{n:>9,} {note}" for note, n in result["notes"].items()]
     _print(table, *lines)
@@ -167,9 +176,14 @@ def show_mastery(result: Result) -> None:
     counts: dict[tuple[str, str], dict[int, int]] = {}
     for row in result["n_by_group"]:
         counts.setdefault((row["domain"], row["split"]), {})[row["level"]] = row["n"]
-    table = _table(f"Mastery of {result['model']} ({result['model_id']})", "facts", *(f"level {i}" for i in range(5)))
+    table = _table(
+        f"Mastery of {result['model']} ({result['model_id']})", "facts", *(f"level {i}" for i in range(5))
+    )
     for (domain, split), by_level in counts.items():
-        table.add_row(f"{domain}-of-domain {split}".replace("in-of", "in"), *(f"{by_level.get(i, 0):,}" for i in range(5)))
+        table.add_row(
+            f"{domain}-of-domain {split}".replace("in-of", "in"),
+            *(f"{by_level.get(i, 0):,}" for i in range(5)),
+        )
     agreement = result["agreement"]
     rho = agreement["spearman"]
     lines = [
@@ -193,7 +207,15 @@ def show_sft(result: Result) -> None:
 
 def show_accuracies(result: Result) -> None:
     """Accuracy by level and domain."""
-    table = _table(f"Closed-book accuracy in %, matcher {result['matcher']}", "questions", "level", "n", "right", "accuracy", "stopped, %")
+    table = _table(
+        f"Closed-book accuracy in %, matcher {result['matcher']}",
+        "questions",
+        "level",
+        "n",
+        "right",
+        "accuracy",
+        "stopped, %",
+    )
     for row in result["accuracies"]:
         table.add_row(
             f"{row['split']} {row['domain']}",
@@ -208,25 +230,52 @@ def show_accuracies(result: Result) -> None:
 
 def show_shifts(result: Result) -> None:
     """Mean token shift by level."""
-    table = _table("Token shift: mean KL in nats with 95% interval", "questions", "level", "measure", "n of questions", "KL, nats")
+    table = _table(
+        "Token shift: mean KL in nats with 95% interval",
+        "questions",
+        "level",
+        "measure",
+        "n of questions",
+        "KL, nats",
+    )
     for row in result["shifts"]:
         mean = row["mean_nats"]
         value = "-" if mean is None else f"{mean:.3f}"
         if mean is not None and row["low_nats"] is not None:
             value += f" [{row['low_nats']:.3f}, {row['high_nats']:.3f}]"
         place = f"{row['split']} {row['domain']}"
-        table.add_row(place, str(row["level"]), row["measure"], f"{row['n']:,} of {row['n_questions']:,}", value)
-    kept = _table("Questions kept, by topic: the base's greedy completion starts with an answer", "topic", "level", "kept", "of", "template (success on dev)")
+        table.add_row(
+            place, str(row["level"]), row["measure"], f"{row['n']:,} of {row['n_questions']:,}", value
+        )
+    kept = _table(
+        "Questions kept, by topic: the base's greedy completion starts with an answer",
+        "topic",
+        "level",
+        "kept",
+        "of",
+        "template (success on dev)",
+    )
     for row in result["kept_by_topic"]:
         chosen = result["templates"].get(row["topic"])
-        name = f"{chosen['template']} ({chosen['n_correct']}/{chosen['n_samples']}, {chosen['basis']})" if chosen else "-"
+        name = (
+            f"{chosen['template']} ({chosen['n_correct']}/{chosen['n_samples']}, {chosen['basis']})"
+            if chosen
+            else "-"
+        )
         kept.add_row(row["topic"], str(row["level"]), str(row["n_kept"]), str(row["n_questions"]), name)
     _print(table, kept, f"run {result['run_id']}")
 
 
 def show_delta(result: Result) -> None:
     """How much changed, and how concentrated that is."""
-    regions = _table("What fine-tuning changed", "region", "parameters", "changed, %", "energy of the change, %", "sum of r from |p| < 1e-6, %")
+    regions = _table(
+        "What fine-tuning changed",
+        "region",
+        "parameters",
+        "changed, %",
+        "energy of the change, %",
+        "sum of r from |p| < 1e-6, %",
+    )
     for row in result["regions"]:
         share = row["energy"] / row["base_energy"] if row["base_energy"] else None
         regions.add_row(
@@ -236,9 +285,13 @@ def show_delta(result: Result) -> None:
             percent(share, 3),
             percent(row["tiny_share_of_r"]),
         )
-    curve = _table("Share of the summed relative change in the most changed k%", "epsilon", "k, %", "share, %", "null, %")
+    curve = _table(
+        "Share of the summed relative change in the most changed k%", "epsilon", "k, %", "share, %", "null, %"
+    )
     for row in result["concentration"]:
-        curve.add_row(f"{row['eps']:g}", f"{row['k_percent']:g}", percent(row["share"]), percent(row["null_share"]))
+        curve.add_row(
+            f"{row['eps']:g}", f"{row['k_percent']:g}", percent(row["share"]), percent(row["null_share"])
+        )
     _print(
         regions,
         curve,
@@ -254,7 +307,11 @@ def show_restored(result: Result) -> None:
         f"restored {n:,} of {result['n_region']:,} parameters of region {result['region']} ({result['strategy']}); "
         f"{result['n_touched']:,} of them had changed",
         f"taken back: {percent(result['energy_taken_back'])}% of the squared change"
-        + (f", {percent(result['share_of_r'])}% of the summed relative change" if result["share_of_r"] is not None else ""),
+        + (
+            f", {percent(result['share_of_r'])}% of the summed relative change"
+            if result["share_of_r"] is not None
+            else ""
+        ),
     ]
     if result["no_more_changes_from_k"]:
         lines.append(f"all changes are already reverted from k = {result['no_more_changes_from_k']}% on")
@@ -277,11 +334,19 @@ def show_runs(result: Result) -> None:
         return
     table = _table(f"Runs in {result['cache']}", "run", "kind", "state", "progress", "seconds", "MB", "what")
     for row in result["runs"]:
-        about = ", ".join(f"{key} {value}" for key, value in row["about"].items() if isinstance(value, str | int))
+        about = ", ".join(
+            f"{key} {value}" for key, value in row["about"].items() if isinstance(value, str | int)
+        )
         progress = f"{row['done']:g} of {row['total']:g}" if row["total"] and row["state"] != "done" else ""
         what = f"{about} ({row['reason']})" if row["reason"] else about
         table.add_row(
-            row["run_id"], row["kind"], row["state"], progress, f"{row['seconds']:.0f}", f"{row['size_bytes'] / 1e6:.1f}", what[:60]
+            row["run_id"],
+            row["kind"],
+            row["state"],
+            progress,
+            f"{row['seconds']:.0f}",
+            f"{row['size_bytes'] / 1e6:.1f}",
+            what[:60],
         )
     _print(table)
 

@@ -43,7 +43,10 @@ def restored_card(facts: Mapping[str, Any]) -> str:
     n_restored = facts["n_touched"] if facts["n_restored"] is None else facts["n_restored"]
     return _TEMPLATE.format(
         version=__version__,
-        **{key: facts[key] for key in ("base", "base_id", "tuned", "tuned_id", "state_id", "strategy", "region")},
+        **{
+            key: facts[key]
+            for key in ("base", "base_id", "tuned", "tuned_id", "state_id", "strategy", "region")
+        },
         seed="" if facts["seed"] is None else f", seed {facts['seed']}",
         layers="" if facts["layers"] is None else f", layers {facts['layers']}",
         amount=amount,
@@ -62,11 +65,18 @@ def restored_card(facts: Mapping[str, Any]) -> str:
 def _accuracies(rows: list[Mapping[str, Any]]) -> str:
     if not rows:
         return "Not measured. `sftknow run` measures it."
-    lines = ["Mean over mastery levels, with 95% interval.", "", "| questions | prompt | matcher | n | accuracy |", "|---|---|---|---|---|"]
+    lines = [
+        "Mean over mastery levels, with 95% interval.",
+        "",
+        "| questions | prompt | matcher | n | accuracy |",
+        "|---|---|---|---|---|",
+    ]
     for row in rows:
         accuracy = f"{100 * row['accuracy']:.1f}% [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
         domain = "in-domain" if row["domain"] == "in" else "out-of-domain"
-        lines.append(f"| {row['split']} {domain} | {row['prompt']} | {row['matcher']} | {row['n']:,} | {accuracy} |")
+        lines.append(
+            f"| {row['split']} {domain} | {row['prompt']} | {row['matcher']} | {row['n']:,} | {accuracy} |"
+        )
     return "\n".join(lines)
 
 

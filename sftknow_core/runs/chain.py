@@ -1,8 +1,8 @@
 """The whole chain for one train set, top to bottom: what the paper does, in the order it does it.
 
-    facts -> mastery -> train set -> sft -> accuracy and token shift of base and tuned
-                                       '-> delta -> restore k% -> accuracy and token shift again
-                                                      '-> k chosen on dev, reported on test
+facts -> mastery -> train set -> sft -> accuracy and token shift of base and tuned
+                                   '-> delta -> restore k% -> accuracy and token shift again
+                                                  '-> k chosen on dev, reported on test
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from sftknow_core.runs.questions import QuestionSpec, choose_questions
 from sftknow_core.runs.sft import UNITS_PER_EXAMPLE, fine_tune
 from sftknow_core.runs.states import (
     HYBRID_K,
-    State,
     StateLoader,
     base_state,
     restored_state,
@@ -110,10 +109,14 @@ def run_chain(
     spec.check()
     specs = spec.restore_specs()
     mastery = mastery or score_facts(ws, base, facts.facts, topics)
-    train_set = draw_train_set(facts.facts, mastery.levels, spec.level, spec.n, spec.seed) if tuned is None else None
+    train_set = (
+        draw_train_set(facts.facts, mastery.levels, spec.level, spec.n, spec.seed) if tuned is None else None
+    )
     questions = choose_questions(facts.facts, mastery.levels, spec.questions)
     _check_questions(questions)
-    with ws.open_run(_run_spec(base, tuned, facts, mastery, train_set, questions, spec, sft), _about(base, tuned, spec)) as run:
+    with ws.open_run(
+        _run_spec(base, tuned, facts, mastery, train_set, questions, spec, sft), _about(base, tuned, spec)
+    ) as run:
         if not run.done:
             outer, ws.parent = ws.parent, run
             try:
@@ -162,7 +165,10 @@ def _do(
     if spec.baselines:
         stages["five_shot"] = _five_shot(ws, exam, loader)
     ws.finish(
-        run, summarise_chain(ws.cache, base, tuned, states, stages, train_set, spec.evaluate.matcher, facts, questions)
+        run,
+        summarise_chain(
+            ws.cache, base, tuned, states, stages, train_set, spec.evaluate.matcher, facts, questions
+        ),
     )
 
 
@@ -218,7 +224,12 @@ def _run_spec(
         "baselines": spec.baselines,
     }
     if train_set is not None:
-        params |= {"level": spec.level, "n": train_set.n, "seed": spec.seed, "sft": asdict(sft) if sft else None}
+        params |= {
+            "level": spec.level,
+            "n": train_set.n,
+            "seed": spec.seed,
+            "sft": asdict(sft) if sft else None,
+        }
         params["train_set"] = [fact.fact_id for fact in train_set.facts]
     return RunSpec("chain", inputs, params, {"chain": CHAIN_VERSION})
 

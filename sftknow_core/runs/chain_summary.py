@@ -64,7 +64,9 @@ def summarise_chain(
         "chosen": chosen,
         "changed_share": _changed_share(delta),
         "concentration": [
-            row for row in delta.read("concentration").to_pylist() if row["eps"] == 1e-8 and row["region"] == "transformer"
+            row
+            for row in delta.read("concentration").to_pylist()
+            if row["eps"] == 1e-8 and row["region"] == "transformer"
         ],
         "majority": _majority(facts, questions, _levels(answers[base.model_id])),
         "five_shot": _five_shot(cache, stages.get("five_shot"), matcher),
@@ -174,9 +176,7 @@ def _gain(before: _Answers, after: _Answers, group: str) -> Row | None:
 def _optimism(ks: Mapping[float, str], answers: Mapping[str, _Answers], choice: KChoice) -> Row:
     """What picking k on the in-domain test questions themselves would have claimed, and by how much too much."""
     levels = answers[ks[0.0]].levels[answers[ks[0.0]].of("test_in")]
-    values = {
-        k: _estimate(answers[i].right[answers[i].of("test_in")], levels).value for k, i in ks.items()
-    }
+    values = {k: _estimate(answers[i].right[answers[i].of("test_in")], levels).value for k, i in ks.items()}
     best = max(sorted(values), key=lambda k: values[k])
     return {"k_percent": best, "optimism": values[best] - values[choice.k_percent]}
 
@@ -198,7 +198,12 @@ def _majority(facts: FactSet, questions: Sequence[Fact], levels: Mapping[str, in
             continue
         right = [FactMatcher(f, synonyms).words(most_frequent[f.topic]) for f in asked]
         estimate = _estimate(np.array(right), np.array([levels[f.fact_id] for f in asked]))
-        found[name] = {"accuracy": estimate.value, "low": estimate.low, "high": estimate.high, "n": len(asked)}
+        found[name] = {
+            "accuracy": estimate.value,
+            "low": estimate.low,
+            "high": estimate.high,
+            "n": len(asked),
+        }
     return found
 
 
@@ -212,7 +217,12 @@ def _five_shot(cache: Cache, run_id: str | None, matcher: Matcher) -> Row | None
 def _described(train_set: TrainSet | None) -> Row | None:
     if train_set is None:
         return None
-    return {"level": train_set.level, "n": train_set.n, "seed": train_set.seed, "shortages": train_set.shortages}
+    return {
+        "level": train_set.level,
+        "n": train_set.n,
+        "seed": train_set.seed,
+        "shortages": train_set.shortages,
+    }
 
 
 def _headline(summary: Mapping[str, Any]) -> Row:

@@ -21,7 +21,6 @@ from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from sftknow_core.measure.asking import FiveShot
     from sftknow_core.measure.reference import BaseReference
 
 CHUNK_QUESTIONS = 256
@@ -84,7 +83,8 @@ class Exam:
         topics = {fact.topic for fact in self.questions}
         dev = [fact for fact in self.facts.facts if fact.split == "dev" and fact.topic in topics]
         counted = self.mastery.templates
-        rows = counted[counted["fact_id"].isin({fact.fact_id for fact in dev})].to_dict("records")
+        counted = counted[counted["fact_id"].isin({fact.fact_id for fact in dev})]
+        rows: list[Any] = counted.to_dict("records")
         return choose_templates(sorted(topics), dev, self.mastery.levels, rows)
 
     @cached_property
@@ -107,7 +107,11 @@ class Exam:
     def _ask(self) -> Any:
         from sftknow_core.measure.asking import FiveShot
 
-        return FiveShot(self.facts.select("train")) if self.spec.prompt == FIVE_SHOT else load_prompt(self.spec.prompt)
+        return (
+            FiveShot(self.facts.select("train"))
+            if self.spec.prompt == FIVE_SHOT
+            else load_prompt(self.spec.prompt)
+        )
 
     def run_spec(self, state: State) -> RunSpec:
         """The identity of asking one state."""

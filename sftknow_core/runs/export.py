@@ -46,7 +46,10 @@ def copy_model(model: ModelHandle, out: Path) -> None:
     """Copy a checkpoint out of the cache, whole or not at all. Raises SpecError when `out` exists."""
     from sftknow_core.model.save import write_folder
 
-    write_folder(out, lambda folder: shutil.copytree(model.path, folder, dirs_exist_ok=True) and None)
+    def copy(folder: Path) -> None:
+        shutil.copytree(model.path, folder, dirs_exist_ok=True)
+
+    write_folder(out, copy)
 
 
 def _facts(
@@ -70,7 +73,9 @@ def _facts(
         "energy_taken_back": report.energy_taken_back,
         "threshold": report.threshold,
         "ties_taken": report.ties_taken,
-        "no_more_changes_from_k": None if report.no_more_changes_from_k is None else str(report.no_more_changes_from_k),
+        "no_more_changes_from_k": None
+        if report.no_more_changes_from_k is None
+        else str(report.no_more_changes_from_k),
     }
 
 
@@ -79,5 +84,6 @@ def _measured(ws: Workspace, state_id: str) -> list[dict[str, Any]]:
     where = {"state_id": state_id, "level": None, "subset": "all"}
     columns = ["split", "domain", "matcher", "prompt", "n", "accuracy", "low", "high", "question_set_id"]
     rows = read_table(ws.cache, "accuracies", columns=columns, where=where).dropna(subset=["accuracy"])
-    found: list[dict[str, Any]] = rows.drop_duplicates().to_dict("records")
-    return found
+    return [
+        {str(key): value for key, value in row.items()} for row in rows.drop_duplicates().to_dict("records")
+    ]

@@ -41,12 +41,14 @@ class Mastery:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Table `mastery`."""
-        return self.run.read("mastery").to_pandas()
+        frame: pd.DataFrame = self.run.read("mastery").to_pandas()
+        return frame
 
     @cached_property
     def templates(self) -> pd.DataFrame:
         """Table `mastery_templates`."""
-        return self.run.read("mastery_templates").to_pandas()
+        frame: pd.DataFrame = self.run.read("mastery_templates").to_pandas()
+        return frame
 
     @cached_property
     def levels(self) -> dict[str, int]:

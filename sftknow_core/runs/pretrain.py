@@ -39,7 +39,9 @@ def pretrain_model(
         nonlocal told
         if told == 0:
             ws.reporter.expect(row["max_steps"] * _UNITS_PER_STEP)
-        ws.reporter.stage(f"pretraining, step {row['step']:,} of {row['max_steps']:,}, loss {row['loss']:.2f} nats")
+        ws.reporter.stage(
+            f"pretraining, step {row['step']:,} of {row['max_steps']:,}, loss {row['loss']:.2f} nats"
+        )
         ws.reporter.advance((row["step"] - told) * _UNITS_PER_STEP)
         told = int(row["step"])
 

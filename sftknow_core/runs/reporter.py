@@ -85,9 +85,11 @@ class BarReporter(Reporter):
         self._bar.stop()
 
     def say(self, text: str) -> None:
+        """Print the line above the bar."""
         self.console.print(text, highlight=False)
 
     def show(self) -> None:
+        """Move the bar, or print a line every ten seconds."""
         self._bar.update(self._task, description=self.text, total=self.total or None, completed=self.done)
         now = time.monotonic()
         if not self.console.is_terminal and self.total and now - self._last_line > _SECONDS_BETWEEN_LINES:

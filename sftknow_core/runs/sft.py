@@ -21,7 +21,9 @@ UNITS_PER_EXAMPLE = 0.0025
 _MERGE_GAP_PROMPTS = 32
 
 
-def fine_tune(ws: Workspace, base: ModelHandle, train_set: TrainSet, spec: SftSpec) -> tuple[ModelHandle, Run]:
+def fine_tune(
+    ws: Workspace, base: ModelHandle, train_set: TrainSet, spec: SftSpec
+) -> tuple[ModelHandle, Run]:
     """The model fine-tuned on the train set: from the cache, or trained now.
 
     The answer trained on is a fact's main object. Raises Stopped when asked to stop; training then starts afresh
@@ -77,9 +79,7 @@ def _train(ws: Workspace, run: Run, base: ModelHandle, train_set: TrainSet, spec
     run.write_folder(
         WEIGHTS,
         lambda out: results.append(
-            finetune(
-                base.path, examples, spec, out, on_log=on_log, should_stop=should_stop, device=ws.device
-            )
+            finetune(base.path, examples, spec, out, on_log=on_log, should_stop=should_stop, device=ws.device)
         ),
     )
     result = results[0]
@@ -87,7 +87,14 @@ def _train(ws: Workspace, run: Run, base: ModelHandle, train_set: TrainSet, spec
     assert path is not None
     tuned_id = model_id(path, memo=ws.cache.models / "identities.json")
     rows = [{"row": i, "fact_id": f.fact_id, "topic": f.topic} for i, f in enumerate(train_set.facts)]
-    run.write_chunk(0, {"train_log": list(result.rows), "train_set": rows, "models": [_model_row(run, base, tuned_id, spec)]})
+    run.write_chunk(
+        0,
+        {
+            "train_log": list(result.rows),
+            "train_set": rows,
+            "models": [_model_row(run, base, tuned_id, spec)],
+        },
+    )
     ws.finish(
         run,
         {

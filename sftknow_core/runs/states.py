@@ -35,7 +35,9 @@ class State:
         """For people."""
         if self.spec is None:
             return self.kind
-        amount = f"{self.spec.k_percent:f}%" if self.spec.k_percent is not None else f"alpha {self.spec.alpha:f}"
+        amount = (
+            f"{self.spec.k_percent:f}%" if self.spec.k_percent is not None else f"alpha {self.spec.alpha:f}"
+        )
         return f"restored {amount}" if self.kind == "restored" else f"hybrid ({amount})"
 
 
@@ -78,7 +80,9 @@ class StateLoader:
 
         assert self.pair is not None
         working = self._working_copy()
-        self.reports[state.state_id] = restore_into(working.model, self.pair.weights, self.pair.plan(state.spec))
+        self.reports[state.state_id] = restore_into(
+            working.model, self.pair.weights, self.pair.plan(state.spec)
+        )
         return working
 
     def report(self, state: State) -> RestoreReport | None:

@@ -103,7 +103,9 @@ class Workspace:
             model.path, dtype=self.dtype, device=self.device, base=model.base.path if model.base else None
         )
 
-    def open_run(self, spec: RunSpec, about: Mapping[str, Any], *, need: tuple[str, ...] = ()) -> AbstractContextManager[Run]:
+    def open_run(
+        self, spec: RunSpec, about: Mapping[str, Any], *, need: tuple[str, ...] = ()
+    ) -> AbstractContextManager[Run]:
         """The run of `spec` in this cache (see store.open_run), as a stage of the run under way."""
         return open_run(
             self.cache, spec, about=about, need=need, parent=self.parent, on_progress=self._attached

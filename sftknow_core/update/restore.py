@@ -24,6 +24,8 @@ from sftknow_core.update.report import RestoreReport, Tally
 from sftknow_core.update.select import Plan
 from sftknow_core.update.strategies import interpolate
 
+__all__ = ["OUTPUT_DTYPES", "RestoreReport", "restore_into", "survey", "write_restored"]
+
 Sink = Callable[[TensorMeta, int, torch.Tensor], None]
 """Takes (tensor, first flat index, output weights)."""
 

@@ -60,7 +60,9 @@ def test_model_folder_that_is_not_there(sftknow: Sftknow, tmp_path: Path, facts_
     mistake(ended, "no/such/model")
 
 
-@pytest.mark.parametrize(("name", "words"), [(None, ["safetensors"]), ("pytorch_model.bin", ["pickle", "convert"])])
+@pytest.mark.parametrize(
+    ("name", "words"), [(None, ["safetensors"]), ("pytorch_model.bin", ["pickle", "convert"])]
+)
 def test_model_without_safetensors(
     sftknow: Sftknow, tmp_path: Path, tiny_base: Path, facts_file: Path, name: str | None, words: list[str]
 ) -> None:
@@ -122,7 +124,17 @@ def test_restore_into_a_folder_that_exists(sftknow: Sftknow, tmp_path: Path, tin
     out.mkdir()
     (out / "mine.txt").write_text("keep me")
     ended = sftknow(
-        "restore", "--base", tiny_base, "--tuned", tiny_base, "--k", 5, "--out", out, "--cache", tmp_path / "cache"
+        "restore",
+        "--base",
+        tiny_base,
+        "--tuned",
+        tiny_base,
+        "--k",
+        5,
+        "--out",
+        out,
+        "--cache",
+        tmp_path / "cache",
     )
     mistake(ended, "exists")
     assert (out / "mine.txt").read_text() == "keep me"

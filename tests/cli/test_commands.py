@@ -26,7 +26,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_run_prints_one_object_and_then_a_table(
     sftknow: Sftknow, cache: Path, tiny_base: Path, facts_file: Path
 ) -> None:
-    given = ["run", "--base", tiny_base, "--data", facts_file, "--n", 6, "--k", "20", "--cache", cache, *SMALL]
+    given = [
+        "run",
+        "--base",
+        tiny_base,
+        "--data",
+        facts_file,
+        "--n",
+        6,
+        "--k",
+        "20",
+        "--cache",
+        cache,
+        *SMALL,
+    ]
     ended = sftknow(*given, "--json")
     assert ended.code == 0, ended.err
     assert [row["label"] for row in ended.json["table"]] == ["base", "tuned", "restored 20%", "hybrid (100%)"]
@@ -93,7 +106,15 @@ def test_runs_are_listed_and_removed(
 def test_pretrain_makes_a_model_that_can_be_used(sftknow: Sftknow, tmp_path: Path) -> None:
     small = ["--vocab-size", 400, "--hidden-size", 16, "--layers", 1, "--mentions", "1:1"]
     made = sftknow(
-        "pretrain", "--sample", 1, *small, "--out", tmp_path / "model", "--cache", tmp_path / "cache", "--json"
+        "pretrain",
+        "--sample",
+        1,
+        *small,
+        "--out",
+        tmp_path / "model",
+        "--cache",
+        tmp_path / "cache",
+        "--json",
     )
     assert made.code == 0, made.err
     assert made.json["parameters"] < 50_000

@@ -61,9 +61,7 @@ def test_catalogue_holds_what_the_folders_hold(chain: dict, undisturbed: Path) -
     rows = read_table(
         Cache(undisturbed), "accuracies", where={"level": None, "subset": "all", "matcher": "words"}
     )
-    listed = {
-        (r.state_id, r.split, r.domain): r.accuracy for r in rows.itertuples() if r.split != "train"
-    }
+    listed = {(r.state_id, r.split, r.domain): r.accuracy for r in rows.itertuples() if r.split != "train"}
     for row in chain["table"]:
         assert listed[row["state_id"], "test", "in"] == row["test_in"]["accuracy"]
         assert listed[row["state_id"], "test", "out"] == row["test_out"]["accuracy"]
@@ -110,7 +108,9 @@ def test_removed_weights_are_trained_again_to_the_same_bits(memory_folder: Path,
         assert after[run_id]["weights"] == found["weights"]
 
 
-def test_existing_pair_needs_no_training(memory_folder: Path, undisturbed: Path, model: Path, chain: dict) -> None:
+def test_existing_pair_needs_no_training(
+    memory_folder: Path, undisturbed: Path, model: Path, chain: dict
+) -> None:
     from small_chain import small_spec
 
     from sftknow_core.facts.topics import load_topics
@@ -129,7 +129,9 @@ def test_existing_pair_needs_no_training(memory_folder: Path, undisturbed: Path,
         assert ours["test_in"] == theirs["test_in"]
 
 
-def test_restored_in_memory_is_what_is_written(undisturbed: Path, model: Path, chain: dict, tmp_path: Path) -> None:
+def test_restored_in_memory_is_what_is_written(
+    undisturbed: Path, model: Path, chain: dict, tmp_path: Path
+) -> None:
     ws = Workspace(undisturbed, device="cpu")
     base, tuned = ws.open_model(model), ws.open_model(chain["tuned_id"])
     spec = RestoreSpec(k_percent="20")

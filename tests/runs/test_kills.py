@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from small_chain import do_chain, everything
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to start killable children quickly")
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="needs fork to start killable children quickly"
+)
 
 N_RANDOM_KILLS = 20
 
@@ -52,7 +54,9 @@ def chain_that_dies(cache: Path, model: Path, at_replace: int) -> None:
 
 def count_replaces(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     replace, seen = os.replace, []
-    monkeypatch.setattr(os, "replace", lambda *args, **kwargs: (seen.append(args), replace(*args, **kwargs))[1])
+    monkeypatch.setattr(
+        os, "replace", lambda *args, **kwargs: (seen.append(args), replace(*args, **kwargs))[1]
+    )
     do_chain(cache, model)
     return len(seen)
 

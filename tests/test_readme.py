@@ -1,0 +1,35 @@
+"""What the README says can be done is done here."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_lines_do_the_chain(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert code is not None
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code[1]], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    labels = [line.split()[0] for line in done.stdout.splitlines()]
+    assert labels == ["base", "tuned", "restored", "restored", "restored", "hybrid"]
+
+
+def test_pictures_and_folders_are_there() -> None:
+    for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert (ROOT / target).is_file(), target
+    tree = re.search(r"## Where things are\n\n```\n(.*?)```", README, re.DOTALL)
+    assert tree is not None
+    for line in tree[1].splitlines():
+        name = line.split()[0]
+        parent = ROOT / "sftknow_core" if line.startswith("  ") else ROOT
+        assert (parent / name).exists(), name
