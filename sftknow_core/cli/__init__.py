@@ -6,6 +6,7 @@ mistake (the message says what, where and what to do next), 1 ours, 130 stopped 
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from typing import Annotated
@@ -40,6 +41,7 @@ def _options(
 def main(args: list[str] | None = None) -> None:
     """Run a command and exit with its code."""
     warnings.showwarning = _show_warning
+    signal.signal(signal.SIGTERM, _stop)
     try:
         code = app(args, standalone_mode=False)
     except Stopped as error:
@@ -57,6 +59,11 @@ def main(args: list[str] | None = None) -> None:
         _tell(f"error: {error.format_message()} (see `sftknow --help`)")
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(*_: object) -> None:
+    """A request to end is treated as Ctrl-C: the run is put on record as stopped and can go on."""
+    raise KeyboardInterrupt
 
 
 def _tell(text: str) -> None:

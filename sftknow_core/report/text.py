@@ -25,7 +25,7 @@ def _console() -> Console:
 def _table(title: str | None, *columns: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     return table
 
 
@@ -62,16 +62,7 @@ def show_chain(result: Result) -> None:
     )
     rows = result["table"]
     n = {name: (rows[0][name] or {}).get("n", 0) for name in ("dev_in", "test_in", "test_out")}
-    table = _table(
-        title,
-        "state",
-        f"dev in-domain (n={n['dev_in']:,})",
-        f"test in-domain (n={n['test_in']:,})",
-        f"test out (n={n['test_out']:,})",
-        "train set",
-        "KL level 4, nats",
-        "update taken back",
-    )
+    table = _table(title, "state", "dev in %", "test in %", "test out %", "train %", "KL, nats", "taken back")
     for row in rows:
         mark = " *" if row["state_id"] == result["chosen"]["state_id"] else ""
         kl = row["kl"].get("aligned", {})
@@ -84,7 +75,8 @@ def show_chain(result: Result) -> None:
             "-" if kl.get("mean_nats") is None else f"{kl['mean_nats']:.2f} (n={kl['n']})",
             "-" if row["energy_taken_back"] is None else f"{percent(row['energy_taken_back'], 0)}%",
         )
-    _print(table, *_baselines(result), *_verdict(result))
+    asked = f"n: dev in-domain {n['dev_in']:,}, test in-domain {n['test_in']:,}, test out-of-domain {n['test_out']:,}"
+    _print(table, f"{asked}; train: questions of the train set", *_baselines(result), *_verdict(result))
 
 
 def _baselines(result: Result) -> list[str]:

@@ -18,6 +18,7 @@ from sftknow_core.facts.matcher import MATCHER_VERSION
 from sftknow_core.facts.prompts import PROMPT_VERSION
 from sftknow_core.facts.synonyms import load_synonyms
 from sftknow_core.facts.topics import Topic, topics_id
+from sftknow_core.runs.model_row import model_row
 from sftknow_core.runs.workspace import DEMO_FOLDER, ModelHandle, Workspace
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import RunFolder
@@ -94,7 +95,7 @@ def score_facts(
             ws.reporter.stage(f"mastery of {len(facts):,} facts")
             if not _copy_shipped(run, run_spec, facts):
                 _compute(ws, run, base, facts, topics, spec, n_chunks)
-            _finish(ws, run)
+            _finish(ws, run, base)
         return Mastery(run)
 
 
@@ -121,9 +122,10 @@ def _compute(
         run.check_stop()
 
 
-def _finish(ws: Workspace, run: Run) -> None:
+def _finish(ws: Workspace, run: Run, base: ModelHandle) -> None:
     from sftknow_core.measure.agreement import sampled_against_expected, split_half
 
+    run.write_part("models", 0, [model_row(base.path, base.model_id, base.name, "base")])
     mastery = Mastery(run)
     counts = mastery.rows["level"].value_counts()
     ws.finish(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.prompts import PROMPT_VERSION
 from sftknow_core.facts.train_set import TRAIN_SET_VERSION, TrainSet
+from sftknow_core.runs.model_row import model_row
 from sftknow_core.runs.workspace import ModelHandle, Workspace
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_spec import RunSpec
@@ -86,13 +87,15 @@ def _train(ws: Workspace, run: Run, base: ModelHandle, train_set: TrainSet, spec
     path = run.weights(WEIGHTS)
     assert path is not None
     tuned_id = model_id(path, memo=ws.cache.models / "identities.json")
+    name = f"{base.name} fine-tuned ({spec.method}, run {run.run_id[:8]})"
+    location = f"runs/{run.run_id}/{WEIGHTS}"
     rows = [{"row": i, "fact_id": f.fact_id, "topic": f.topic} for i, f in enumerate(train_set.facts)]
     run.write_chunk(
         0,
         {
             "train_log": list(result.rows),
             "train_set": rows,
-            "models": [_model_row(run, base, tuned_id, spec)],
+            "models": [model_row(path, tuned_id, name, "tuned", location=location, made_by=run.run_id)],
         },
     )
     ws.finish(
@@ -120,16 +123,6 @@ def _merge_gap(base: ModelHandle, adapter: Path, train_set: TrainSet) -> dict[st
     texts = [qa_prompt(fact.question) for fact in train_set.facts[:_MERGE_GAP_PROMPTS]]
     gap = merge_gap(base.path, adapter, encode_prompts(load_tokenizer(base.path), texts))
     return {"max_nats": gap.max_nats, "mean_nats": gap.mean_nats, "n_prompts": len(texts)}
-
-
-def _model_row(run: Run, base: ModelHandle, tuned_id: str, spec: SftSpec) -> dict[str, Any]:
-    return {
-        "model_id": tuned_id,
-        "name": f"{base.name} fine-tuned ({spec.method}, run {run.run_id[:8]})",
-        "path": f"runs/{run.run_id}/{WEIGHTS}",
-        "role": "tuned",
-        "made_by": run.run_id,
-    }
 
 
 def _versions() -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sftknow_core.errors import ModelError, SpecError
 from sftknow_core.runs.reporter import Reporter
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.ingest import ingest
+from sftknow_core.store.ingest import up_to_date
 from sftknow_core.store.listing import resolve_prefix
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run import Run
@@ -112,9 +112,11 @@ class Workspace:
         )
 
     def finish(self, run: Run, summary: Mapping[str, Any]) -> None:
-        """Close a run and put its rows into the catalogue."""
+        """Close a run; at the end of a command's outermost run all new rows go into the catalogue at once."""
         run.finish(summary)
-        ingest(self.cache, run.run_id)
+        if self.parent is None or self.parent is run:
+            with up_to_date(self.cache):
+                pass
 
     def _attached(self, event: Mapping[str, Any]) -> None:
         self.reporter.stage(f"waiting for another process: {event.get('note', '')}")

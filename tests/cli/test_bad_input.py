@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from tiny import make_tiny_llama
 
+from sftknow_core.facts.fact import SPLITS
+from sftknow_core.facts.topics import load_topics
+
 from .conftest import Sftknow
 
 
@@ -37,7 +40,12 @@ def test_corrupt_zip(sftknow: Sftknow, tmp_path: Path) -> None:
 def test_json_of_a_wrong_shape(sftknow: Sftknow, tmp_path: Path) -> None:
     path = tmp_path / "dataset.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("dataset/train/P19.train.json", json.dumps({"question": "Where was A born?"}))
+        for topic in load_topics().values():
+            for split in SPLITS:
+                rows: object = [{"question": topic.question.format(subject=f"A {split}"), "answers": ["B"]}]
+                if (topic.id, split) == ("P19", "train"):
+                    rows = {"question": "Where was A born?"}
+                archive.writestr(f"dataset/{split}/{topic.id}.{split}.json", json.dumps(rows))
     mistake(sftknow("facts", "--data", path), "P19.train.json")
 
 

@@ -44,7 +44,14 @@ def test_run_prints_one_object_and_then_a_table(
     assert ended.code == 0, ended.err
     assert [row["label"] for row in ended.json["table"]] == ["base", "tuned", "restored 20%", "hybrid (100%)"]
     shown = sftknow(*given)
-    for words in ("restored 20%", "hybrid (100%)", "chosen on dev", "n=4", "95% interval", "floor"):
+    for words in (
+        "restored 20%",
+        "hybrid (100%)",
+        "chosen on dev",
+        "test in-domain 4",
+        "95% interval",
+        "floor",
+    ):
         assert words in shown.out
     assert ended.json["run_id"] not in shown.err
 

@@ -20,7 +20,7 @@ from sftknow_core.store.files import CacheWarning
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import DONE, EVENTS, PARTS, STOP, RunFolder
-from sftknow_core.store.run_state import Owner, RunState, fold
+from sftknow_core.store.run_state import STALE_SECONDS, Owner, RunState, fold
 
 ID = spec().run_id
 
@@ -214,7 +214,8 @@ def test_who_waits_for_a_process_that_dies_goes_on_in_its_place(cache: Cache) ->
         def on_progress(event: Any) -> None:
             notes.append(event["note"])
             holder.kill()  # not waited for, so it becomes a zombie: dead all the same
-            while state(cache) is RunState.RUNNING:
+            deadline = time.monotonic() + STALE_SECONDS / 2  # long before the heartbeat would tell
+            while state(cache) is RunState.RUNNING and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert state(cache) is RunState.INTERRUPTED
 
