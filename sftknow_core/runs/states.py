@@ -100,7 +100,11 @@ class StateLoader:
         if self._working is None:
             assert self.pair is not None
             tuned = self.pair.tuned
-            self._working = self.ws.load_fresh(self.base if tuned.base is not None else tuned)
+            # an adapter's sum with its base is float32: rounded to the base's dtype it would be another model
+            is_adapter = tuned.base is not None
+            self._working = (
+                self.ws.load_fresh(self.base, "float32") if is_adapter else self.ws.load_fresh(tuned)
+            )
         return self._working
 
 

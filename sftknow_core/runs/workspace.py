@@ -95,13 +95,12 @@ class Workspace:
             self._loaded.popitem(last=False)
         return self._loaded[model.model_id]
 
-    def load_fresh(self, model: ModelHandle) -> LanguageModel:
-        """The model in memory, a copy nobody else uses."""
+    def load_fresh(self, model: ModelHandle, dtype: str | None = None) -> LanguageModel:
+        """The model in memory, a copy nobody else uses; dtype: None takes the workspace's."""
         from sftknow_core.model.load import load_model
 
-        return load_model(
-            model.path, dtype=self.dtype, device=self.device, base=model.base.path if model.base else None
-        )
+        base = model.base.path if model.base else None
+        return load_model(model.path, dtype=dtype or self.dtype, device=self.device, base=base)
 
     def open_run(
         self, spec: RunSpec, about: Mapping[str, Any], *, need: tuple[str, ...] = ()

@@ -57,16 +57,26 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise CacheError(
-                f"the disk is full: {path} could not be written. Free some space (`sftknow gc` lists what "
-                f"can go), then run the same command again: it goes on where it stopped."
-            ) from error
+            raise disk_full(path) from error
         if error.errno in _FORBIDDEN:
             raise CacheError(
                 f"{path} may not be written ({os.strerror(error.errno)}). Give this user write permission "
                 f"there, or choose another cache with --cache or SFTKNOW_CACHE."
             ) from error
         raise
+
+
+def disk_full(path: Path) -> CacheError:
+    """What to tell people when `path` could not be written for lack of space."""
+    return CacheError(
+        f"the disk is full: {path} could not be written. Free some space (`sftknow gc` lists what can go), "
+        f"then run the same command again: it goes on where it stopped."
+    )
+
+
+def says_full(error: Exception) -> bool:
+    """Whether an error of another library, which has no errno, tells of a full disk."""
+    return "No space left on device" in str(error) and not isinstance(error, CacheError)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

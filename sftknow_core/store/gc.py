@@ -106,14 +106,13 @@ def gc(
     reasons = _kept(cache, [info for info in runs if info.has_weights], keep)
     reasons.update({run_id: f"a stage of run {user}" for run_id, user in _stages_under_way(runs).items()})
     goes = [info for info in runs if info.has_weights and info.run_id not in reasons]
-    freed = 0
-    for info in goes:
-        if dry_run:
-            freed += _weights_bytes(cache, info.run_id) if what is What.WEIGHTS else info.size_bytes
-        elif what is What.WEIGHTS:
-            freed += remove_weights(cache, info.run_id)
-        else:
-            freed += remove_runs(cache, [info.run_id])
+    if dry_run:
+        by_weights = what is What.WEIGHTS
+        freed = sum(_weights_bytes(cache, i.run_id) if by_weights else i.size_bytes for i in goes)
+    elif what is What.WEIGHTS:
+        freed = sum(remove_weights(cache, info.run_id) for info in goes)
+    else:
+        freed = remove_runs(cache, [info.run_id for info in goes])
     if not dry_run:
         _sweep(cache)
     kept = tuple(
@@ -136,7 +135,7 @@ def _kept(cache: Cache, runs: list[RunInfo], keep: Keep) -> dict[str, str]:
     replaceable = made[made["role"] != "base"]
     for info in runs:
         if info.run_id not in reasons and info.run_id not in set(replaceable["run_id"]):
-            reasons[info.run_id] = "a base model"
+            reasons[info.run_id] = "no fine-tuned model"
     if keep is Keep.NONE:
         return reasons
     value = "accuracy" if keep is Keep.BEST else "finished_at"

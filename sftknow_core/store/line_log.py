@@ -65,6 +65,7 @@ class LineLog:
         """Close the file; the log cannot be appended to any more."""
         with self._lock:
             os.close(self._fd)
+            self._fd = -1  # a late heartbeat must not write into whatever file gets the number next
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -15,6 +15,7 @@ and gets the finished run; when the owner dies, the one who waits goes on in its
 from __future__ import annotations
 
 import json
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -42,6 +43,8 @@ from sftknow_core.store.run_state import RunState, fold
 OnEvent = Callable[[Mapping[str, Any]], None]
 _POLL_SECONDS = 0.1
 _SET_ASIDE = "DONE.set-aside.json"
+_owned_here: dict[str, int] = {}
+"""Lock file -> the thread of this process that holds it as a run's owner."""
 
 
 @contextmanager
@@ -75,6 +78,7 @@ def open_run(
     lock = FileLock(cache.run_lock(run.run_id), thread_local=False)
     check = parent.check_stop if parent is not None else _no_check
     _wait_for(lock, run, check, on_progress or _no_event)
+    _owned_here[lock.lock_file] = threading.get_ident()
     try:
         if not is_hit(run, need, verify):
             previous = _prepare(run, spec, about)
@@ -82,6 +86,7 @@ def open_run(
             yield from _until_end(run)
             return
     finally:
+        del _owned_here[lock.lock_file]
         lock.release()
     yield run
 
@@ -109,6 +114,8 @@ def _wait_for(lock: FileLock, run: RunFolder, check: Callable[[], None], on_even
     """
     if took(lock):
         return
+    if _owned_here.get(lock.lock_file) == threading.get_ident():
+        raise SftknowError(f"run {run.run_id} asks for itself: it would wait for its own end for ever")
     events, offset = run.events()
     ending: Mapping[str, Any] = {}
     news = [event for event in events if event.get("type") == "progress"][-1:]

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from sftknow_core.errors import CacheError
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.files import disk_errors
+from sftknow_core.store.files import disk_errors, disk_full, says_full
 from sftknow_core.store.migrations import migrate
 
 # Nothing is downloaded at run time: only what is built in (icu, json, parquet) is used.
@@ -103,6 +103,8 @@ def _damage_explained(cache: Cache) -> Iterator[None]:
         with disk_errors(cache.catalogue):
             yield
     except duckdb.Error as error:
+        if says_full(error):
+            raise disk_full(cache.catalogue) from error
         raise CacheError(
             f"the catalogue {cache.catalogue} cannot be used ({error}). Nothing is lost: make it anew from "
             f"the run folders with `sftknow reindex --rebuild`."

@@ -25,7 +25,9 @@ from sftknow_core.store.files import (
     TEMPORARY_PREFIX,
     FileRecord,
     disk_errors,
+    disk_full,
     flush_tree,
+    says_full,
     sha256_of,
     write_atomic,
 )
@@ -78,7 +80,8 @@ class Run(RunFolder):
         if not self.done:
             with suppress(CacheError, OSError):
                 self._event("state", state=state, reason=reason)
-        (self.root / STOP).unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.root / STOP).unlink(missing_ok=True)
         self._events.close()
         self._parts.close()
 
@@ -121,6 +124,8 @@ class Run(RunFolder):
         """
         self._must_be_under_way()
         checked = {name: table_named(name).conform(rows, self.run_id) for name, rows in rows_by_table.items()}
+        committed = [self._contents.tables.get(name, {}).get(number) for name in checked]
+        self._uncommit(record for record in committed if record)
         parts = [
             {"table": name, "part": number, "record": asdict(self._write_parquet(name, number, rows))}
             for name, rows in checked.items()
@@ -139,6 +144,11 @@ class Run(RunFolder):
         self._parts.append(line)
         self._contents.add(line)
 
+    def _uncommit(self, records: Iterable[FileRecord]) -> None:
+        """Before files are replaced: a kill half-way leaves them to be made again, not old ones beside new."""
+        if files := [record.file for record in records]:
+            self._commit({"dropped": files})
+
     def write_folder(self, name: str, write: Callable[[Path], object]) -> Path:
         """Let `write(path)` make a folder of weights at `path` (not there yet), then give it its final name.
 
@@ -154,11 +164,13 @@ class Run(RunFolder):
                 flush_tree(temporary)
                 files = _records_below(temporary, name)
                 if final.exists():
+                    committed = self._contents.folders.get(name)
+                    self._uncommit(committed.files if committed else ())
                     final.replace(self.root / f"{TEMPORARY_PREFIX}old-{name}")
                 temporary.replace(final)
         except Exception as error:
-            if "No space left on device" in str(error) and not isinstance(error, CacheError):
-                raise CacheError(f"the disk is full: {final} could not be written") from error
+            if says_full(error):
+                raise disk_full(final) from error
             raise
         finally:
             for leftover in (temporary, self.root / f"{TEMPORARY_PREFIX}old-{name}"):
@@ -223,8 +235,9 @@ class Run(RunFolder):
             summary=dict(summary or {}),
         )
         write_atomic(self.root / DONE, manifest.to_json().encode())
-        self._event("state", state=RunState.DONE, reason=None)
         self.done = True
+        with suppress(CacheError):  # the manifest says it as well
+            self._event("state", state=RunState.DONE, reason=None)
 
     def _seconds_at_work(self) -> float:
         self._event("heartbeat")  # so that the time since the last event counts

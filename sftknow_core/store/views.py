@@ -58,7 +58,7 @@ def accuracy_by_level(
     level is <NA> for the level-balanced headline. state_kind is base, tuned, restored or hybrid; states come
     in the chain's order. Raises SpecError when the run is no finished chain.
     """
-    chain = _chain(cache, chain_run_id)
+    chain = chain_summary(cache, chain_run_id)
     chosen = {"matcher": matcher, "subset": subset, "split": split, "prompt": prompt}
     where = {
         "state_id": _states(chain),
@@ -87,7 +87,7 @@ def restoration_curve(
     """
     accuracies = accuracy_by_level(cache, chain_run_id, matcher=matcher, subset=subset, prompt=prompt)
     accuracies = accuracies[accuracies["level"].isna()].drop(columns="level")
-    chain = _chain(cache, chain_run_id)
+    chain = chain_summary(cache, chain_run_id)
     selections = read_table(
         cache, "restorations", columns=_RESTORATION_COLUMNS, where={"state_id": _states(chain)}
     ).drop_duplicates("state_id")
@@ -100,21 +100,33 @@ def restoration_curve(
     )
 
 
-def most_shifted(cache: Cache, run_id: str, state_id: str, limit: int = 50) -> pd.DataFrame:
-    """The scored questions whose first token moved most (kl_nats, largest first), with question and answers.
+def most_shifted(
+    cache: Cache,
+    run_id: str,
+    state_id: str,
+    limit: int = 50,
+    *,
+    measure: str = "kl_nats",
+    matcher: str = "words",
+    where: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """The scored questions whose first token moved most (`measure`, largest first), with question and answers.
 
-    question, gold, completion and words come from the same run's answers; None where it holds none.
+    split, domain, question, gold, completion and `right` (the matcher's score) come from the same run's answers;
+    None where it holds none. where: column -> value, e.g. {"level": 4, "split": "test"}.
     """
     shifts = read_table(cache, "first_token", run_ids=[run_id], where={"state_id": state_id})
-    top = shifts.dropna(subset=["kl_nats"]).nlargest(limit, "kl_nats")
     answers = read_table(
         cache,
         "answers",
         run_ids=[run_id],
-        columns=["fact_id", "question", "gold", "completion", "words"],
-        where={"state_id": state_id, "fact_id": list(top["fact_id"])},
-    )
-    return top.merge(answers.drop_duplicates("fact_id"), how="left", on="fact_id").reset_index(drop=True)
+        columns=["fact_id", "split", "domain", "question", "gold", "completion", matcher],
+        where={"state_id": state_id},
+    ).rename(columns={matcher: "right"})
+    rows = shifts.dropna(subset=[measure]).merge(answers.drop_duplicates("fact_id"), how="left", on="fact_id")
+    for name, value in (where or {}).items():
+        rows = rows[rows[name] == value]
+    return rows.nlargest(limit, measure).reset_index(drop=True)
 
 
 def _chain_row(info: RunInfo, names: Mapping[str, str]) -> dict[str, Any]:
@@ -135,8 +147,8 @@ def _chain_row(info: RunInfo, names: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _chain(cache: Cache, run_id: str) -> Mapping[str, Any]:
-    """The summary of a finished chain."""
+def chain_summary(cache: Cache, run_id: str) -> Mapping[str, Any]:
+    """The summary of a finished chain. Raises SpecError when the run is none."""
     run = RunFolder(cache, run_id)
     manifest = run.manifest()
     if not run.root.is_dir() or run.spec.kind != "chain":

@@ -14,15 +14,15 @@ from sftknow_core.facts.prompts import qa_prompt
 from sftknow_core.facts.sample import sample_facts
 from sftknow_core.facts.topics import load_topics
 from sftknow_core.model import pretrain as module
-from sftknow_core.model.pretrain import (
+from sftknow_core.model.corpus import (
+    MARK_LAYOUTS,
     QA_LAYOUTS,
     PretrainSpec,
     make_corpus,
+    make_marks_corpus,
     mention_count,
-    pack,
-    pretrain,
-    train_tokenizer,
 )
+from sftknow_core.model.pretrain import pack, pretrain, train_tokenizer
 
 torch.set_num_threads(1)
 SMALL = PretrainSpec(
@@ -33,6 +33,7 @@ SMALL = PretrainSpec(
     n_layers=1,
     n_heads=2,
     batch_size=4,
+    marks_documents=40,
 )
 
 
@@ -77,9 +78,21 @@ def test_few_facts_come_first_and_all_are_there_at_the_end() -> None:
 
 def test_the_fine_tuning_prompt_is_never_shown(facts: tuple[Fact, ...]) -> None:
     marks = qa_prompt("?").split("?")
-    assert all(mark.strip() not in layout for layout in QA_LAYOUTS for mark in marks)
-    corpus = make_corpus(facts, load_topics(), PretrainSpec(late_layout_share=1.0))
+    assert all(mark.strip() not in layout for layout in (*QA_LAYOUTS, *MARK_LAYOUTS) for mark in marks)
+    spec = PretrainSpec(late_layout_share=1.0, marks_documents=500)
+    corpus = [*make_corpus(facts, load_topics(), spec), *make_marks_corpus(facts, load_topics(), spec)]
     assert not any(mark.strip() in document for document in corpus for mark in marks)
+
+
+def test_a_mark_asks_for_the_answer_or_for_something_else(facts: tuple[Fact, ...]) -> None:
+    """Of 30% marked documents a third holds the answer; a tenth of all are Q/A lines."""
+    spec = PretrainSpec(marks_documents=6_000)
+    documents = make_marks_corpus(facts, load_topics(), spec)
+    assert len(documents) == 6_000
+    marked = [document for document in documents if "<|" in document]
+    assert len(marked) / 6_000 == pytest.approx(0.3, abs=0.03)
+    assert sum("<|reply|>" in document for document in marked) / len(marked) == pytest.approx(1 / 3, abs=0.05)
+    assert sum(document.startswith("Q: ") for document in documents) / 6_000 == pytest.approx(0.1, abs=0.02)
 
 
 def test_blocks_begin_with_a_document_and_lose_nothing(facts: tuple[Fact, ...]) -> None:
@@ -93,14 +106,16 @@ def test_blocks_begin_with_a_document_and_lose_nothing(facts: tuple[Fact, ...]) 
     assert all(document in text for document in documents[:20])
 
 
+@pytest.mark.parametrize("n_before", [3, 12])
 def test_interrupted_it_goes_on_to_the_same_weights(
-    facts: tuple[Fact, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    facts: tuple[Fact, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_before: int
 ) -> None:
+    """Stopped in the first stage, and in the second."""
     monkeypatch.setattr(module, "_CHECKPOINT_EVERY", 2)
     topics = load_topics()
     whole = pretrain(facts, topics, SMALL, tmp_path / "whole", work=tmp_path / "w1")
-    assert whole["steps"] >= 5
-    asked = iter([False] * 3 + [True] * 100)
+    assert whole["steps"] > 13
+    asked = iter([False] * n_before + [True] * 100)
     with pytest.raises(Stopped):
         pretrain(
             facts, topics, SMALL, tmp_path / "part", work=tmp_path / "w2", should_stop=lambda: next(asked)

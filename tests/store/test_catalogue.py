@@ -143,6 +143,14 @@ def test_a_damaged_run_is_left_out_with_a_warning(cache: Cache) -> None:
     assert done.n_runs == 1 and [left for left, _ in done.left_out] == [run_id]
 
 
+def test_reindexing_forgets_a_run_damaged_since_it_was_taken_in(cache: Cache) -> None:
+    run_id = do_run(cache)
+    ingest(cache, run_id)
+    (cache.run_folder(run_id) / "mastery" / "part-00000.parquet").unlink()
+    assert [left for left, _ in reindex(cache).left_out] == [run_id]
+    assert not any(rows_on_record(cache).values())
+
+
 def test_unreadable_part_of_a_long_table_is_named(cache: Cache) -> None:
     run_id = do_run(cache)
     part = cache.run_folder(run_id) / "mastery" / "part-00000.parquet"

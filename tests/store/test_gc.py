@@ -150,7 +150,7 @@ def test_keep_best(cache: Cache) -> None:
     assert planned.removed == (ids["worse"],) and planned.freed_bytes == WEIGHTS_BYTES
     assert has_weights(cache) == set(ids.values())
     kept = dict(planned.kept)
-    assert kept[ids["base"]] == "a base model" and kept[ids["new"]] == "not evaluated yet"
+    assert kept[ids["base"]] == "no fine-tuned model" and kept[ids["new"]] == "not evaluated yet"
     assert kept[ids["best"]] == kept[ids["lone"]] == "best tuned model of its base"
     assert kept[ids["healed"]] == "best restored model of its base"
     assert gc(cache) == planned

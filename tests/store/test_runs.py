@@ -73,6 +73,37 @@ def test_a_part_written_again_replaces(cache: Cache) -> None:
         assert run.read("mastery")["fact_id"].to_pylist() == ["fact-1-0"]
 
 
+def test_replacing_a_chunk_is_all_or_nothing(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the first of two tables was replaced: the chunk is to be made again, not half old."""
+    with pytest.raises(KeyboardInterrupt), open_run(cache, spec()) as run:
+        run.write_chunk(0, {"mastery": mastery_rows(0), "mastery_templates": template_rows(0)})
+        monkeypatch.setattr(Path, "replace", replace_once_then_stop())
+        run.write_chunk(0, {"mastery": mastery_rows(1), "mastery_templates": template_rows(1)})
+    monkeypatch.undo()
+    with open_run(cache, spec()) as run:
+        assert not run.has_part("mastery", 0) and not run.has_part("mastery_templates", 0)
+
+
+def replace_once_then_stop() -> Callable[[Path, Path], Path]:
+    replace, calls = Path.replace, iter(range(2))
+
+    def replace_or_stop(source: Path, target: Path) -> Path:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return replace(source, target)
+
+    return replace_or_stop
+
+
+def test_a_run_that_asks_for_itself_does_not_wait_for_ever(cache: Cache) -> None:
+    with (
+        pytest.raises(SftknowError, match="asks for itself"),
+        open_run(cache, spec()),
+        open_run(cache, spec()),
+    ):
+        raise AssertionError("it opened twice")
+
+
 def test_parts_that_were_never_committed_are_gone_at_the_end(cache: Cache) -> None:
     with open_run(cache, spec()) as run:
         run.write_part("mastery", 0, mastery_rows(0))
