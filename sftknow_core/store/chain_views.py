@@ -113,7 +113,7 @@ def chain_label(info: RunInfo) -> str:
 
 
 def chain_details(cache: Cache, run_id: str) -> dict[str, Any]:
-    """The chain's summary, and under "params" what it was asked to do. Raises SpecError when it is no finished chain."""
+    """The chain's summary, and under "params" what was asked for. Raises SpecError when it is no finished chain."""
     return {**chain_summary(cache, run_id), "params": RunFolder(cache, run_id).spec.params}
 
 
@@ -137,7 +137,8 @@ def curve(cache: Cache, run_id: str, split: str) -> pd.DataFrame:
 def levels(cache: Cache, run_id: str) -> pd.DataFrame:
     """Accuracy on test by domain, mastery level and state: base, tuned, and restored by the chosen k.
 
-    A level without questions has no row, and "restored" has none where the chosen k is 0. Raises SpecError when the run is no finished chain.
+    A level without questions has no row, and "restored" has none where the chosen k is 0.
+    Raises SpecError when the run is no finished chain.
     """
     summary = chain_summary(cache, run_id)
     rows = accuracy_by_level(cache, run_id, matcher=summary["matcher"], split="test")

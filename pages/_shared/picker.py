@@ -1,0 +1,28 @@
+"""Which chain a page shows: a list of the finished ones, and `run` in the page's address."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+_PARAMETER = "run"
+_WIDGET = "shared.run"
+
+
+def pick_chain(finished: pd.DataFrame) -> str:
+    """The run id of the chosen chain; the newest where the address names none. finished: Survey.finished, not empty.
+
+    A run id that is not there is said so, and stays in the address until another one is chosen.
+    """
+    labels = dict(zip(finished["run_id"], finished["label"], strict=True))
+    wanted = st.query_params.get(_PARAMETER)
+    if wanted in labels:
+        st.session_state[_WIDGET] = wanted  # the address decides: links, and the browser's back
+    elif wanted:
+        st.warning(f"There is no finished chain {wanted!r} in this cache. Shown instead: the one chosen below.")
+    chosen = st.selectbox("Fine-tuning run", list(labels), format_func=labels.__getitem__, key=_WIDGET, on_change=_to_address)
+    return str(chosen)
+
+
+def _to_address() -> None:
+    st.query_params[_PARAMETER] = st.session_state[_WIDGET]

@@ -1,0 +1,65 @@
+"""Overview: what one fine-tuning did to what the model knew, and what restoring gave back. Reads finished chains."""
+
+import streamlit as st
+
+from pages._shared import reading, show
+from pages._shared.picker import pick_chain
+from sftknow_core.report import figures, story
+from sftknow_core.store.chain_views import comparable
+
+st.html(show.STYLE)
+st.title("What fine-tuning took, and what comes back")
+st.write(
+    "A base model is fine-tuned on N facts that it knew to one degree (their **mastery level**) and asked other questions "
+    "before and after. Then the most changed **k%** of its weights are put back, and it is asked again."
+)
+
+with show.messages():
+    key = reading.key_of_cache()
+    found = reading.survey(key)
+
+if found.finished.empty:
+    st.info(
+        f"No finished chain in `{key[0]}` yet. In a terminal, `sftknow demo` makes eight of them with the small model that "
+        "is shipped (minutes, no GPU), and `sftknow run --base MODEL --data FACTS --level 2 --n 240` makes one of your own. "
+        "Then reload this page."
+    )
+    if not found.unfinished.empty:
+        st.subheader("Not finished")
+        show.listed(found.unfinished, "overview.unfinished", "Runs that are under way or did not reach their end")
+    st.stop()
+
+run_id = pick_chain(found.finished)
+with show.messages():
+    details = reading.chain_details(key, run_id)
+    show.numbers(story.key_numbers(details))
+    st.caption(story.how_measured(details))
+    with st.expander("Definitions and units"):
+        st.markdown(story.DEFINITIONS)
+
+    st.header("Putting the most changed weights back")
+    split = st.segmented_control(
+        "Questions", ["test", "dev"], default="test", required=True, key="overview.split", bind="query-params"
+    )
+    table = reading.curve(key, run_id, split)
+    alt = f"Accuracy on {split} questions against the share k of weights put back, with 95% bands"
+    show.figure(figures.restoration_figure(table, show.palette()), table, "overview.curve", alt)
+
+    st.header("By mastery level of the question")
+    table = reading.levels(key, run_id)
+    alt = "Accuracy on test questions of each mastery level: base, tuned and restored"
+    show.figure(figures.levels_figure(table, show.palette()), table, "overview.levels", alt)
+
+    st.header("All chains at a glance")
+    table = comparable(found, run_id)
+    alt = "Accuracy of all comparable chains by train level and N: base, tuned and restored"
+    show.figure(figures.chains_figure(table, run_id, show.palette()), table, "overview.chains", alt)
+
+    st.header("Level-4 questions whose answer moved most")
+    search = st.text_input("Search", key="overview.search", bind="query-params", placeholder="question or answer")
+    table = reading.shifted_questions(key, run_id, search)
+    show.listed(table, "overview.shifted", "Level-4 test questions by KL of the answer's first token")
+
+if not found.unfinished.empty:
+    st.header("Not finished")
+    show.listed(found.unfinished, "overview.unfinished", "Runs that are under way or did not reach their end")

@@ -1,0 +1,188 @@
+"""A chain's summary (runs/chain_summary.py) -> five numbers with their intervals, each with a plain sentence.
+
+The sentences claim no more than the numbers show: an interval that includes 0 "shows nothing", and one
+fine-tuning speaks for its questions only, not for other seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sftknow_core.report.text import percent, points
+
+Summary = Mapping[str, Any]
+DOMAINS = {"test_in": "in-domain", "test_out": "out-of-domain"}
+_ORDER = {
+    "top": "the most changed {k:g}% of",
+    "bottom": "the least changed {k:g}% of",
+    "largest": "the {k:g}% with the largest absolute change of",
+    "smallest": "the {k:g}% with the smallest absolute change of",
+}
+_REGIONS = {"transformer": "the transformer layers' weights", "all": "all weights"}
+
+DEFINITIONS = """\
+- **Mastery level** of a question: how often the base model completes the fact rightly when sampled (210 times in the \
+paper's setting, temperature 0.7). 0: never; 1 to 4: up to 25, 50, 75, 100% of the samples.
+- **Accuracy** (%): greedy answers to the question prompt; the mean over the mastery levels, so that each level counts alike.
+- **N**: number of facts fine-tuned on, all of the named level.
+- **r**, the relative change of a weight (no unit): |tuned − base| / (|base| + 10⁻⁸).
+- **k** (%): share of the region's weights put back to base, largest r first; the region is the transformer layers without norms \
+unless the run's name says otherwise. k = 0 is the tuned model.
+- **Hybrid** (k = 100%): the whole region is base again, but embeddings, LM head and norms stay tuned, so it is not the base model.
+- **KL** (nats, never negative): KL(tuned ‖ base) over the ten tokens most probable after tuning, at the answer's first \
+token; tuned sees the question, base its best completion prompt. 0: nothing moved.
+- **dev / test**: k is chosen on dev questions (the smallest k within one standard error of the best) and reported on test questions.
+- **95% interval**: which accuracies fit, had other questions of the same kind been asked. It says nothing about other seeds, \
+topics or models.
+"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A number on one group of questions."""
+
+    label: str
+    """Which group, e.g. "in-domain"."""
+    value: str
+    """With unit, or "–" where it was not scored."""
+    interval: str
+    """The 95% interval, or why there is none."""
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """One of the five numbers of a chain."""
+
+    name: str
+    parts: tuple[Part, ...]
+    sentence: str
+
+
+def key_numbers(details: Summary) -> tuple[KeyNumber, ...]:
+    """Base, tuned, restored, gain and changed share. details: chain_views.chain_details."""
+    rows = {row["state_id"]: row for row in details["table"]}
+    k = details["chosen"]["k_percent"]
+    return (
+        KeyNumber("Base", _accuracies(rows[details["base_id"]]), _about_base(details)),
+        KeyNumber("Fine-tuned", _accuracies(rows[details["tuned_id"]]), _about_tuned(details)),
+        KeyNumber(f"Restored, k = {k:g}%", _accuracies(rows[details["chosen"]["state_id"]]), _about_restored(details)),
+        KeyNumber("Gain of restoring", _gains(details), _about_gain(details)),
+        KeyNumber("Changed weights", _changed(details), _about_change(details)),
+    )
+
+
+def how_measured(details: Summary) -> str:
+    """n, split, matcher, what was left out, and whom the intervals speak for."""
+    base = next(row for row in details["table"] if row["state_id"] == details["base_id"])
+    groups = {name: base[key] for key, name in DOMAINS.items() if base[key]}
+    n = ", ".join(f"{row['n']:,} {name}" for name, row in groups.items())
+    left_out = [f" {name.capitalize()}: {row['reason']}." for name, row in groups.items() if row.get("reason")]
+    return (
+        f"Test questions: {n}. An accuracy is the mean over the mastery levels.{''.join(left_out)} {_rule(details['matcher'])} "
+        "The 95% intervals speak for the questions: other questions of these topics, this one fine-tuning. They say "
+        "nothing about other seeds, topics or models."
+    )
+
+
+def _rule(matcher: str) -> str:
+    rules = {
+        "words": "An answer is right when it holds the object as whole words",
+        "substring": "An answer is right when it holds the object anywhere, even inside a word",
+        "exact": "An answer is right when it is the object and nothing else",
+    }
+    return f"{rules.get(matcher, 'Answers are judged by')} (matcher “{matcher}”)."
+
+
+def _accuracies(row: Mapping[str, Any]) -> tuple[Part, ...]:
+    return tuple(_accuracy(name, row[key]) for key, name in DOMAINS.items())
+
+
+def _accuracy(name: str, row: Mapping[str, Any] | None) -> Part:
+    if row is None or row["accuracy"] is None:
+        return Part(name, "–", "not asked" if row is None else str(row["reason"]))
+    return Part(name, f"{percent(row['accuracy'])}%", f"{percent(row['low'])} to {percent(row['high'])}")
+
+
+def _gains(details: Summary) -> tuple[Part, ...]:
+    gains = details["chosen"]["gain"]
+    return tuple(_gain(name, gains[key], details["chosen"]["k_percent"]) for key, name in DOMAINS.items())
+
+
+def _gain(name: str, gain: Mapping[str, Any] | None, k: float) -> Part:
+    if gain is None or k == 0:
+        return Part(name, "–", "nothing put back" if k == 0 else "too few questions")
+    return Part(name, f"{points(gain['value'])} pp", f"{points(gain['low'])} to {points(gain['high'])}")
+
+
+def _changed(details: Summary) -> tuple[Part, ...]:
+    names = {"transformer": "in the layers", "all": "of all weights"}
+    shares = details["changed_share"]
+    return tuple(Part(name, f"{percent(shares[key])}%", "counted") for key, name in names.items() if key in shares)
+
+
+def _about_base(details: Summary) -> str:
+    five = (details.get("five_shot") or {}).get("test_in") or {}
+    if five.get("accuracy") is None:
+        return "Before any fine-tuning, asked with the question prompt."
+    return (
+        "Before any fine-tuning, asked with the question prompt. It knows more than it can say in this form: after five "
+        f"examples it answers {percent(five['accuracy'])}% in-domain."
+        if five["low"] > _of(details, "base_id")["high"]
+        else f"Before any fine-tuning, asked with the question prompt; after five examples {percent(five['accuracy'])}% in-domain."
+    )
+
+
+def _of(details: Summary, which: str) -> Mapping[str, Any]:
+    """The in-domain test accuracy of base_id or tuned_id."""
+    found: Mapping[str, Any] = next(row["test_in"] for row in details["table"] if row["state_id"] == details[which])
+    return found
+
+
+def _about_tuned(details: Summary) -> str:
+    train = details["train_set"]
+    if not train:
+        return f"The given model {details['tuned_name']}, fine-tuned elsewhere."
+    level = train["level"]
+    which = f"of mastery level {level}" if level.isdigit() else f"of {level} levels"
+    return f"The same questions after fine-tuning on {train['n']:,} other facts {which}."
+
+
+def _about_restored(details: Summary) -> str:
+    k = details["chosen"]["k_percent"]
+    if k == 0:
+        return "On dev no k did better than putting nothing back, so this is the tuned model."
+    restore = (details["params"].get("restore") or [{}])[0]
+    order = _ORDER.get(restore.get("strategy", "top"), f"{{k:g}}% ({restore.get('strategy')}) of").format(k=k)
+    region = _REGIONS.get(restore.get("region", "transformer"), f"the {restore.get('region')} weights")
+    return f"The tuned model with {order} {region} put back. k was chosen on dev; this is test."
+
+
+def _about_gain(details: Summary) -> str:
+    chosen = details["chosen"]
+    if chosen["k_percent"] == 0:
+        return "Nothing was put back, so there is nothing to gain."
+    verdicts = {name: _verdict(chosen["gain"][key]) for key, name in DOMAINS.items() if chosen["gain"][key]}
+    said = "; ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
+    if len(set(verdicts.values())) == 1:
+        said = f"{next(iter(verdicts.values()))}" + (" in both domains" if len(verdicts) > 1 else "")
+    return f"Restored minus tuned, same questions, in percentage points: {said or 'not measured'}."
+
+
+def _verdict(gain: Mapping[str, Any]) -> str:
+    if gain["low"] > 0:
+        return "restoring helped"
+    if gain["high"] < 0:
+        return "restoring did harm"
+    return "the interval includes 0, nothing is shown"
+
+
+def _about_change(details: Summary) -> str:
+    top = next((row for row in details["concentration"] if row["k_percent"] == 1.0), None)
+    said = "Weights whose bits differ after fine-tuning."
+    if top is None or top["share"] is None:
+        return said
+    null = top.get("null_share")
+    beside = f" ({percent(null, 0)}% had the changes been dealt out at random)" if null is not None else ""
+    return f"{said} The most changed 1% hold {percent(top['share'], 0)}% of the summed r{beside}."
