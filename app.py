@@ -6,7 +6,7 @@ from sftknow_core import __version__
 
 st.set_page_config(
     page_title="sftknow",
-    page_icon=":material/insights:",
+    page_icon="🧠",
     layout="wide",
     menu_items={"About": f"sftknow {__version__}: what fine-tuning does to what a language model knows."},
 )

@@ -10,8 +10,8 @@ from sftknow_core.store.chain_views import comparable
 st.html(show.STYLE)
 st.title("What fine-tuning took, and what comes back")
 st.write(
-    "A base model is fine-tuned on N facts that it knew to one degree (their **mastery level**) and asked other questions "
-    "before and after. Then the most changed **k%** of its weights are put back, and it is asked again."
+    "A base model is fine-tuned on N facts that it knew to one degree (their **mastery level**), and asked other "
+    "questions before and after. Then the most changed **k%** of its weights are put back, and it is asked again."
 )
 
 with show.messages():
@@ -20,13 +20,11 @@ with show.messages():
 
 if found.finished.empty:
     st.info(
-        f"No finished chain in `{key[0]}` yet. In a terminal, `sftknow demo` makes eight of them with the small model that "
-        "is shipped (minutes, no GPU), and `sftknow run --base MODEL --data FACTS --level 2 --n 240` makes one of your own. "
-        "Then reload this page."
+        f"No finished chain in `{key[0]}` yet. In a terminal, `sftknow demo` makes eight of them with the small model "
+        "that is shipped (minutes, no GPU), and `sftknow run --base MODEL --data FACTS --level 2 --n 240` makes one of "
+        "your own. Then reload this page."
     )
-    if not found.unfinished.empty:
-        st.subheader("Not finished")
-        show.listed(found.unfinished, "overview.unfinished", "Runs that are under way or did not reach their end")
+    show.unfinished(found.unfinished)
     st.stop()
 
 run_id = pick_chain(found.finished)
@@ -37,7 +35,12 @@ with show.messages():
     with st.expander("Definitions and units"):
         st.markdown(story.DEFINITIONS)
 
-    st.header("Putting the most changed weights back")
+    st.subheader("Accuracy against the share put back")
+    st.caption(
+        "k: share of the region's weights put back to base (%), largest relative change r first unless the run's name "
+        "says otherwise. Three endpoints: tuned (k = 0), hybrid (k = 100%: embeddings, LM head, norms stay tuned) and "
+        f"base. k was chosen on dev: {details['chosen']['rule']}."
+    )
     split = st.segmented_control(
         "Questions", ["test", "dev"], default="test", required=True, key="overview.split", bind="query-params"
     )
@@ -45,21 +48,35 @@ with show.messages():
     alt = f"Accuracy on {split} questions against the share k of weights put back, with 95% bands"
     show.figure(figures.restoration_figure(table, show.palette()), table, "overview.curve", alt)
 
-    st.header("By mastery level of the question")
+    st.subheader("Accuracy by mastery level of the question")
+    st.caption(
+        "Test questions. Level: share of right completions when base was sampled; 0 never, 4 more than three in four. "
+        "From base through tuned to restored; thin lines are 95% intervals."
+    )
     table = reading.levels(key, run_id)
     alt = "Accuracy on test questions of each mastery level: base, tuned and restored"
     show.figure(figures.levels_figure(table, show.palette()), table, "overview.levels", alt)
 
-    st.header("All chains at a glance")
+    st.subheader("All chains at a glance")
+    st.caption(
+        "Test questions; each chain restored by its own k, chosen on dev. Drawn together: only chains that asked the "
+        "same base the same questions in the same way; choose one of the others above to see those. One point is one "
+        "seed, so differences between columns include those between seeds."
+    )
     table = comparable(found, run_id)
     alt = "Accuracy of all comparable chains by train level and N: base, tuned and restored"
     show.figure(figures.chains_figure(table, run_id, show.palette()), table, "overview.chains", alt)
 
-    st.header("Level-4 questions whose answer moved most")
-    search = st.text_input("Search", key="overview.search", bind="query-params", placeholder="question or answer")
+    st.subheader("Level-4 questions whose answer moved most")
+    st.caption(
+        "In-domain test questions that base knows best. KL in nats at the answer's first token, tuned against base; "
+        "gold: probability of the right answer's first token; ✓ ✗: is the tuned answer right? "
+        + story.mean_shift(details)
+    )
+    search = st.text_input(
+        "Search", key="overview.search", bind="query-params", placeholder="question or answer"
+    )
     table = reading.shifted_questions(key, run_id, search)
     show.listed(table, "overview.shifted", "Level-4 test questions by KL of the answer's first token")
 
-if not found.unfinished.empty:
-    st.header("Not finished")
-    show.listed(found.unfinished, "overview.unfinished", "Runs that are under way or did not reach their end")
+show.unfinished(found.unfinished)

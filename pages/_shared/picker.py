@@ -19,9 +19,13 @@ def pick_chain(finished: pd.DataFrame) -> str:
     if wanted in labels:
         st.session_state[_WIDGET] = wanted  # the address decides: links, and the browser's back
     elif wanted:
-        st.warning(f"There is no finished chain {wanted!r} in this cache. Shown instead: the one chosen below.")
-    chosen = st.selectbox("Fine-tuning run", list(labels), format_func=labels.__getitem__, key=_WIDGET, on_change=_to_address)
-    return str(chosen)
+        st.warning(
+            f"There is no finished chain {wanted!r} in this cache. Shown instead: the one chosen below."
+        )
+    if st.session_state.get(_WIDGET) not in labels:
+        st.session_state[_WIDGET] = next(iter(labels))
+    runs, name = list(labels), labels.__getitem__
+    return str(st.selectbox("Fine-tuning run", runs, format_func=name, key=_WIDGET, on_change=_to_address))
 
 
 def _to_address() -> None:

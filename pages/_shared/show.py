@@ -13,34 +13,48 @@ from sftknow_core.errors import SftknowError
 from sftknow_core.report.palette import THEMES, Palette
 from sftknow_core.report.story import KeyNumber
 
-_SHARE = {"format": "percent", "min_value": 0, "max_value": 1}
+_SHARE, _COUNT, _PLAIN = "{:.1%}", "{:,.0f}", "{:g}"
 COLUMNS = {
-    "domain": st.column_config.TextColumn("domain", help="in: topics that were trained on; out: others"),
-    "state": st.column_config.TextColumn("state", help="base, tuned, restored, hybrid (k = 100%) or five-shot"),
-    "k_percent": st.column_config.NumberColumn("k (%)", format="%g", help="share of the region's weights put back"),
-    "accuracy": st.column_config.NumberColumn("accuracy", **_SHARE),
-    "low": st.column_config.NumberColumn("95% low", **_SHARE),
-    "high": st.column_config.NumberColumn("95% high", **_SHARE),
-    "n": st.column_config.NumberColumn("questions", format="localized"),
-    "chosen": st.column_config.CheckboxColumn("chosen on dev"),
-    "energy_taken_back": st.column_config.NumberColumn(
-        "update taken back", **_SHARE, help="share of the squared change"
+    "run_id": ("run id", "", None),
+    "label": ("run", "", None),
+    "kind": ("kind", "what is done, e.g. chain or mastery", None),
+    "reason": ("reason", "why it ended, or what it is doing", None),
+    "progress": ("progress", "share of its steps that are done", _SHARE),
+    "domain": ("domain", "in: topics that were trained on; out: other topics", None),
+    "state": (
+        "state",
+        "base, tuned, restored, hybrid (k = 100%) or five-shot (base after five examples)",
+        None,
     ),
-    "question_set_id": st.column_config.TextColumn("question set", help="only equal sets may be compared"),
-    "level": st.column_config.NumberColumn("level", format="%d", help="mastery level of the question, 0 to 4"),
-    "label": st.column_config.TextColumn("run", width="medium"),
-    "train_level": st.column_config.TextColumn("train level"),
-    "n_train": st.column_config.NumberColumn("N", format="localized", help="facts fine-tuned on"),
-    "question": st.column_config.TextColumn("question", width="large"),
-    "tuned_answer": st.column_config.TextColumn("tuned answer", help="✓ right, ✗ wrong"),
-    "kl_aligned_nats": st.column_config.ProgressColumn("KL (nats)", format="%.2f", min_value=0, max_value=None),
-    "gold_p_base": st.column_config.NumberColumn("gold, base", **_SHARE, help="probability of the right first token"),
-    "gold_p_state": st.column_config.NumberColumn("gold, tuned", **_SHARE, help="the same after tuning"),
-    "progress": st.column_config.ProgressColumn("progress", format="percent", min_value=0, max_value=1),
+    "k_percent": ("k (%)", "share of the region's weights that is put back", _PLAIN),
+    "accuracy": (
+        "accuracy",
+        "share of right answers, mean over the mastery levels where no level is named",
+        _SHARE,
+    ),
+    "low": ("95% from", "lower end of the interval", _SHARE),
+    "high": ("95% to", "upper end of the interval", _SHARE),
+    "n": ("questions", "how many were asked", _COUNT),
+    "chosen": ("chosen", "the k chosen on dev", None),
+    "energy_taken_back": ("update taken back", "share of the squared change of the weights", _SHARE),
+    "question_set_id": ("question set", "hash; only numbers over equal sets may be compared", None),
+    "level": ("level", "mastery level of the question, 0 to 4", _PLAIN),
+    "train_level": ("train level", "mastery level of the facts that were trained on", None),
+    "n_train": ("N", "facts that were trained on", _COUNT),
+    "seed": ("seed", "draws the train set and drives the fine-tuning", _PLAIN),
+    "tuned_answer": ("tuned answer", "✓ right, ✗ wrong", None),
+    "kl_aligned_nats": ("KL (nats)", "how far the answer's first token moved by tuning", "{:.2f}"),
+    "gold_p_base": ("gold, base", "probability of the right answer's first token, base", _SHARE),
+    "gold_p_state": ("gold, tuned", "probability of the right answer's first token, tuned", _SHARE),
 }
+"""Column of a table -> its header, what it means with its unit, and how its numbers are written."""
 STYLE = """<style>
-.block-container {padding-top: 1.5rem; padding-bottom: 3rem}
+.block-container {padding: 2.4rem 2.5rem 3rem}
+h1 {font-size: 2.1rem !important}
+[data-testid="stMetricValue"] {font-size: 1.6rem}
+[data-testid="stCaptionContainer"] {opacity: 0.85}
 </style>"""
+"""Less empty space around the page, numbers that fit into their cards, and small print that can be read."""
 
 
 @contextmanager
@@ -62,11 +76,12 @@ def numbers(found: tuple[KeyNumber, ...]) -> None:
     """Cards side by side, as many in a row as there is room for."""
     with st.container(horizontal=True, key="numbers"):
         for number in found:
-            with st.container(border=True, width=252, height="stretch"):
+            with st.container(border=True, width=256, height="stretch", gap="xsmall"):
                 st.markdown(f"**{number.name}**")
                 for part, column in zip(number.parts, st.columns(len(number.parts)), strict=True):
-                    column.metric(part.label, part.value)
-                    column.caption(part.interval)
+                    with column.container(gap=None):
+                        st.metric(part.label, part.value)
+                        st.caption(part.interval)
                 st.caption(number.sentence)
 
 
@@ -77,7 +92,22 @@ def figure(drawn: go.Figure, table: pd.DataFrame, name: str, alt: str) -> None:
         listed(table, name, alt)
 
 
-def listed(table: pd.DataFrame, name: str, alt: str, height: int | str = "auto") -> None:
-    """A table with units in its header, and a button to download just what it shows."""
-    st.dataframe(table, hide_index=True, column_config=COLUMNS, key=f"{name}.table", height=height, alt=alt)
-    st.download_button("Download CSV", table.to_csv(index=False), f"{name}.csv", "text/csv", key=f"{name}.csv", on_click="ignore")
+def listed(table: pd.DataFrame, name: str, alt: str) -> None:
+    """A table with meanings and units in its header, and a button to download just what it shows."""
+    headers = {
+        column: st.column_config.Column(header, help=meaning or None)
+        for column, (header, meaning, _) in COLUMNS.items()
+        if column in table
+    }
+    formats = {column: COLUMNS[column][2] for column in headers if COLUMNS[column][2]}
+    shown = table.style.format(formats)
+    st.dataframe(shown, hide_index=True, column_config=headers, key=f"{name}.table", alt=alt, placeholder="–")
+    csv = table.to_csv(index=False)
+    st.download_button("Download CSV", csv, f"{name}.csv", "text/csv", key=f"{name}.csv", on_click="ignore")
+
+
+def unfinished(runs: pd.DataFrame) -> None:
+    """Runs under way or ended early, with the reason; nothing where there are none."""
+    if not runs.empty:
+        st.subheader("Not finished")
+        listed(runs, "shared.unfinished", "Runs that are under way or did not reach their end")

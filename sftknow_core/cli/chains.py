@@ -79,7 +79,7 @@ def run(
 
 def demo(
     app: Annotated[bool, typer.Option("--app/--no-app", help="Open the dashboard afterwards.")] = True,
-    questions: o.QuestionsOpt = "40",
+    questions: o.QuestionsOpt = "25",
     port: Annotated[int, typer.Option("--port", help="Port of the dashboard.")] = 8501,
     cache: o.CacheOpt = None,
     device: o.DeviceOpt = "auto",

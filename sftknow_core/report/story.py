@@ -23,19 +23,20 @@ _ORDER = {
 _REGIONS = {"transformer": "the transformer layers' weights", "all": "all weights"}
 
 DEFINITIONS = """\
-- **Mastery level** of a question: how often the base model completes the fact rightly when sampled (210 times in the \
-paper's setting, temperature 0.7). 0: never; 1 to 4: up to 25, 50, 75, 100% of the samples.
-- **Accuracy** (%): greedy answers to the question prompt; the mean over the mastery levels, so that each level counts alike.
-- **N**: number of facts fine-tuned on, all of the named level.
+- **Mastery level** of a fact: how often the base model completes it rightly when sampled (the share of its samples at
+  temperature 0.7). 0: never; 1 to 4: up to 25, 50, 75, 100% of them.
+- **Accuracy** (%): greedy answers to the question prompt; the mean over the mastery levels, so that each level counts
+  alike.
+- **N**: how many facts were fine-tuned on, all of the named level.
 - **r**, the relative change of a weight (no unit): |tuned − base| / (|base| + 10⁻⁸).
-- **k** (%): share of the region's weights put back to base, largest r first; the region is the transformer layers without norms \
-unless the run's name says otherwise. k = 0 is the tuned model.
-- **Hybrid** (k = 100%): the whole region is base again, but embeddings, LM head and norms stay tuned, so it is not the base model.
-- **KL** (nats, never negative): KL(tuned ‖ base) over the ten tokens most probable after tuning, at the answer's first \
-token; tuned sees the question, base its best completion prompt. 0: nothing moved.
-- **dev / test**: k is chosen on dev questions (the smallest k within one standard error of the best) and reported on test questions.
-- **95% interval**: which accuracies fit, had other questions of the same kind been asked. It says nothing about other seeds, \
-topics or models.
+- **k** (%): the share of the region's weights put back to base, largest r first. The region is the transformer layers
+  without norms, unless the run's name says otherwise. k = 0 is the tuned model.
+- **Hybrid** (k = 100%): the whole region is base again; embeddings, LM head and norms stay tuned, so it is not base.
+- **KL** (nats, never negative): KL(tuned ‖ base) over the ten tokens most probable after tuning, at the answer's first
+  token; tuned sees the question, base its best completion prompt. 0: nothing moved.
+- **dev, test**: k is chosen on dev questions (smallest k within one standard error of the best), and reported on test.
+- **95% interval**: what the number could be, had other questions of the same kind been asked. It says nothing about
+  other seeds, topics or models.
 """
 
 
@@ -67,8 +68,12 @@ def key_numbers(details: Summary) -> tuple[KeyNumber, ...]:
     return (
         KeyNumber("Base", _accuracies(rows[details["base_id"]]), _about_base(details)),
         KeyNumber("Fine-tuned", _accuracies(rows[details["tuned_id"]]), _about_tuned(details)),
-        KeyNumber(f"Restored, k = {k:g}%", _accuracies(rows[details["chosen"]["state_id"]]), _about_restored(details)),
-        KeyNumber("Gain of restoring", _gains(details), _about_gain(details)),
+        KeyNumber(
+            f"Restored, k = {k:g}%",
+            _accuracies(rows[details["chosen"]["state_id"]]),
+            _about_restored(details),
+        ),
+        KeyNumber("Gain of restoring, points", _gains(details), _about_gain(details)),
         KeyNumber("Changed weights", _changed(details), _about_change(details)),
     )
 
@@ -78,12 +83,32 @@ def how_measured(details: Summary) -> str:
     base = next(row for row in details["table"] if row["state_id"] == details["base_id"])
     groups = {name: base[key] for key, name in DOMAINS.items() if base[key]}
     n = ", ".join(f"{row['n']:,} {name}" for name, row in groups.items())
-    left_out = [f" {name.capitalize()}: {row['reason']}." for name, row in groups.items() if row.get("reason")]
+    left_out = [
+        f" {name.capitalize()}: {row['reason']}." for name, row in groups.items() if row.get("reason")
+    ]
     return (
-        f"Test questions: {n}. An accuracy is the mean over the mastery levels.{''.join(left_out)} {_rule(details['matcher'])} "
-        "The 95% intervals speak for the questions: other questions of these topics, this one fine-tuning. They say "
-        "nothing about other seeds, topics or models."
+        f"Test questions: {n}. An accuracy is the mean over the mastery levels.{''.join(left_out)} "
+        f"{_rule(details['matcher'])} Below each number is its 95% interval, which speaks for the questions: other "
+        "questions of these topics, this one fine-tuning. It says nothing about other seeds, topics or models."
     )
+
+
+def mean_shift(details: Summary) -> str:
+    """How far the first token of level-4 answers moved on average, after tuning and after restoring."""
+    found = {row["state_id"]: row["kl"].get("aligned", {}) for row in details["table"]}
+    tuned, restored = found[details["tuned_id"]], found[details["chosen"]["state_id"]]
+    if tuned.get("mean_nats") is None:
+        return "No level-4 test question could be scored."
+    said = f"Mean over the {tuned['n']:,} of {tuned['n_questions']:,} questions that base begins to answer rightly: "
+    said += f"{_nats(tuned)} after tuning"
+    return f"{said}, {_nats(restored)} restored." if restored != tuned else f"{said}."
+
+
+def _nats(row: Mapping[str, Any]) -> str:
+    """ "1.40 nats (95% interval 1.21 to 1.59)"."""
+    if row["low_nats"] is None:
+        return f"{row['mean_nats']:.2f} nats"
+    return f"{row['mean_nats']:.2f} nats (95% interval {row['low_nats']:.2f} to {row['high_nats']:.2f})"
 
 
 def _rule(matcher: str) -> str:
@@ -113,30 +138,33 @@ def _gains(details: Summary) -> tuple[Part, ...]:
 def _gain(name: str, gain: Mapping[str, Any] | None, k: float) -> Part:
     if gain is None or k == 0:
         return Part(name, "–", "nothing put back" if k == 0 else "too few questions")
-    return Part(name, f"{points(gain['value'])} pp", f"{points(gain['low'])} to {points(gain['high'])}")
+    return Part(name, points(gain["value"]), f"{points(gain['low'])} to {points(gain['high'])}")
 
 
 def _changed(details: Summary) -> tuple[Part, ...]:
     names = {"transformer": "in the layers", "all": "of all weights"}
     shares = details["changed_share"]
-    return tuple(Part(name, f"{percent(shares[key])}%", "counted") for key, name in names.items() if key in shares)
+    return tuple(
+        Part(name, f"{percent(shares[key])}%", "counted") for key, name in names.items() if key in shares
+    )
 
 
 def _about_base(details: Summary) -> str:
     five = (details.get("five_shot") or {}).get("test_in") or {}
+    said = "Before any fine-tuning, asked with the question prompt"
     if five.get("accuracy") is None:
-        return "Before any fine-tuning, asked with the question prompt."
-    return (
-        "Before any fine-tuning, asked with the question prompt. It knows more than it can say in this form: after five "
-        f"examples it answers {percent(five['accuracy'])}% in-domain."
-        if five["low"] > _of(details, "base_id")["high"]
-        else f"Before any fine-tuning, asked with the question prompt; after five examples {percent(five['accuracy'])}% in-domain."
-    )
+        return f"{said}."
+    shown = f"after five examples it answers {percent(five['accuracy'])}% in-domain."
+    if five["low"] > (_of(details, "base_id")["high"] or 0):
+        return f"{said}. It knows more than it can say in this form: {shown}"
+    return f"{said}; {shown}"
 
 
 def _of(details: Summary, which: str) -> Mapping[str, Any]:
     """The in-domain test accuracy of base_id or tuned_id."""
-    found: Mapping[str, Any] = next(row["test_in"] for row in details["table"] if row["state_id"] == details[which])
+    found: Mapping[str, Any] = next(
+        row["test_in"] for row in details["table"] if row["state_id"] == details[which]
+    )
     return found
 
 
@@ -167,7 +195,7 @@ def _about_gain(details: Summary) -> str:
     said = "; ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
     if len(set(verdicts.values())) == 1:
         said = f"{next(iter(verdicts.values()))}" + (" in both domains" if len(verdicts) > 1 else "")
-    return f"Restored minus tuned, same questions, in percentage points: {said or 'not measured'}."
+    return f"Restored minus tuned on the same questions, in percentage points: {said or 'not measured'}."
 
 
 def _verdict(gain: Mapping[str, Any]) -> str:

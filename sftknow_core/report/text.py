@@ -113,15 +113,15 @@ def show_demo(result: Result) -> None:
     """One row a chain."""
     table = _table(
         "Demo: before, after, and with the most changed parameters put back (test, in-domain)",
-        "train level",
+        "level",
         "N",
         "base %",
         "tuned %",
         "restored %",
-        "k chosen on dev, %",
+        "k %",
         "gain, points",
-        "KL level 4, nats",
-        "changed weights, %",
+        "KL, nats",
+        "changed %",
     )
     for row in result["chains"]:
         table.add_row(
@@ -135,7 +135,12 @@ def show_demo(result: Result) -> None:
             "-" if row["kl_level4_nats"] is None else f"{row['kl_level4_nats']:.2f}",
             percent(row["changed_share"]),
         )
-    _print(table, f"({PAPER_DEFINITION})")
+    _print(
+        table,
+        "level, N: mastery level and number of the facts trained on; restored: with the k chosen on dev; "
+        "changed: share of the transformer weights",
+        f"({PAPER_DEFINITION}; KL: mean token shift of level-4 in-domain test questions)",
+    )
 
 
 def show_facts(result: Result) -> None:

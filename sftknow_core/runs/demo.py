@@ -12,7 +12,9 @@ from sftknow_core.runs.workspace import DEMO, Workspace
 
 DEMO_LEVELS = ("0", "2", "4", "mixed")
 DEMO_SIZES = (240, 1920)
-DEMO_TRAIN_QUESTIONS = 100
+DEMO_KS = ("5", "20", "40", "60")
+"""Four of the paper's seven, so that two minutes suffice."""
+DEMO_TRAIN_QUESTIONS = 60
 
 
 def run_demo(ws: Workspace, questions: QuestionSpec, seed: int = 0) -> list[ChainResult]:
@@ -22,7 +24,14 @@ def run_demo(ws: Workspace, questions: QuestionSpec, seed: int = 0) -> list[Chai
     mastery = score_facts(ws, base, facts.facts, topics)
     sft = sft_spec(base, seed)
     specs = [
-        ChainSpec(level=level, n=n, seed=seed, questions=questions, train_questions=DEMO_TRAIN_QUESTIONS)
+        ChainSpec(
+            level=level,
+            n=n,
+            seed=seed,
+            ks=DEMO_KS,
+            questions=questions,
+            train_questions=DEMO_TRAIN_QUESTIONS,
+        )
         for level in DEMO_LEVELS
         for n in DEMO_SIZES
     ]

@@ -62,7 +62,9 @@ def survey(cache: Cache) -> Survey:
     """What there is. Runs whose folder is not readable are passed over."""
     runs = list_runs(cache)
     done = [
-        info for info in runs if info.kind == "chain" and info.status.state is RunState.DONE and info.summary
+        info
+        for info in runs
+        if info.kind == "chain" and info.status.state is RunState.DONE and "table" in info.summary
     ]
     labels = _distinct({info.run_id: chain_label(info) for info in done})
     finished = [(i.run_id, labels[i.run_id], _setting(i)) for i in done]
