@@ -86,3 +86,18 @@ def everything(cache: Path) -> dict[str, dict[str, Any]]:
         summary = {key: value for key, value in manifest.summary.items() if not key.startswith("seconds")}
         found[info.run_id] = {"kind": info.kind, "tables": tables, "weights": weights, "summary": summary}
     return found
+
+
+def differences(one: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]]) -> list[str]:
+    """Where two results of `everything` differ, in words short enough for a failing test."""
+    found = [f"only one has {run_id}" for run_id in one.keys() ^ other.keys()]
+    for run_id in one.keys() & other.keys():
+        ours, theirs = one[run_id], other[run_id]
+        found += [f"{ours['kind']}: {part}" for part in ("weights", "summary") if ours[part] != theirs[part]]
+        tables = ours["tables"].keys() | theirs["tables"].keys()
+        found += [
+            f"{ours['kind']}: {name}"
+            for name in tables
+            if ours["tables"].get(name) != theirs["tables"].get(name)
+        ]
+    return found

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from sftknow_core.errors import CacheError
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.listing import RunInfo, list_runs
@@ -122,9 +123,10 @@ def chain_details(cache: Cache, run_id: str) -> dict[str, Any]:
 def curve(cache: Cache, run_id: str, split: str) -> pd.DataFrame:
     """Accuracy over k of one split, by domain: tuned (k 0), restored, hybrid, then base and five-shot (k NaN).
 
-    `chosen` marks the k that was chosen on dev. Raises SpecError when the run is no finished chain.
+    `chosen` marks the k that was chosen on dev. Raises SpecError when the run is no finished chain, CacheError
+    when a stage of it is gone.
     """
-    summary = chain_summary(cache, run_id)
+    summary = _with_stages(cache, run_id)
     rows = restoration_curve(cache, run_id, matcher=summary["matcher"]).rename(
         columns={"state_kind": "state"}
     )
@@ -140,9 +142,9 @@ def levels(cache: Cache, run_id: str) -> pd.DataFrame:
     """Accuracy on test by domain, mastery level and state: base, tuned, and restored by the chosen k.
 
     A level without questions has no row, and "restored" has none where the chosen k is 0.
-    Raises SpecError when the run is no finished chain.
+    Raises SpecError when the run is no finished chain, CacheError when a stage of it is gone.
     """
-    summary = chain_summary(cache, run_id)
+    summary = _with_stages(cache, run_id)
     rows = accuracy_by_level(cache, run_id, matcher=summary["matcher"], split="test")
     names = {
         summary["chosen"]["state_id"]: "restored",
@@ -159,9 +161,9 @@ def shifted_questions(cache: Cache, run_id: str, search: str = "", limit: int = 
     """The in-domain test questions of level 4 whose first token moved most by tuning, largest KL first.
 
     `search`: only questions with this text in question, gold or answer, whatever its case.
-    Raises SpecError when the run is no finished chain.
+    Raises SpecError when the run is no finished chain, CacheError when a stage of it is gone.
     """
-    summary = chain_summary(cache, run_id)
+    summary = _with_stages(cache, run_id)
     tuned_id = summary["tuned_id"]
     rows = most_shifted(
         cache,
@@ -177,6 +179,18 @@ def shifted_questions(cache: Cache, run_id: str, search: str = "", limit: int = 
     texts = rows["question"] + "\n" + rows["gold"] + "\n" + rows["completion"]
     found = texts.str.contains(search.strip(), case=False, regex=False)
     return rows.loc[found, kept].reset_index(drop=True)
+
+
+def _with_stages(cache: Cache, run_id: str) -> Mapping[str, Any]:
+    """The chain's summary, after a look whether the runs that hold its answers are there."""
+    summary = chain_summary(cache, run_id)
+    for stage in summary["stages"]["evaluate"].values():
+        if missing := RunFolder(cache, stage).problems():
+            raise CacheError(
+                f"chain {run_id}: its run {stage} is gone or damaged ({', '.join(missing)}); repeating the command "
+                "that made the chain makes it again"
+            )
+    return summary
 
 
 def _five_shot(cache: Cache, summary: Mapping[str, Any], split: str) -> pd.DataFrame:

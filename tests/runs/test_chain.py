@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,8 @@ def test_existing_pair_needs_no_training(
     from sftknow_core.runs.chain import run_chain
     from sftknow_core.runs.mastery import Mastery
 
-    ws = Workspace(undisturbed, device="cpu")
+    shutil.copytree(undisturbed, memory_folder / "pair")
+    ws = Workspace(memory_folder / "pair", device="cpu")
     mastery = Mastery(RunFolder(ws.cache, chain["stages"]["mastery"]))
     tuned = ws.open_model(chain["tuned_id"][:8])
     result = run_chain(

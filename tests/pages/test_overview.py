@@ -1,0 +1,173 @@
+"""The overview over a made-up cache: its numbers are those of the store; nothing is a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_chain import leave_chain
+from streamlit.testing.v1 import AppTest
+
+from sftknow_core.store import chain_views
+from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
+from sftknow_core.store.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+Chains = tuple[Path, list[str]]
+
+
+@pytest.fixture
+def opened(chains: Chains, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The page over the filled cache, not yet run."""
+    return page(chains[0], monkeypatch)
+
+
+def page(cache: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(cache))
+    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+
+
+def choose(at: AppTest, run_id: str) -> AppTest:
+    at.query_params["run"] = run_id
+    at.run()
+    assert not at.exception
+    return at
+
+
+def figure(at: AppTest, number: int) -> dict[str, Any]:
+    return json.loads(at.get("plotly_chart")[number].proto.spec)
+
+
+def balanced(cache: Path, run_id: str, state: str, domain: str) -> float:
+    """Accuracy on test counted again from the stored answers, in percent: the mean over levels."""
+    summary = chain_views.chain_summary(Cache(cache), run_id)
+    stage = summary["stages"]["evaluate"][summary[state]]
+    rows = [r for r in RunFolder(Cache(cache), stage).read("answers").to_pylist() if r["split"] == "test"]
+    by_level = [[r["words"] for r in rows if (r["domain"], r["level"]) == (domain, i)] for i in range(5)]
+    return 100 * sum(sum(right) / len(right) for right in by_level) / 5
+
+
+def test_numbers_are_those_of_the_answers(opened: AppTest, chains: Chains) -> None:
+    cache, (run_id, *_) = chains
+    at = choose(opened, run_id)
+    assert [m.label for m in at.metric[:8]] == ["in-domain", "out-of-domain"] * 4
+    for place, state in ((0, "base_id"), (2, "tuned_id")):
+        expected = [f"{balanced(cache, run_id, state, domain):.1f}%" for domain in ("in", "out")]
+        assert [m.value for m in at.metric[place : place + 2]] == expected
+    assert [m.value for m in at.metric[8:]] == ["99.9%", "95.8%"]  # 799 of 800 and 1,150 of 1,200 thousand
+
+
+def test_gain_is_restored_minus_tuned_and_has_its_interval(opened: AppTest, chains: Chains) -> None:
+    at = choose(opened, chains[1][1])
+    tuned, restored = (float(at.metric[place].value.rstrip("%")) for place in (2, 4))
+    assert float(at.metric[6].value) == pytest.approx(restored - tuned, abs=0.11)  # three rounded numbers
+    summary = chain_views.chain_summary(Cache(chains[0]), chains[1][1])
+    gain = summary["chosen"]["gain"]["test_in"]
+    texts = [caption.value for caption in at.caption]
+    assert f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}" in texts
+    assert any("restoring helped" in text for text in texts) is (gain["low"] > 0)
+
+
+def test_figures_hold_the_tables_shown_below_them(opened: AppTest, chains: Chains) -> None:
+    at = choose(opened, chains[1][0])
+    curve = chain_views.curve(Cache(chains[0]), chains[1][0], "test")
+    measured = curve[(curve["domain"] == "in") & curve["k_percent"].notna()]
+    line = next(t for t in figure(at, 0)["data"] if t["name"] == "k% put back")
+    assert line["y"] == pytest.approx(measured["accuracy"].tolist())
+    assert at.dataframe[0].value["accuracy"].tolist() == pytest.approx(curve["accuracy"].tolist())
+
+
+def test_only_comparable_chains_are_drawn_together(opened: AppTest, chains: Chains) -> None:
+    at = choose(opened, chains[1][0])
+    assert set(at.dataframe[2].value["run_id"]) == set(chains[1][:2])
+    assert set(choose(at, chains[1][2]).dataframe[2].value["run_id"]) == {chains[1][2]}
+
+
+def test_choosing_a_run_changes_address_and_numbers(opened: AppTest, chains: Chains) -> None:
+    at = choose(opened, chains[1][0])
+    before = [m.value for m in at.metric]
+    at.selectbox(key="shared.run").select(chains[1][1]).run()
+    assert at.query_params["run"] in (chains[1][1], [chains[1][1]])
+    assert [m.value for m in at.metric] != before
+
+
+def test_without_a_run_in_the_address_the_newest_is_shown(opened: AppTest, chains: Chains) -> None:
+    at = opened.run()
+    newest = chain_views.survey(Cache(chains[0])).finished["run_id"][0]
+    assert at.selectbox(key="shared.run").value == newest and not at.warning
+
+
+def test_dev_can_be_looked_at(opened: AppTest, chains: Chains) -> None:
+    opened.query_params["overview.split"] = "dev"
+    at = choose(opened, chains[1][0])
+    expected = chain_views.curve(Cache(chains[0]), chains[1][0], "dev")
+    assert at.dataframe[0].value["accuracy"].tolist() == pytest.approx(expected["accuracy"].tolist())
+    assert set(expected["domain"]) == {"in"}
+
+
+def test_search_narrows_the_questions(opened: AppTest, chains: Chains) -> None:
+    at = choose(opened, chains[1][0])
+    gold = at.dataframe[3].value["gold"].iloc[0]
+    at.text_input(key="overview.search").input(gold.upper()).run()
+    assert gold in set(at.dataframe[3].value["gold"])
+    at.text_input(key="overview.search").input("no such question").run()
+    assert not at.exception and at.dataframe[3].value.empty
+
+
+def test_a_run_that_is_not_there_is_said_and_another_shown(opened: AppTest) -> None:
+    at = choose(opened, "0123456789abcdef")
+    assert "0123456789abcdef" in at.warning[0].value and len(at.metric) == 10
+
+
+def test_failed_runs_are_listed_with_their_reason(opened: AppTest) -> None:
+    left = opened.run().dataframe[-1].value
+    assert left[["kind", "state"]].to_numpy().tolist() == [["chain", "failed"]]
+    assert "the disk is full" in left["reason"].iloc[0]
+
+
+def test_an_empty_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = page(tmp_path, monkeypatch).run()
+    assert "sftknow demo" in at.info[0].value and "sftknow run" in at.info[0].value
+    assert not at.exception and not at.dataframe
+    leave_chain(tmp_path, "2", ValueError("no such level"))
+    at.run()
+    assert "no such level" in at.dataframe[0].value["reason"].iloc[0]
+
+
+def test_a_cache_that_cannot_be_used_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    at = page(tmp_path / "file", monkeypatch).run()
+    assert "cannot be made" in at.error[0].value and not at.exception
+
+
+def test_a_chain_that_lost_a_stage_is_a_message(
+    chains: Chains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(chains[0], tmp_path / "cache")
+    cache = Cache(tmp_path / "cache")
+    summary = chain_views.chain_summary(cache, chains[1][0])
+    lost = summary["stages"]["evaluate"][summary["tuned_id"]]
+    shutil.rmtree(cache.run_folder(lost))
+    at = choose(page(cache.root, monkeypatch), chains[1][0])
+    assert lost in at.error[0].value
+    at.selectbox(key="shared.run").select(chains[1][2]).run()
+    assert not at.error and not at.exception
+
+
+def test_the_page_loads_no_torch(chains: Chains) -> None:
+    program = (
+        "import sys; from streamlit.testing.v1 import AppTest\n"
+        "at = AppTest.from_file('app.py', default_timeout=60).run()\n"
+        "print(len(at.metric), len(at.exception), {'torch', 'transformers', 'peft'} & set(sys.modules))"
+    )
+    environment = os.environ | {ENVIRONMENT_VARIABLE: str(chains[0])}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert ran.stdout.split("\n")[-2] == "10 0 set()", ran.stderr
