@@ -192,9 +192,9 @@ def _about_gain(details: Summary) -> str:
     if chosen["k_percent"] == 0:
         return "Nothing was put back, so there is nothing to gain."
     verdicts = {name: _verdict(chosen["gain"][key]) for key, name in DOMAINS.items() if chosen["gain"][key]}
+    if len(verdicts) == 2 and len(set(verdicts.values())) == 1:
+        verdicts = {"in both domains": next(iter(verdicts.values()))}
     said = "; ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
-    if len(set(verdicts.values())) == 1:
-        said = f"{next(iter(verdicts.values()))}" + (" in both domains" if len(verdicts) > 1 else "")
     return f"Restored minus tuned on the same questions, in percentage points: {said or 'not measured'}."
 
 

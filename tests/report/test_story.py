@@ -9,6 +9,9 @@ import pytest
 from sftknow_core.report.story import how_measured, key_numbers, mean_shift
 
 
+NOTHING = "the interval includes 0, nothing is shown"
+
+
 def accuracy(value: float | None, half: float = 0.04, reason: str | None = None) -> dict[str, Any]:
     ends = {} if value is None else {"low": value - half, "high": value + half}
     return {"accuracy": value, "low": None, "high": None, **ends, "n": 300, "reason": reason}
@@ -74,11 +77,11 @@ def test_each_sentence_says_what_was_done() -> None:
 @pytest.mark.parametrize(
     ("in_domain", "out_of_domain", "said"),
     [
-        (gain(0.1, 0.03), gain(0.1, 0.2), "in-domain restoring helped; out-of-domain the interval includes 0, nothing is shown"),
-        (gain(0.1, 0.03), gain(0.2, 0.1), "restoring helped in both domains"),
-        (gain(0.0, 0.03), gain(0.01, 0.03), "the interval includes 0, nothing is shown in both domains"),
-        (gain(-0.1, 0.03), None, "restoring did harm"),
-        (gain(0.03, 0.03), None, "the interval includes 0, nothing is shown"),
+        (gain(0.1, 0.03), gain(0.1, 0.2), f"in-domain restoring helped; out-of-domain {NOTHING}"),
+        (gain(0.1, 0.03), gain(0.2, 0.1), "in both domains restoring helped"),
+        (gain(0.0, 0.03), gain(0.01, 0.03), f"in both domains {NOTHING}"),
+        (gain(-0.1, 0.03), None, "in-domain restoring did harm"),
+        (gain(0.03, 0.03), None, f"in-domain {NOTHING}"),
         (None, None, "not measured"),
     ],
 )  # fmt: skip
