@@ -143,7 +143,8 @@ def _rows(rows: Iterable[Row], split: str, domain: str, matcher: Matcher, *, hea
 
 def _choose(states: Sequence[State], answers: Mapping[str, _Answers]) -> Row:
     """k chosen on in-domain dev, and what it gains on the test questions against the tuned model."""
-    ks = {k: s.state_id for s in states if s.kind != "base" and (k := _k(s)) is not None}
+    grid = [s for s in states if s.kind in ("tuned", "restored")]  # the hybrid is an endpoint, not a choice
+    ks = {k: s.state_id for s in grid if (k := _k(s)) is not None}
     dev = {k: answers[state_id].of("dev_in") for k, state_id in ks.items()}
     right = {k: answers[state_id].right[dev[k]] for k, state_id in ks.items()}
     levels = answers[ks[0.0]].levels[dev[0.0]]

@@ -8,7 +8,6 @@ import pytest
 
 from sftknow_core.report.story import how_measured, key_numbers, mean_shift
 
-
 NOTHING = "the interval includes 0, nothing is shown"
 
 

@@ -185,3 +185,8 @@ def test_too_few_facts_of_the_level_is_said_before_training(memory_folder: Path,
     with pytest.raises(SpecError, match="only 8 in-domain train facts have mastery level 0"):
         do_chain(cache, model, n=100)
     assert {info.kind for info in list_runs(Cache(cache))} == {"mastery"}
+
+
+def test_the_hybrid_endpoint_is_never_the_chosen_k(chain: dict) -> None:
+    assert chain["chosen"]["k_percent"] in (0.0, 20.0)
+    assert chain["chosen"]["best_k_percent_on_dev"] in (0.0, 20.0)
