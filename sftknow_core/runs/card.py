@@ -14,8 +14,8 @@ tags: [sftknow, parameter-restoration]
 
 # {tuned}, partly restored to {base}
 
-Made by [sftknow](https://arxiv.org/abs/2509.16596) {version}: fine-tuned weights, of which some were put back to their
-values before fine-tuning (Ye et al., EMNLP 2025, section 5).
+Made by sftknow {version}: fine-tuned weights, of which some were put back to their values before fine-tuning
+(Ye et al., EMNLP 2025, [arXiv:2509.16596](https://arxiv.org/abs/2509.16596)).
 
 | | |
 |---|---|

@@ -70,7 +70,9 @@ class Workspace:
         path = self._find(str(ref), revision)
         base = self.open_model(adapter_base(path)) if is_adapter(path) else None
         identity = model_id(path, memo=self.cache.models / "identities.json")
-        return ModelHandle(path, identity, _name(ref, path), base)
+        made_here = path.parent.parent == self.cache.runs
+        name = f"fine-tuned in run {path.parent.name[:8]}" if made_here else _name(ref, path)
+        return ModelHandle(path, identity, name, base)
 
     def _find(self, ref: str, revision: str | None) -> Path:
         from sftknow_core.model.sources import resolve_source

@@ -145,7 +145,7 @@ def test_figures_take_the_colours_of_the_theme(browser: Browser, address: str) -
 def test_switching_the_run_changes_the_address_and_the_link_leads_back(
     browser: Browser, address: str, cache: tuple[Path, list[str]]
 ) -> None:
-    page = opened(browser, address)
+    page = opened(browser, f"{address}?run={cache[1][0]}")
     page.get_by_role("combobox", name=re.compile("Fine-tuning run")).click()
     page.get_by_role("option", name="demo · level 0 · N = 1,920 · seed 0").click()
     expect(page).to_have_url(f"{address}?run={cache[1][1]}")
