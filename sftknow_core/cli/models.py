@@ -149,6 +149,7 @@ def evaluate(
     questions: o.QuestionsOpt = "60",
     prompt: o.PromptOpt = "paper",
     matcher: o.MatcherOpt = "words",
+    by_topic: Annotated[bool, typer.Option("--by-topic", help="Topic by topic as well.")] = False,
     topics: o.TopicsOpt = None,
     filter_: o.FilterOpt = "paper",
     keep_leaks: o.LeaksOpt = False,
@@ -159,12 +160,22 @@ def evaluate(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Closed-book accuracy of a model, by mastery level, in- and out-of-domain."""
+    from sftknow_core.facts.matcher import Matcher
+    from sftknow_core.measure.accuracy import accuracy_by_topic
+
     with o.workspace(cache, device, dtype) as ws:
         facts_and_topics = o.read_facts(data, topics, filter_, keep_leaks, sample)
         exam, state, loader = _exam(ws, base or model, model, facts_and_topics, questions, prompt, matcher)
         run = _asked(exam, state, loader)
     rows = [r for r in run.read("accuracies").to_pylist() if r["matcher"] == matcher and r["subset"] == "all"]
-    result = {"run_id": run.run_id, "state_id": state.state_id, "matcher": matcher, "accuracies": rows}
+    topics_rows = accuracy_by_topic(run.read("answers").to_pylist(), Matcher(matcher)) if by_topic else []
+    result = {
+        "run_id": run.run_id,
+        "state_id": state.state_id,
+        "matcher": matcher,
+        "accuracies": rows,
+        "by_topic": [row for row in topics_rows if row["level"] is None],
+    }
     o.emit(result, as_json, text.show_accuracies)
 
 

@@ -199,6 +199,14 @@ def show_sft(result: Result) -> None:
         f"{result['seconds_training']:.1f} s, mean loss {result['loss_nats']:.3f} nats a token",
         f"model {result['model_id']} in {result['path']}",
         *([f"topics with too few facts: {result['shortages']}"] if result["shortages"] else []),
+        *([_merge_gap(result["merge_gap"])] if result.get("merge_gap") else []),
+    )
+
+
+def _merge_gap(gap: Mapping[str, Any]) -> str:
+    return (
+        f"the adapter is kept unmerged; merging it would move next-token log-probabilities by at most "
+        f"{gap['max_nats']:.2g} nats (mean {gap['mean_nats']:.2g}, {gap['n_prompts']} questions)"
     )
 
 
@@ -222,7 +230,13 @@ def show_accuracies(result: Result) -> None:
             interval(row) + (f" ({row['reason']})" if row["reason"] else ""),
             percent(row["stop_rate"], 0),
         )
-    _print(table, f"run {result['run_id']}")
+    parts: list[Any] = [table]
+    if result["by_topic"]:
+        topics = _table("By topic: mean over levels", "questions", "topic", "n", "accuracy %")
+        for row in result["by_topic"]:
+            topics.add_row(f"{row['split']} {row['domain']}", row["topic"], f"{row['n']:,}", interval(row))
+        parts.append(topics)
+    _print(*parts, f"run {result['run_id']}")
 
 
 def show_shifts(result: Result) -> None:

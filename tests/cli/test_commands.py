@@ -48,7 +48,7 @@ def test_run_prints_one_object_and_then_a_table(
         "restored 20%",
         "hybrid (100%)",
         "chosen on dev",
-        "test in-domain 4",
+        "test in-domain 2",
         "95% interval",
         "floor",
     ):
@@ -65,7 +65,8 @@ def test_stages_one_by_one(
     assert sum(scored["n_by_level"].values()) == 24
     tuned = sftknow("sft", *base, *data, "--level", 0, "--n", 6, "--out", tmp_path / "tuned", *common).json
     assert (tmp_path / "tuned" / "model.safetensors").is_file()
-    asked = sftknow("evaluate", tuned["model_id"][:8], *base, *data, *common).json
+    asked = sftknow("evaluate", tuned["model_id"][:8], *base, *data, "--by-topic", *common).json
+    assert {row["topic"] for row in asked["by_topic"]} == {"P19", "P36", "P50"}
     assert {row["split"] for row in asked["accuracies"]} == {"dev", "test"}
     shifts = sftknow("shift", *base, "--tuned", tmp_path / "tuned", *data, *common).json
     assert {row["measure"] for row in shifts["shifts"]} >= {"shift", "aligned", "floor"}
@@ -78,7 +79,7 @@ def test_stages_one_by_one(
     assert (out / "README.md").is_file()
     for command in (
         ["mastery", *base, *data],
-        ["evaluate", tmp_path / "tuned", *base, *data],
+        ["evaluate", tmp_path / "tuned", *base, *data, "--by-topic"],
         ["shift", *base, "--tuned", tmp_path / "tuned", *data],
         ["delta", *base, "--tuned", tmp_path / "tuned"],
     ):
