@@ -100,7 +100,7 @@ def chains_figure(results: pd.DataFrame, shown: str | None = None, palette: Pale
         showgrid=False,
         range=[-0.7, max(columns.values(), default=0) + 0.7],
         title_text="N facts fine-tuned on, and their mastery level",
-        title_standoff=26,
+        title_standoff=30,
     )
     return styled(figure, palette, height=420, bottom=88)
 

@@ -26,7 +26,7 @@ _LEGEND_PIXELS = 36
 def panels(
     domains: Sequence[str], rows: pd.DataFrame, n_questions: Mapping[Any, int], along: str = "y"
 ) -> go.Figure:
-    """One panel a domain; accuracies start at 0 and have one scale in all panels."""
+    """One panel a domain; accuracies start at 0 (with room for a marker) and have one scale."""
     titles = [f"<b>{DOMAIN_NAMES.get(d, d)}</b>, {n_questions[d]:,} questions" for d in domains]
     figure = make_subplots(
         1, max(len(domains), 1), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04
@@ -34,10 +34,8 @@ def panels(
     if along == "x":
         figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", title_text="accuracy", title_standoff=4)
     else:
-        highest = rows["high"].max()
-        figure.update_yaxes(
-            range=[0, max(0.05, 1.06 * highest if highest == highest else 1)], tickformat=".0%"
-        )
+        top = max(0.05, 1.06 * rows["high"].max()) if rows["high"].notna().any() else 1.0
+        figure.update_yaxes(range=[-0.03 * top, top], tickformat=".0%")
         figure.update_yaxes(title_text="accuracy", col=1)
     return figure
 
