@@ -22,8 +22,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-KINDS = ("attention", "mlp", "norm", "embedding", "lm_head", "other")
-
 _ATTENTION_LABELS = {
     "q": ("q_proj", "query", "q", "wq", "q_lin"),
     "k": ("k_proj", "key", "k", "wk", "k_lin"),
@@ -57,7 +55,7 @@ class TensorMeta:
     layer: int | None
     """Decoder layer from 0; None outside the layers."""
     kind: str
-    """One of KINDS."""
+    """One of `model.kinds.KINDS`."""
     module: str
     """Finer than kind: attn.q, mlp.down, mlp.router, norm.input_layernorm, embedding.embed_tokens, lm_head,
     ..."""

@@ -94,11 +94,19 @@ def m004_shifts(con: duckdb.DuckDBPyConnection) -> None:
     read_runs_again(con)
 
 
+def m005_delta_tensors(con: duckdb.DuckDBPyConnection) -> None:
+    """How much of a tensor's change comes from weights near zero, and its largest change."""
+    con.execute("ALTER TABLE delta_tensors ADD COLUMN sum_r_tiny DOUBLE")
+    con.execute("ALTER TABLE delta_tensors ADD COLUMN max_r DOUBLE")
+    read_runs_again(con)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     m001_runs_and_models,
     m002_updates,
     m003_accuracies_and_restorations,
     m004_shifts,
+    m005_delta_tensors,
 )
 
 

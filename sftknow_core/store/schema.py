@@ -89,6 +89,8 @@ DELTA_TENSORS = Table(
         _null("sum_r", "float", "sum of the relative changes"),
         _null("energy", "float", "sum of the squared changes"),
         _null("base_energy", "float", "sum of the squared base weights"),
+        _null("sum_r_tiny", "float", "the part of sum_r from |p| < 1e-6"),
+        _null("max_r", "float", "largest relative change"),
     ),
 )
 
@@ -309,11 +311,16 @@ CUBE = Table(
     (
         _RUN,
         Column("tensor_id", "int", "number of the tensor; joins with delta_tensors"),
-        Column("score", "text", "relative (r) or absolute (|d|)"),
+        Column(
+            "score",
+            "text",
+            "relative (r), absolute (|d|), relative_1e-6 and relative_1e-4 (r with a larger epsilon), or "
+            "permuted (r after the changes were dealt out at random within each tensor)",
+        ),
         Column("bin", "int", "top 16 bits of the score as float32, 0 to 32767; grows with the score"),
         Column("n", "int", "parameters in the bin"),
         Column("sum_score", "float", "sum of their scores"),
-        Column("sum_d2", "float", "sum of their squared changes"),
+        _null("sum_d2", "float", "sum of their squared changes; given for relative and absolute only"),
     ),
     long=True,
 )

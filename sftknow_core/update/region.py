@@ -11,10 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.layout import KINDS
-from sftknow_core.model.tensors import TensorMeta
+from sftknow_core.model.kinds import KINDS
+
+if TYPE_CHECKING:  # a page can name a region without loading torch
+    from sftknow_core.model.layout import TensorMeta
 
 REGIONS: dict[str, frozenset[str]] = {
     "transformer": frozenset({"attention", "mlp", "other"}),
