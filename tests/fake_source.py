@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from unittest.mock import PropertyMock, patch
 
 import torch
 
 from sftknow_core.model.layout import Layout, TensorMeta
 from sftknow_core.model.tensors import TensorSource
-from sftknow_core.update.pair import Pair
+from sftknow_core.update import pair as pair_module
+from sftknow_core.update.pair import Chunk, Pair
 
 torch.set_num_threads(1)
 
@@ -65,3 +68,19 @@ def bits_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Same dtype, shape and bit patterns (0.0 and -0.0 differ)."""
     same = one.dtype == other.dtype and one.shape == other.shape
     return same and torch.equal(one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8))
+
+
+@contextmanager
+def cut_into(chunk: int, compiled: bool = True, threads: int = 1) -> Iterator[None]:
+    """Passes in chunks of so many weights (spans of two chunks), by compiled kernels or by tensor operations."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with (
+            patch.object(pair_module, "CHUNK_WEIGHTS", chunk),
+            patch.object(pair_module, "SPAN_WEIGHTS", 2 * chunk),
+            patch.object(Chunk, "words", Chunk.words if compiled else PropertyMock(return_value=None)),
+        ):
+            yield
+    finally:
+        torch.set_num_threads(before)

@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import local
 from typing import Any
 
 import torch
@@ -72,7 +73,7 @@ class AdapterSource(TensorSource):
         self._products = products
         self._replaced = replaced
         self._added = added
-        self._block: tuple[str, int, torch.Tensor] | None = None
+        self._last = local()
         changed = {*products, *replaced, *added}
         metas = tuple(replace(m, dtype=torch.float32) if m.name in changed else m for m in base.metas)
         super().__init__(Layout(metas, base.tied, base.fallback, base.notes), str(path))
@@ -116,11 +117,13 @@ class AdapterSource(TensorSource):
         return torch.cat(parts)
 
     def _multiply(self, name: str, index: int, rows: int) -> torch.Tensor:
-        if self._block is None or self._block[:2] != (name, index):
+        """A block of rows multiplied out; each thread keeps its last one, since reads go on where they ended."""
+        key, last = (name, index), getattr(self._last, "block", None)
+        if last is None or last[0] != key:
             low_rank = self._products[name]
             left = low_rank.left[index * rows : (index + 1) * rows]
-            self._block = (name, index, ((left @ low_rank.right) * low_rank.scale).reshape(-1))
-        return self._block[2]
+            last = self._last.block = (key, ((left @ low_rank.right) * low_rank.scale).reshape(-1))
+        return last[1]
 
 
 def _checked_config(path: Path) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """Reads safetensors files by byte range, without loading whole tensors.
 
 A safetensors file is 8 bytes (little-endian length of the header), a JSON header naming dtype, shape and
-byte range of every tensor, then the raw values (github.com/huggingface/safetensors, "Format"). Reading by
-`seek` and `readinto` keeps memory to the piece asked for, whatever the size of the file.
+byte range of every tensor, then the raw values (github.com/huggingface/safetensors, "Format"). Reading
+at an offset keeps memory to the piece asked for, whatever the size of the file.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import torch
@@ -112,21 +114,23 @@ def read_index(folder: Path) -> dict[str, str]:
 
 
 class SafetensorsReader:
-    """Reads ranges of values; keeps the files open until `close`."""
+    """Reads ranges of values, from several threads at once; keeps the files open until `close`."""
 
     def __init__(self) -> None:
         self._streams: dict[Path, BinaryIO] = {}
+        self._opening = Lock()
 
     def read(self, tensor: DiskTensor, start: int, stop: int) -> torch.Tensor:
-        """Values [start, stop) of the flattened tensor, as a new 1-D tensor of the stored dtype."""
+        """Values [start, stop) of the flattened tensor, as a new 1-D tensor of the stored dtype.
+
+        Raises ModelError when the file ends early: it was cut after its header had been read.
+        """
         width = tensor.dtype.itemsize
         raw = torch.empty((stop - start) * width, dtype=torch.uint8)
-        stream = self._stream(tensor.file)
-        stream.seek(tensor.offset + start * width)
         view = memoryview(raw.numpy().data)
-        done = 0
+        stream, offset, done = self._stream(tensor.file), tensor.offset + start * width, 0
         while done < len(view):
-            n = stream.readinto(view[done:])  # type: ignore[attr-defined]
+            n = _read_at(stream, view[done:], offset + done)
             if not n:
                 raise ModelError(
                     f"{tensor.file}: tensor {tensor.name} ends early: the file changed while being read."
@@ -136,11 +140,25 @@ class SafetensorsReader:
 
     def close(self) -> None:
         """Close all files; a later read opens them again."""
-        for stream in self._streams.values():
-            stream.close()
-        self._streams.clear()
+        with self._opening:
+            for stream in self._streams.values():
+                stream.close()
+            self._streams.clear()
 
     def _stream(self, file: Path) -> BinaryIO:
-        if file not in self._streams:
-            self._streams[file] = file.open("rb", buffering=0)
-        return self._streams[file]
+        with self._opening:
+            if file not in self._streams:
+                self._streams[file] = file.open("rb", buffering=0)
+            return self._streams[file]
+
+
+def _read_at(stream: BinaryIO, view: memoryview, offset: int) -> int:
+    """Fill `view` with what stands at `offset`; the number of bytes read."""
+    if hasattr(os, "preadv"):
+        return os.preadv(stream.fileno(), [view], offset)
+    with _SEEKING:  # elsewhere a file has one place that all threads share
+        stream.seek(offset)
+        return int(stream.readinto(view))  # type: ignore[attr-defined]
+
+
+_SEEKING = Lock()

@@ -52,6 +52,8 @@ class TensorSource(ABC):
     """True when layers and kinds follow the coarse rule for unknown architectures; `notes` says which."""
     notes: tuple[str, ...]
     """What a user should know about how this source was read."""
+    on_cpu: bool = True
+    """Whether `read` gives tensors in main memory."""
 
     def __init__(self, layout: Layout, label: str) -> None:
         self.metas = layout.tensors
@@ -69,7 +71,10 @@ class TensorSource(ABC):
 
     @abstractmethod
     def read(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Weights [start, stop) of the flattened tensor: 1-D, of the meta's dtype; treat it as read-only."""
+        """Weights [start, stop) of the flattened tensor: 1-D, of the meta's dtype; treat it as read-only.
+
+        Several threads may read at once.
+        """
 
     def close(self) -> None:  # noqa: B027 - only sources with files have something to close
         """Let go of open files."""
@@ -86,6 +91,7 @@ class ModelSource(TensorSource):
             )
         super().__init__(describe(model), f"loaded {name}")
         self._parameters = dict(model.named_parameters())
+        self.on_cpu = all(parameter.device.type == "cpu" for parameter in self._parameters.values())
         for meta in self.metas:
             if meta.dtype not in DTYPES.values():
                 raise ModelError(

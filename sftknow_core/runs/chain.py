@@ -152,7 +152,7 @@ def _do(
     assert tuned is not None
     pair = ModelPair(base, tuned)
     stages["delta"] = compare_models(ws, pair).run_id
-    loader = StateLoader(ws, base, pair)
+    loader = StateLoader(ws, base, pair, specs)
     exam = Exam(ws, base, facts, topics, mastery, questions, spec.evaluate)
     train_exam = Exam(ws, base, facts, topics, mastery, learnt, spec.evaluate)
     states = [base_state(base), tuned_state(base, tuned), *(restored_state(base, tuned, s) for s in specs)]

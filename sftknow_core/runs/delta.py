@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
 
 from sftknow_core.runs.workspace import ModelHandle, Workspace
 from sftknow_core.store.run import Run
@@ -14,8 +18,8 @@ from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
     from sftknow_core.model.tensors import TensorSource
-    from sftknow_core.update.delta import Delta
-    from sftknow_core.update.pair import Pair
+    from sftknow_core.update.delta import Cube, Delta
+    from sftknow_core.update.pair import Pair, Progress
     from sftknow_core.update.select import Plan
     from sftknow_core.update.spec import RestoreSpec
 
@@ -30,6 +34,7 @@ class ModelPair:
 
     base: ModelHandle
     tuned: ModelHandle
+    _plans: dict[RestoreSpec, Plan] = field(default_factory=dict)
 
     @cached_property
     def weights(self) -> Pair:
@@ -42,16 +47,34 @@ class ModelPair:
 
     @cached_property
     def delta(self) -> Delta:
-        """Statistics and cube, computed once (a pass over both models)."""
-        from sftknow_core.update.delta import measure_delta
+        """Statistics and the whole cube, computed once (a pass over both models)."""
+        return self.measure()
 
-        return measure_delta(self.weights)
+    def measure(self, progress: Progress | None = None) -> Delta:
+        """As `delta`, telling how far it is; kept as well."""
+        from sftknow_core.update.delta import SCORES, measure_delta
+
+        if "delta" not in self.__dict__:
+            self.__dict__["delta"] = measure_delta(self.weights, progress, scores=SCORES)
+        return self.delta
 
     def plan(self, spec: RestoreSpec) -> Plan:
-        """What restoring by `spec` takes back."""
-        from sftknow_core.update.select import plan_for
+        """What restoring by `spec` takes back; refined once."""
+        return self.plans([spec])[0]
 
-        return plan_for(self.weights, spec, delta=self.delta)
+    def plans(self, specs: Sequence[RestoreSpec], progress: Progress | None = None) -> list[Plan]:
+        """The plans of several specs: those not refined yet in one pass together.
+
+        The cube is used where it is there; without it counting is cheaper than making it.
+        """
+        from sftknow_core.update.select import plans_for
+
+        missing = [spec for spec in dict.fromkeys(specs) if spec not in self._plans]
+        if missing:
+            delta = self.__dict__.get("delta")
+            found = plans_for(self.weights, missing, delta=delta, progress=progress)
+            self._plans.update(zip(missing, found, strict=True))
+        return [self._plans[spec] for spec in specs]
 
 
 def open_source(path: Path, base: Path | None = None) -> TensorSource:
@@ -78,8 +101,17 @@ def compare_models(ws: Workspace, pair: ModelPair) -> Run:
         if not run.done:
             ws.reporter.stage("comparing the weights")
             ws.reporter.expect(_UNITS)
+            done_before = 0.0
+
+            def tell(done: int, total: int) -> None:
+                nonlocal done_before
+                run.check_stop()
+                run.progress(done, total, "bytes compared")
+                ws.reporter.advance(_UNITS * done / total - done_before)
+                done_before = _UNITS * done / total
+
+            pair.measure(tell)
             run.write_chunk(0, _tables(pair))
-            ws.reporter.advance(_UNITS)
             ws.finish(run, _summary(pair))
         return run
 
@@ -87,8 +119,6 @@ def compare_models(ws: Workspace, pair: ModelPair) -> Run:
 def _tables(pair: ModelPair) -> dict[str, Any]:
     delta = pair.delta
     cube = delta.cube
-    from sftknow_core.update.delta import SCORES
-
     return {
         "deltas": [row for region in REGIONS if (row := _region_row(pair, region))],
         "delta_tensors": [
@@ -102,26 +132,34 @@ def _tables(pair: ModelPair) -> dict[str, Any]:
                 "n_params": t.numel,
                 "n_changed": t.n_changed,
                 "sum_r": t.sum_r,
+                "sum_r_tiny": t.sum_r_tiny,
+                "max_r": t.max_r,
                 "energy": t.sum_d2,
                 "base_energy": t.sum_p2,
             }
             for t in delta.tensors
         ],
-        "cube": [
-            {
-                "tensor_id": int(tensor),
-                "score": str(SCORES[score]),
-                "bin": int(number),
-                "n": int(n),
-                "sum_score": float(total),
-                "sum_d2": float(d2),
-            }
-            for tensor, score, number, n, total, d2 in zip(
-                cube.tensor, cube.score, cube.bin, cube.n, cube.sum_score, cube.sum_d2, strict=True
-            )
-        ],
+        "cube": _cube_table(cube),
         "concentration": _concentration_rows(pair),
     }
+
+
+def _cube_table(cube: Cube) -> pa.Table:
+    """The cube's rows ordered by (score, tensor, bin): who wants one score then reads one stretch."""
+    from sftknow_core.update.delta import SCORES
+
+    order = np.argsort(cube.score, kind="stable")
+    names = pa.array([str(score) for score in SCORES])
+    return pa.table(
+        {
+            "tensor_id": cube.tensor[order],
+            "score": pa.DictionaryArray.from_arrays(pa.array(cube.score[order]), names).dictionary_decode(),
+            "bin": cube.bin[order],
+            "n": cube.n[order],
+            "sum_score": cube.sum_score[order],
+            "sum_d2": cube.sum_d2[order],
+        }
+    )
 
 
 def _region_row(pair: ModelPair, name: str) -> dict[str, Any] | None:
@@ -158,9 +196,10 @@ def _concentration_rows(pair: ModelPair) -> list[dict[str, Any]]:
             "k_percent": float(point.k_percent),
             "share": point.share,
             "null_share": point.null_share,
+            "energy_share": point.energy_share,
             "reason": None if point.share is not None else "no weight changed",
         }
-        for point in concentration(pair.weights, Region("transformer"), CONCENTRATION_KS)
+        for point in concentration(pair.delta, pair.weights, Region("transformer"), CONCENTRATION_KS)
     ]
 
 

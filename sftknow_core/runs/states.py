@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from sftknow_core.runs.workspace import ModelHandle, Workspace
 if TYPE_CHECKING:
     from sftknow_core.model.load import LanguageModel
     from sftknow_core.update.restore import RestoreReport
+    from sftknow_core.update.select import Plan
     from sftknow_core.update.spec import RestoreSpec
 
 HYBRID_K = "100"
@@ -35,6 +37,8 @@ class State:
         """For people."""
         if self.spec is None:
             return self.kind
+        if self.spec.block is not None:
+            return f"restored {'all but ' if self.spec.strategy == 'all-but-block' else ''}{self.spec.block}"
         amount = (
             f"{self.spec.k_percent:f}%" if self.spec.k_percent is not None else f"alpha {self.spec.alpha:f}"
         )
@@ -68,6 +72,8 @@ class StateLoader:
     base: ModelHandle
     pair: ModelPair | None = None
     """None: only the base is asked."""
+    upcoming: Sequence[RestoreSpec] = ()
+    """What will be asked for too: their selections are refined in one pass with the first."""
     reports: dict[str, RestoreReport] = field(default_factory=dict)
     """state_id -> what restoring did, for the restored states loaded so far."""
     _working: LanguageModel | None = None
@@ -81,7 +87,7 @@ class StateLoader:
         assert self.pair is not None
         working = self._working_copy()
         self.reports[state.state_id] = restore_into(
-            working.model, self.pair.weights, self.pair.plan(state.spec)
+            working.model, self.pair.weights, self._plan(state.spec)
         )
         return working
 
@@ -92,8 +98,12 @@ class StateLoader:
         if state.state_id not in self.reports:
             from sftknow_core.update.restore import survey
 
-            self.reports[state.state_id] = survey(self.pair.weights, self.pair.plan(state.spec))
+            self.reports[state.state_id] = survey(self.pair.weights, self._plan(state.spec))
         return self.reports[state.state_id]
+
+    def _plan(self, spec: RestoreSpec) -> Plan:
+        assert self.pair is not None
+        return self.pair.plans([spec, *self.upcoming])[0]
 
     def _working_copy(self) -> LanguageModel:
         """A model of the pair's architecture whose weights may be overwritten."""
@@ -117,9 +127,9 @@ def restoration_row(state: State, report: RestoreReport) -> dict[str, Any]:
         "tuned_id": state.tuned.model_id,
         "state_id": state.state_id,
         "strategy": str(spec.strategy),
-        "params": {"layers": spec.layers, "seed": spec.seed},
+        "params": {"layers": spec.layers, "seed": spec.seed, **({"block": spec.block} if spec.block else {})},
         "region": spec.region,
-        "k_percent": None if spec.k_percent is None else float(spec.k_percent),
+        "k_percent": None if report.k_percent is None else float(report.k_percent),
         "alpha": None if spec.alpha is None else float(spec.alpha),
         "n_region": report.n_region,
         "n_restored": report.n_touched if report.n_restored is None else report.n_restored,

@@ -5,10 +5,11 @@ sit.
 
 (arXiv 2509.16596, its concentration table). r is bounded only by its epsilon, so the share is given for
 larger ones too, and beside a null: the same changes d handed out at random among the weights of the same
-tensor, r recomputed. What the null already concentrates comes from |p| being small somewhere, not from what
-fine-tuning chose to change.
+tensor, r recomputed (`null_model`). What the null already concentrates comes from |p| being small somewhere,
+not from what fine-tuning chose to change.
 
-Exact and streamed: two passes, memory for one chunk (for the null: NULL_BLOCK weights, about 400 MB).
+All of it is read off the cube. Only inside the bin in which the k-th weight lies is the sum interpolated; a
+bin is less than 0.8% wide, and `error` bounds what that can be off by.
 """
 
 from __future__ import annotations
@@ -19,23 +20,19 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from sftknow_core.model.tensors import TensorMeta
 from sftknow_core.update.delta import Delta
-from sftknow_core.update.pair import Chunk, Pair, Progress
-from sftknow_core.update.ranking import N_LOW, Counts, LowCounter, boundary_bin
+from sftknow_core.update.histogram import bin_edges
+from sftknow_core.update.pair import Pair
 from sftknow_core.update.region import Region
 from sftknow_core.update.report import TensorCount
-from sftknow_core.update.scores import MAX_BITS, N_BINS, bits, ratio, relative
+from sftknow_core.update.scores import EPSILONS, LOW_BITS, Score
 from sftknow_core.update.spec import Number, count_for, percent
 
-EPSILONS = (1e-8, 1e-6, 1e-4)
-"""The reference code's, and two that silence weights near zero."""
-
-NULL_BLOCK = 1 << 23
-"""The null permutes within blocks of this many consecutive weights of a tensor: the whole of a smaller
-tensor."""
+CONCENTRATION_SCORES = (*EPSILONS, Score.PERMUTED)
+"""What `measure_delta` has to take for `concentration`."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,12 @@ class ConcentrationPoint:
     eps: float
     share: float | None
     """0 to 1; None when nothing changed."""
+    error: float | None
+    """How far `share` can be off, at most."""
     null_share: float | None
-    """The same with changes permuted within tensors; None when not asked for or nothing changed."""
+    """The same with changes permuted within tensors; None where the delta lacks it or nothing changed."""
+    energy_share: float | None
+    """Their share of ||s - p||^2; None for epsilons other than the reference code's."""
 
 
 @dataclass(frozen=True)
@@ -124,87 +125,71 @@ def enrichment(tensors: Iterable[TensorCount], by: str) -> list[Enrichment]:
     return [Enrichment(g, sizes[g], restored[g], restored[g] / n_restored, sizes[g] / n) for g in sizes]
 
 
-def concentration(
-    pair: Pair,
-    region: Region,
-    ks: Sequence[Number],
-    *,
-    epsilons: Sequence[float] = EPSILONS,
-    null_seed: int | None = 0,
-    progress: Progress | None = None,
-) -> list[ConcentrationPoint]:
-    """Shares for every epsilon and k, in that order; `null_seed` None leaves the null out.
+def concentration(delta: Delta, pair: Pair, region: Region, ks: Sequence[Number]) -> list[ConcentrationPoint]:
+    """Shares for every epsilon that the delta holds and every k, in that order.
 
-    Raises SpecError (k, empty region) and ModelError (NaN, infinity).
+    Raises SpecError (k, empty region).
     """
     metas = region.resolve(pair.metas)
-    n_region = sum(meta.numel for meta in metas)
-    counts = [count_for(n_region, k) for k in ks]
-    curves = [_Curve(eps) for eps in epsilons]
-    nulls = [_Curve(eps) for eps in epsilons] if null_seed is not None else []
-    for n_pass in (1, 2):
-        for block in pair.chunks(metas, size=NULL_BLOCK, progress=progress):
-            relative(block)  # says which tensor when a weight is not finite
-            for curve in curves:
-                curve.add(ratio(block.d, block.p, curve.eps), n_pass)
-            shuffled = _dealt_out(block, null_seed) if null_seed is not None else block.d
-            for curve in nulls:
-                curve.add(ratio(shuffled, block.p, curve.eps), n_pass)
-        for curve in curves + nulls:
-            curve.prepare_second(counts)
-    return [
-        ConcentrationPoint(percent(k), eps, curves[i].share(n), nulls[i].share(n) if nulls else None)
-        for i, eps in enumerate(epsilons)
-        for k, n in zip(ks, counts, strict=True)
-    ]
+    counts = [count_for(sum(meta.numel for meta in metas), k) for k in ks]
+    null = _Curve.of(delta, metas, Score.PERMUTED)
+    points = []
+    for score, eps in EPSILONS.items():
+        curve = _Curve.of(delta, metas, score)
+        reference = score is Score.RELATIVE
+        for k, n in zip(ks, counts, strict=True):
+            share, error = curve.share(n) if curve else (None, None)
+            points.append(
+                ConcentrationPoint(
+                    percent(k),
+                    eps,
+                    share,
+                    error,
+                    null.share(n)[0] if null and reference else None,
+                    curve.energy_share(n) if curve and reference else None,
+                )
+            )
+    return points
 
 
-def _dealt_out(block: Chunk, seed: int) -> torch.Tensor:
-    """The block's changes d in a random order that depends on (seed, tensor, block) alone."""
-    key = [seed, (block.meta.position << 32) | (block.start // NULL_BLOCK)]
-    order = np.random.Generator(np.random.Philox(key=key)).permutation(block.base.numel())
-    return block.d[torch.from_numpy(order).to(block.d.device)]
-
-
+@dataclass(frozen=True)
 class _Curve:
-    """Sums of the n largest r for one epsilon: counts and sums by bin first, then counts inside a few
-    bins."""
+    """One score's bins over a region, highest first, with running totals before each bin."""
 
-    def __init__(self, eps: float) -> None:
-        self.eps = eps
-        self._counts: Counts = np.zeros(N_BINS, dtype=np.int64)
-        self._sums: NDArray[np.float64] = np.zeros(N_BINS)
-        self._low: LowCounter | None = None
+    bins: NDArray[np.int32]
+    n: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    d2: NDArray[np.float64]
 
-    def add(self, r: torch.Tensor, n_pass: int) -> None:
-        """Take in a chunk's r in pass 1 or 2."""
-        keys = MAX_BITS - bits(r)
-        if n_pass == 2:
-            if self._low is not None:
-                self._low.add(keys)
-            return
-        bins = keys >> 16
-        self._counts += torch.bincount(bins, minlength=N_BINS).cpu().numpy()
-        self._sums += torch.bincount(bins, weights=r.to(torch.float64), minlength=N_BINS).cpu().numpy()
-
-    def prepare_second(self, counts: Sequence[int]) -> None:
-        """Choose the bins in which some n-th largest r lies."""
-        if self._low is None:
-            self._low = LowCounter([boundary_bin(self._counts, n) for n in counts if n])
-
-    def share(self, n: int) -> float | None:
-        """Sum of the n largest r over the sum of all; None when nothing changed."""
-        total = float(self._sums.sum())
-        if not total:
+    @classmethod
+    def of(cls, delta: Delta, metas: Sequence[TensorMeta], score: Score) -> _Curve | None:
+        """None when the delta has not taken the score or nothing changed."""
+        counts = delta.histogram(metas, score)
+        sums, d2 = delta.sums(metas, score)
+        used = np.flatnonzero(counts)[::-1]
+        if not sums.sum():
             return None
-        if not n or self._low is None:
-            return 0.0
-        bin_ = boundary_bin(self._counts, n)
-        within = self._low.of(bin_)
-        left = n - int(self._counts[:bin_].sum())
-        taken = np.diff(np.minimum(np.cumsum(within), left), prepend=0)
-        patterns = MAX_BITS - ((bin_ << 16) | np.arange(N_LOW, dtype=np.int64))
-        values = patterns.astype(np.int32).view(np.float32)
-        return (
-            float(self._sums[:bin_].sum()) + float(taken[taken > 0] @ values[taken > 0].astype(np.float64))
-        ) / total
+        return cls(used.astype(np.int32), counts[used], sums[used], d2[used])
+
+    def share(self, n: int) -> tuple[float, float]:
+        """(sum of the n largest / sum of all, bound of its error)."""
+        i, before, fraction = self._place(n)
+        value = self.sums[:i].sum() + fraction * self.sums[i]
+        unit = float(bin_edges(self.bins[i : i + 1])[1][0])
+        # n values out of a bin sum to n lower edges at least and n upper edges at most, whichever they are
+        width = (n - before) * unit * (1 << LOW_BITS)
+        total = self.sums.sum()
+        return float(value / total), float(min(width, self.sums[i]) / total) if 0 < fraction < 1 else 0.0
+
+    def energy_share(self, n: int) -> float | None:
+        """Their share of ||d||^2, interpolated likewise."""
+        i, _, fraction = self._place(n)
+        total = float(self.d2.sum())
+        return float((self.d2[:i].sum() + fraction * self.d2[i]) / total) if total else None
+
+    def _place(self, n: int) -> tuple[int, int, float]:
+        """(bin of the n-th largest, weights before it, part of the bin that is taken)."""
+        reached = np.cumsum(self.n)
+        i = int(np.searchsorted(reached, n)) if n else 0
+        before = int(reached[i - 1]) if i else 0
+        return i, before, (n - before) / int(self.n[i])

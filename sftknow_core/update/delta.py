@@ -2,28 +2,39 @@
 
 The cube counts weights by (tensor, score, bin), where the bin is the top 16 bits of the float32 score: sign
 0, exponent and 7 bits of mantissa, so a bin is less than 0.8% wide. From it alone follow counts, sums of a
-score and energy above any bin for any set of tensors; `select` refines within a bin by a second pass. Sums
-are float64, over chunks in canonical order.
+score and energy above any bin for any set of tensors; `select` refines within a bin by a second pass. Counts
+and sums of scores are exact (`histogram`); the other sums are float64 over chunks in canonical order.
+
+Three more scores stand beside relative and absolute change, to judge concentration by: r with larger
+epsilons, and r of the null, in which the changes of a tensor are dealt out at random among its weights
+(`null_model`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from threading import local
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sftknow_core.model.tensors import TensorMeta
-from sftknow_core.update.pair import Chunk, Pair, Progress
-from sftknow_core.update.scores import N_BINS, Score, absolute, bits, relative
+from sftknow_core.update.counting import TINY, Counter, Sums, counter_for
+from sftknow_core.update.histogram import square_sums_of, sums_of
+from sftknow_core.update.null_model import Null
+from sftknow_core.update.pair import Pair, Progress, Span
+from sftknow_core.update.scores import N_BINS, Score
 
-TINY = 1e-6
-"""|p| below which r says more about the epsilon than about the change."""
+__all__ = ["PLAIN_SCORES", "SCORES", "TINY", "Cube", "Delta", "TensorDelta", "measure_delta"]
 
-SCORES = (Score.RELATIVE, Score.ABSOLUTE)
+SCORES = tuple(Score)
+"""The order in which the cube numbers them."""
+
+PLAIN_SCORES = (Score.RELATIVE, Score.ABSOLUTE)
+"""What selecting needs."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +67,13 @@ class Cube:
     tensor: NDArray[np.int32]
     """TensorDelta.position."""
     score: NDArray[np.int8]
-    """Index into SCORES: 0 relative, 1 absolute."""
+    """Index into SCORES."""
     bin: NDArray[np.int32]
     """Top 16 bits of the float32 score, 0..32767."""
     n: NDArray[np.int64]
     sum_score: NDArray[np.float64]
     sum_d2: NDArray[np.float64]
+    """||s - p||^2; NaN for scores other than relative and absolute."""
 
     def columns(self) -> dict[str, NDArray[np.generic]]:
         """Column name -> values, as pyarrow.table takes them."""
@@ -96,7 +108,7 @@ class Delta:
         return tuple(self.tensors[meta.position] for meta in metas)
 
     def histogram(self, metas: Sequence[TensorMeta], score: Score) -> NDArray[np.int64]:
-        """Number of weights per bin over a region, int64 [N_BINS]."""
+        """Number of weights per bin over a region, int64 [N_BINS]; all 0 for a score not taken."""
         rows = self._rows(metas, score)
         counts = np.zeros(N_BINS, dtype=np.int64)
         np.add.at(counts, self.cube.bin[rows], self.cube.n[rows])
@@ -122,63 +134,95 @@ class Delta:
         return rows
 
 
-def measure_delta(pair: Pair, progress: Progress | None = None) -> Delta:
-    """Statistics of every tensor and the cube, in one pass.
+def measure_delta(
+    pair: Pair,
+    progress: Progress | None = None,
+    *,
+    scores: Sequence[Score] = PLAIN_SCORES,
+    null_seed: int = 0,
+) -> Delta:
+    """Statistics of every tensor and the cube for `scores` (relative is always in it), in one pass.
 
     Raises ModelError naming the tensor when a weight is NaN or infinite, or a change overflows.
     """
+    wanted = tuple(score for score in SCORES if score in scores or score is Score.RELATIVE)
+    null = Null(pair, null_seed) if Score.PERMUTED in wanted else None
+    own = local()
+
+    def work(span: Span) -> Sums:
+        counters: dict[bool, Counter] = own.__dict__.setdefault("counters", {})
+        counter: Counter | None = None
+        for chunk in pair.chunks_in(span):
+            if counter is None:
+                compiled = chunk.words is not None
+                counter = counters[compiled] = counters.get(compiled) or counter_for(chunk, wanted, null)
+            counter.add(chunk)
+        return counter.take() if counter is not None else Sums()
+
     tensors: list[TensorDelta] = []
     parts: list[Cube] = []
-    open_tensor: _Accumulator | None = None
-    for chunk in pair.chunks(progress=progress):
-        if open_tensor is None or open_tensor.meta is not chunk.meta:
-            _finish(open_tensor, tensors, parts)
-            open_tensor = _Accumulator(chunk.meta)
-        open_tensor.add(chunk)
-    _finish(open_tensor, tensors, parts)
+    current: _TensorSums | None = None
+    for span, sums in pair.map(work, pair.spans(), progress=progress):
+        if current is None or current.meta is not span.meta:
+            _close(current, tensors, parts)
+            current = _TensorSums(span.meta, wanted)
+        current.add(sums)
+    _close(current, tensors, parts)
     notes = pair.notes if any(t.n_changed for t in tensors) else (*pair.notes, "the two models are identical")
-    return Delta(tuple(tensors), _join(parts), notes)
+    cube = Cube(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Cube)))
+    return Delta(tuple(tensors), cube, notes)
 
 
-def _finish(accumulator: _Accumulator | None, tensors: list[TensorDelta], parts: list[Cube]) -> None:
-    if accumulator is not None:
-        tensors.append(accumulator.statistics())
-        parts.extend(accumulator.rows())
+def _close(sums: _TensorSums | None, tensors: list[TensorDelta], parts: list[Cube]) -> None:
+    if sums is not None:
+        rows = sums.rows()
+        parts.extend(rows.values())
+        tensors.append(sums.statistics(rows[Score.RELATIVE]))
 
 
-class _Accumulator:
-    """Sums over the chunks of one tensor."""
+class _TensorSums:
+    """Sums over the spans of one tensor, taken in order."""
 
-    def __init__(self, meta: TensorMeta) -> None:
+    def __init__(self, meta: TensorMeta, scores: Sequence[Score]) -> None:
         self.meta = meta
-        self.n_changed = 0
-        self.sum_r = self.sum_r_tiny = self.max_r = self.sum_d2 = self.sum_p2 = 0.0
-        self._n = np.zeros((len(SCORES), N_BINS), dtype=np.int64)
-        self._sums = np.zeros((len(SCORES), 2, N_BINS))
+        self._scores = scores
+        self._all = Sums()
+        self._dense: dict[Score, dict[str, NDArray[Any]]] = {}
 
-    def add(self, chunk: Chunk) -> None:
-        """Take one chunk in."""
-        r = relative(chunk)
-        r64 = r.to(torch.float64)
-        self.n_changed += int(chunk.changed.sum())
-        self.sum_r += float(r64.sum())
-        self.sum_r_tiny += float(r64[chunk.p.abs() < TINY].sum())
-        self.max_r = max(self.max_r, float(r.max()))
-        self.sum_d2 += float(chunk.d2.sum())
-        self.sum_p2 += float(chunk.p.to(torch.float64).square_().sum())
-        self._count(0, r, r64, chunk)
-        a = absolute(chunk)
-        self._count(1, a, a.to(torch.float64), chunk)
+    def add(self, span: Sums) -> None:
+        """Take one span in."""
+        self._all.n_changed += span.n_changed
+        self._all.sum_r_tiny += span.sum_r_tiny
+        self._all.max_r = max(self._all.max_r, span.max_r)
+        self._all.sum_p2 += span.sum_p2
+        for score in self._scores:
+            bins = span.bins[score]
+            columns = {name: v for name, v in vars(bins).items() if name != "bins" and v is not None}
+            if score not in self._dense:
+                self._dense[score] = {name: np.zeros(N_BINS, v.dtype) for name, v in columns.items()}
+            for name, values in columns.items():
+                self._dense[score][name][bins.bins] += values
 
-    def _count(self, index: int, score: torch.Tensor, weights: torch.Tensor, chunk: Chunk) -> None:
-        bins = bits(score) >> 16
-        self._n[index] += torch.bincount(bins, minlength=N_BINS).cpu().numpy()
-        for row, values in enumerate((weights, chunk.d2)):
-            self._sums[index, row] += torch.bincount(bins, weights=values, minlength=N_BINS).cpu().numpy()
+    def rows(self) -> dict[Score, Cube]:
+        """The tensor's part of the cube, by score."""
+        return {score: self._piece(score, dense) for score, dense in self._dense.items()}
 
-    def statistics(self) -> TensorDelta:
-        """The tensor's row."""
-        m = self.meta
+    def _piece(self, score: Score, dense: dict[str, NDArray[Any]]) -> Cube:
+        bins = np.flatnonzero(dense["n"]).astype(np.int32)
+        n, low = dense["n"][bins], dense["low"][bins]
+        if score is Score.RELATIVE:
+            d2 = dense["d2"][bins]
+        elif score is Score.ABSOLUTE:
+            d2 = square_sums_of(bins, n, low, dense["squares"][bins])
+        else:
+            d2 = np.full(bins.size, np.nan)
+        position = np.full(bins.size, self.meta.position, dtype=np.int32)
+        number = np.full(bins.size, SCORES.index(score), dtype=np.int8)
+        return Cube(position, number, bins, n, sums_of(bins, n, low), d2)
+
+    def statistics(self, relative: Cube) -> TensorDelta:
+        """The tensor's row, from the sums and the bins of r."""
+        m, found = self.meta, self._all
         return TensorDelta(
             m.position,
             m.name,
@@ -186,27 +230,10 @@ class _Accumulator:
             m.kind,
             m.module,
             m.numel,
-            self.n_changed,
-            self.sum_r,
-            self.sum_r_tiny,
-            self.max_r,
-            self.sum_d2,
-            self.sum_p2,
+            found.n_changed,
+            float(relative.sum_score.sum()),
+            found.sum_r_tiny,
+            found.max_r,
+            float(relative.sum_d2.sum()),
+            found.sum_p2,
         )
-
-    def rows(self) -> Iterable[Cube]:
-        """The tensor's part of the cube, one piece a score."""
-        for index in range(len(SCORES)):
-            used = np.flatnonzero(self._n[index])
-            yield Cube(
-                np.full(used.size, self.meta.position, dtype=np.int32),
-                np.full(used.size, index, dtype=np.int8),
-                used.astype(np.int32),
-                self._n[index, used],
-                self._sums[index, 0, used],
-                self._sums[index, 1, used],
-            )
-
-
-def _join(parts: Sequence[Cube]) -> Cube:
-    return Cube(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Cube)))

@@ -63,6 +63,42 @@ class Region:
         return chosen is None or meta.layer in chosen
 
 
+def parse_block(text: str) -> tuple[str | None, frozenset[int] | None]:
+    """(region's name, layers) of "mlp", "0-3" or "mlp 0-3". SpecError for anything else."""
+    name, _, rest = text.strip().partition(" ")
+    if name not in REGIONS:
+        name, rest = "", text
+    if name and not rest.strip():
+        return name, None
+    try:
+        return name or None, parse_layers(rest)
+    except SpecError:
+        raise SpecError(
+            f'block: got {text!r}; allowed: a region ({", ".join(REGIONS)}), layers such as "0-3", or both: '
+            '"mlp 0-3"'
+        ) from None
+
+
+def block_text(text: str) -> str:
+    """One spelling per block: " mlp  3,0-2" -> "mlp 0-3"."""
+    name, layers = parse_block(text)
+    parts = [name, None if layers is None else layers_text(",".join(map(str, layers)))]
+    return " ".join(part for part in parts if part)
+
+
+def in_block(metas: Sequence[TensorMeta], text: str) -> tuple[TensorMeta, ...]:
+    """The tensors among `metas` that a block holds; SpecError when it holds none of them."""
+    name, layers = parse_block(text)
+    found = tuple(
+        meta
+        for meta in metas
+        if (name is None or meta.kind in REGIONS[name]) and (layers is None or meta.layer in layers)
+    )
+    if not found:
+        raise SpecError(f"block {text!r} holds no tensor of the region in this model; choose another block.")
+    return found
+
+
 def parse_layers(text: str | None) -> frozenset[int] | None:
     """{0, 1, 2, 3, 5} from "0-3,5"; None stays None. SpecError for anything else."""
     if text is None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-import torch
-
-from sftknow_core.update.pair import Chunk, Pair
-from sftknow_core.update.scores import relative
+from sftknow_core.update.apply import SpanResult
+from sftknow_core.update.pair import Pair
 from sftknow_core.update.select import Plan
 from sftknow_core.update.spec import RestoreSpec
 
@@ -39,7 +37,7 @@ class RestoreReport:
     n_changed: int
     """Weights of the region whose bits differ between base and tuned."""
     n_restored: int | None
-    """floor(n_region * k / 100); None for interpolation."""
+    """floor(n_region * k / 100), or the weights of a block; None for interpolation."""
     n_touched: int
     """Weights whose value is no longer tuned's: the restored ones that had changed."""
     sum_r: float
@@ -61,7 +59,9 @@ class RestoreReport:
 
     @property
     def k_percent(self) -> Decimal | None:
-        """The k asked for; None for interpolation."""
+        """The k asked for, or the share of the region that a block is; None for interpolation."""
+        if self.spec.k_percent is None and self.n_restored is not None:
+            return (Decimal(self.n_restored) * 100 / self.n_region).quantize(Decimal("0.0001"))
         return self.spec.k_percent
 
     @property
@@ -92,31 +92,24 @@ class RestoreReport:
 
 
 class Tally:
-    """The sums and counts of a report, taken while a plan is applied."""
+    """The counts and sums of a report, taken span by span in canonical order."""
 
     def __init__(self, pair: Pair, plan: Plan) -> None:
         self.pair = pair
         self.plan = plan
         self.n_changed = 0
-        self.sum_r = self.sum_r_restored = self.sum_d2 = self.sum_out_d2 = 0.0
+        self.sum_r = self.sum_d2 = self.sum_r_restored = self.sum_out_d2 = 0.0
         self.counts = {meta.name: [0, 0] for meta in plan.metas}
 
-    def add(self, chunk: Chunk, out: torch.Tensor, taken: torch.Tensor | None) -> None:
-        """Count one chunk of the region."""
-        r = relative(chunk).to(torch.float64)
-        self.n_changed += int(chunk.changed.sum())
-        self.sum_r += float(r.sum())
-        self.sum_d2 += float(chunk.d2.sum())
-        if taken is None:
-            touched = restored = int(Chunk(chunk.meta, chunk.start, out, chunk.tuned).changed.sum())
-            self.sum_out_d2 += float((out.to(torch.float32) - chunk.p).to(torch.float64).square_().sum())
-        else:
-            touched, restored = int((taken & chunk.changed).sum()), int(taken.sum())
-            self.sum_r_restored += float(r[taken].sum())
-            self.sum_out_d2 += float(chunk.d2[~taken].sum())
-        count = self.counts[chunk.meta.name]
-        count[0] += restored
-        count[1] += touched
+    def add(self, name: str, result: SpanResult) -> None:
+        """Take in one span of a tensor of the region."""
+        self.n_changed += result.n_changed
+        self.sum_r += result.sum_r
+        self.sum_d2 += result.sum_d2
+        self.sum_r_restored += result.sum_r_restored
+        self.sum_out_d2 += result.sum_out_d2
+        self.counts[name][0] += result.n_restored
+        self.counts[name][1] += result.n_touched
 
     def report(self) -> RestoreReport:
         """The finished report."""
@@ -134,7 +127,7 @@ class Tally:
             sum_r=self.sum_r,
             sum_d2=self.sum_d2,
             sum_out_d2=self.sum_out_d2,
-            sum_r_restored=None if plan.cut is None else self.sum_r_restored,
+            sum_r_restored=None if plan.spec.alpha is not None else self.sum_r_restored,
             threshold=plan.threshold,
             ties_taken=plan.cut.ties if plan.cut is not None else 0,
             no_more_changes_from_k=plan.no_more_changes_from_k,

@@ -18,23 +18,24 @@ from sftknow_core.errors import ModelError, SpecError
 from sftknow_core.model.adapter import AdapterSource
 from sftknow_core.model.tensor_writer import CheckpointWriter, copy_side_files, new_folder
 from sftknow_core.model.tensors import FolderSource, ModelSource, TensorMeta, TensorSource
-from sftknow_core.update.pair import CHUNK_WEIGHTS, Chunk, Pair, Progress
-from sftknow_core.update.ranking import CutCursor
+from sftknow_core.update.apply import Applier, Into, SpanResult
+from sftknow_core.update.pair import Pair, Progress, Span
 from sftknow_core.update.report import RestoreReport, Tally
 from sftknow_core.update.select import Plan
-from sftknow_core.update.strategies import interpolate
 
-__all__ = ["OUTPUT_DTYPES", "RestoreReport", "restore_into", "survey", "write_restored"]
+__all__ = ["OUTPUT_DTYPES", "RestoreReport", "move_to", "restore_into", "survey", "write_restored"]
 
-Sink = Callable[[TensorMeta, int, torch.Tensor], None]
-"""Takes (tensor, first flat index, output weights)."""
+Sink = Callable[[Span, torch.Tensor], None]
+"""Takes output weights, span by span in canonical order."""
 
 OUTPUT_DTYPES = ("exact", "base", "tuned", "float32", "bfloat16", "float16")
 
 
 def survey(pair: Pair, plan: Plan, *, progress: Progress | None = None) -> RestoreReport:
     """The report of a plan without writing anything."""
-    return _apply(pair, plan, None, progress)
+    report = _apply(pair, plan, _fresh, None, progress)
+    assert report is not None
+    return report
 
 
 def restore_into(
@@ -50,6 +51,30 @@ def restore_into(
     dtype is narrower than the two models', values are rounded. Raises ModelError when a parameter is
     missing or misshapen or is base's or tuned's own; nothing is written then.
     """
+    report = _into_model(target, pair, plan, progress, counting=True)
+    assert report is not None
+    return report
+
+
+def move_to(
+    target: nn.Module | Mapping[str, torch.Tensor],
+    pair: Pair,
+    plan: Plan,
+    *,
+    progress: Progress | None = None,
+) -> None:
+    """As `restore_into`, without a report: for a slider, where only the weights matter. A third faster."""
+    _into_model(target, pair, plan, progress, counting=False)
+
+
+def _into_model(
+    target: nn.Module | Mapping[str, torch.Tensor],
+    pair: Pair,
+    plan: Plan,
+    progress: Progress | None,
+    *,
+    counting: bool,
+) -> RestoreReport | None:
     parameters = dict(target.named_parameters()) if isinstance(target, nn.Module) else dict(target)
     flat = {meta.name: _flat(parameters, meta) for meta in pair.metas}
     for source in (pair.base, pair.tuned):
@@ -57,12 +82,17 @@ def restore_into(
             raise ModelError(
                 f"the working model is {source.label} of the pair itself; load a third copy to work on."
             )
+    region = {meta.name for meta in plan.metas}
 
-    def put(meta: TensorMeta, start: int, values: torch.Tensor) -> None:
-        flat[meta.name][start : start + values.numel()].copy_(values)
+    def into(span: Span, _: torch.dtype) -> torch.Tensor:
+        return flat[span.meta.name][span.start : span.stop]
+
+    def put(span: Span, values: torch.Tensor) -> None:
+        if span.meta.name not in region:
+            into(span, values.dtype).copy_(values)
 
     with torch.no_grad():
-        return _apply(pair, plan, put, progress)
+        return _apply(pair, plan, into, put, progress, counting)
 
 
 def write_restored(
@@ -95,51 +125,43 @@ def write_restored(
             (folder / "README.md").write_text(card, encoding="utf-8")
         with CheckpointWriter(template, folder, dtypes) as writer:
 
-            def put(meta: TensorMeta, start: int, values: torch.Tensor) -> None:
-                writer.write(meta.name, start, values)
+            def put(span: Span, values: torch.Tensor) -> None:
+                writer.write(span.meta.name, span.start, values)
 
-            return _apply(pair, plan, put, progress)
+            report = _apply(pair, plan, _fresh, put, progress)
+    assert report is not None
+    return report
 
 
-def _apply(pair: Pair, plan: Plan, sink: Sink | None, progress: Progress | None) -> RestoreReport:
-    """Compute every output weight once, hand it to `sink`, and count on the way."""
+def _apply(
+    pair: Pair, plan: Plan, into: Into, sink: Sink | None, progress: Progress | None, counting: bool = True
+) -> RestoreReport | None:
+    """Compute every output weight of the region once; `sink` takes the region's spans and all others' copies."""
     tally = Tally(pair, plan)
+    applier = Applier(pair, plan, into, counting=counting)
     region = {meta.name for meta in plan.metas}
-    cursor = CutCursor(plan.cut) if plan.cut is not None else None
-    done, total = 0, pair.n_weights if sink is not None else plan.n_region
-    for meta, tuned in zip(pair.metas, pair.tuned.metas, strict=True):
-        if meta.name in region:
-            inner = None if progress is None else _shifted(progress, done, total)
-            for chunk in pair.chunks([meta], progress=inner):
-                out, taken = _output(chunk, plan, cursor)
-                tally.add(chunk, out, taken)
-                if sink is not None:
-                    sink(meta, chunk.start, out)
-            done += meta.numel
-        elif sink is not None:
-            _copy_tuned(pair.tuned, tuned, sink)
-            done += meta.numel
-            if progress is not None:
-                progress(done, total)
-    return tally.report()
+    spans = pair.spans() if sink is not None else pair.spans(plan.metas)
+
+    def work(span: Span) -> SpanResult:
+        if span.meta.name in region:
+            return applier.work(span)
+        return SpanResult(_tuned_copy(pair.tuned, span))
+
+    for span, result in pair.map(work, spans, progress=progress):
+        if span.meta.name in region:
+            applier.settle(result)
+            tally.add(span.meta.name, result)
+        if sink is not None:
+            sink(span, result.out)
+    return tally.report() if counting else None
 
 
-def _shifted(progress: Progress, offset: int, total: int) -> Progress:
-    return lambda done, _: progress(offset + done, total)
+def _tuned_copy(tuned: TensorSource, span: Span) -> torch.Tensor:
+    return tuned.read(span.meta.name, span.start, span.stop)
 
 
-def _output(chunk: Chunk, plan: Plan, cursor: CutCursor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(output weights, where they were taken from base; None for interpolation)."""
-    if cursor is None or plan.keys is None:
-        return interpolate(chunk, float(plan.spec.alpha or 0)), None
-    taken = cursor.taken(plan.keys(chunk))
-    base, tuned = chunk.base.to(chunk.exact_dtype), chunk.tuned.to(chunk.exact_dtype)
-    return torch.where(taken, base, tuned), taken
-
-
-def _copy_tuned(tuned: TensorSource, meta: TensorMeta, sink: Sink) -> None:
-    for start in range(0, meta.numel, CHUNK_WEIGHTS):
-        sink(meta, start, tuned.read(meta.name, start, min(start + CHUNK_WEIGHTS, meta.numel)))
+def _fresh(span: Span, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(span.stop - span.start, dtype=dtype)
 
 
 def _flat(parameters: Mapping[str, torch.Tensor], meta: TensorMeta) -> torch.Tensor:

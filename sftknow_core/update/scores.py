@@ -11,6 +11,7 @@ orders as its value.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NoReturn
 
 import torch
 
@@ -23,6 +24,12 @@ EPS = 1e-8
 MAX_BITS = 0x7FFFFFFF
 """Largest non-negative int32; flipping all 31 bits of a score's pattern reverses its order."""
 
+LOW_BITS = 16
+"""Bits of a pattern below its bin."""
+
+INFINITE = 0x7F800000
+"""Pattern of infinity; NaNs lie above it."""
+
 N_BINS = 1 << 15
 """Bins by the top 16 bits of a non-negative float32 (the sign bit is 0)."""
 
@@ -32,6 +39,16 @@ class Score(StrEnum):
 
     RELATIVE = "relative"
     ABSOLUTE = "absolute"
+    RELATIVE_1E6 = "relative_1e-6"
+    """r with epsilon 1e-6, which silences weights near zero; likewise below."""
+    RELATIVE_1E4 = "relative_1e-4"
+    PERMUTED = "permuted"
+    """r after the changes were dealt out at random within each tensor: what concentration is without
+    choice."""
+
+
+EPSILONS: dict[Score, float] = {Score.RELATIVE: EPS, Score.RELATIVE_1E6: 1e-6, Score.RELATIVE_1E4: 1e-4}
+"""What is added to |p|."""
 
 
 def relative(chunk: Chunk, eps: float = EPS) -> torch.Tensor:
@@ -49,11 +66,6 @@ def absolute(chunk: Chunk) -> torch.Tensor:
     return _checked(chunk.d.abs(), chunk)
 
 
-def score(chunk: Chunk, kind: Score) -> torch.Tensor:
-    """The score of that kind."""
-    return relative(chunk) if kind is Score.RELATIVE else absolute(chunk)
-
-
 def bits(values: torch.Tensor) -> torch.Tensor:
     """The bit patterns of non-negative float32 values as int32, in the order of the values."""
     return values.view(torch.int32)
@@ -64,18 +76,28 @@ def value_of(pattern: int) -> float:
     return float(torch.tensor(pattern, dtype=torch.int32).view(torch.float32).item())
 
 
+def check_pattern(largest: int, chunk: Chunk) -> None:
+    """Raise ModelError naming the tensor when the largest pattern of its scores is no finite number."""
+    if largest >= INFINITE:
+        _explain(chunk)
+
+
 def _checked(values: torch.Tensor, chunk: Chunk) -> torch.Tensor:
     """The scores unchanged. One maximum finds everything: NaN wins it, and no infinity can hide in a
     ratio."""
     if values.numel() and not torch.isfinite(values.max()):
-        for side, weights in (("base", chunk.p), ("tuned", chunk.s)):
-            if not torch.isfinite(weights).all():
-                raise ModelError(
-                    f"tensor {chunk.meta.name} of {side} holds NaN or infinite weights; "
-                    "the training or the download went wrong."
-                )
-        raise ModelError(
-            f"tensor {chunk.meta.name}: the change of a weight overflows float32; these are not two states "
-            "of one model, or one of them diverged."
-        )
+        _explain(chunk)
     return values
+
+
+def _explain(chunk: Chunk) -> NoReturn:
+    for side, weights in (("base", chunk.p), ("tuned", chunk.s)):
+        if not torch.isfinite(weights).all():
+            raise ModelError(
+                f"tensor {chunk.meta.name} of {side} holds NaN or infinite weights; "
+                "the training or the download went wrong."
+            )
+    raise ModelError(
+        f"tensor {chunk.meta.name}: the change of a weight overflows float32; these are not two states "
+        "of one model, or one of them diverged."
+    )

@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
 from sftknow_core.errors import SpecError
-from sftknow_core.update.region import Region, layers_text
+from sftknow_core.update.region import Region, block_text, layers_text
 
 ALGORITHM_VERSION = 1
 """Goes up whenever the same spec would give other weights."""
@@ -32,9 +32,15 @@ class Strategy(StrEnum):
     RANDOM = "random"
     RANDOM_REFERENCE = "random-reference"
     INTERPOLATION = "interpolation"
+    BLOCK = "block"
+    ALL_BUT_BLOCK = "all-but-block"
 
+
+BLOCKS = frozenset({Strategy.BLOCK, Strategy.ALL_BUT_BLOCK})
+"""Strategies that restore whole tensors."""
 
 _SEEDED = frozenset({Strategy.RANDOM, Strategy.RANDOM_REFERENCE})
+_AMOUNTS = {Strategy.INTERPOLATION: "alpha"}
 _ALPHA_RANGE = (Decimal("-0.5"), Decimal("1.5"))
 
 
@@ -53,7 +59,8 @@ def count_for(n_region: int, k_percent: Number) -> int:
 
 @dataclass(frozen=True)
 class RestoreSpec:
-    """Which weights go back to base. Give k_percent, or alpha for interpolation."""
+    """Which weights go back to base. Give k_percent, or alpha for interpolation, or a block for the block
+    strategies."""
 
     strategy: Strategy = Strategy.TOP
     region: str = "transformer"
@@ -66,6 +73,9 @@ class RestoreSpec:
     """Interpolation only, -0.5 to 1.5: 0 is base, 1 is tuned."""
     seed: int | None = None
     """Random strategies only; 0 when left out."""
+    block: str | None = None
+    """Block strategies only: a part of the region, as a region's name, layers from 0, or both: "mlp", "0-3",
+    "mlp 0-3"."""
 
     def __post_init__(self) -> None:
         try:
@@ -83,8 +93,8 @@ class RestoreSpec:
         return self.k_percent == 0 or self.alpha == 1
 
     def to_json(self) -> dict[str, object]:
-        """A plain dict, the same for equal specs; numbers as text ("20", "0.5")."""
-        return {
+        """A plain dict, the same for equal specs; numbers as text ("20", "0.5"); block where there is one."""
+        fields: dict[str, object] = {
             "strategy": str(self.strategy),
             "region": self.region,
             "layers": self.layers,
@@ -92,6 +102,7 @@ class RestoreSpec:
             "alpha": _text(self.alpha),
             "seed": self.seed,
         }
+        return fields if self.block is None else {**fields, "block": self.block}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, object]) -> RestoreSpec:
@@ -110,10 +121,11 @@ class RestoreSpec:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _check_amount(self) -> None:
-        interpolates = self.strategy is Strategy.INTERPOLATION
-        wanted, unwanted = ("alpha", "k_percent") if interpolates else ("k_percent", "alpha")
-        if getattr(self, wanted) is None or getattr(self, unwanted) is not None:
-            raise SpecError(f"strategy {self.strategy} takes {wanted} and no {unwanted}")
+        wanted = "block" if self.strategy in BLOCKS else _AMOUNTS.get(self.strategy, "k_percent")
+        others = [name for name in ("k_percent", "alpha", "block") if name != wanted]
+        given = [name for name in others if getattr(self, name) is not None]
+        if getattr(self, wanted) is None or given:
+            raise SpecError(f"strategy {self.strategy} takes {wanted} and no {(given or others)[0]}")
         if self.alpha is not None:
             alpha = _decimal(self.alpha, "alpha")
             if not _ALPHA_RANGE[0] <= alpha <= _ALPHA_RANGE[1]:
@@ -121,6 +133,8 @@ class RestoreSpec:
             object.__setattr__(self, "alpha", alpha)
         elif self.k_percent is not None:
             object.__setattr__(self, "k_percent", percent(self.k_percent))
+        elif self.block is not None:
+            object.__setattr__(self, "block", block_text(self.block))
 
     def _check_seed(self) -> None:
         if self.strategy in _SEEDED:

@@ -4,12 +4,21 @@ A strategy is a function from a chunk to int32 keys in 0..2^31-1. Weights with t
 first; equal keys go in canonical order (tensor order, then flat index). So k% restored is always contained
 in (k+1)% restored, and finding k% is finding one key.
 
+Two strategies have no order: interpolation moves all weights, and blocks restore whole tensors:
+
+    block          the tensors of a block (some layers, some kinds) go back to base, the rest stays tuned
+    all-but-block  the other way round within the region: leaving one block out shows what it contributes
+
+Whole layers at once is the paper's table of layer blocks (arXiv 2509.16596); resetting parts of a fine-tuned
+model by blocks is HFT (arXiv 2404.18466).
+
 Notation: p base, s tuned, d = s - p; n weights in the region.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -125,8 +134,23 @@ def interpolate(chunk: Chunk, alpha: float) -> torch.Tensor:
     return torch.where(chunk.changed, mixed, tuned)
 
 
-def order_of(strategy: Strategy, pair: Pair, metas: Sequence[TensorMeta], seed: int | None = None) -> Keys:
-    """The key function of a strategy that selects weights (all but interpolation)."""
+@dataclass(frozen=True)
+class Order:
+    """The order in which a strategy takes weights back."""
+
+    keys: Keys
+    score: Score | None = None
+    """What is ranked, where the compiled kernels can compute the keys themselves."""
+    highest_first: bool = False
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether it ranks by relative change."""
+        return self.score is Score.RELATIVE
+
+
+def order_of(strategy: Strategy, pair: Pair, metas: Sequence[TensorMeta], seed: int | None = None) -> Order:
+    """The order of a strategy that selects single weights."""
     plain: dict[Strategy, Keys] = {
         Strategy.TOP: top,
         Strategy.BOTTOM: bottom,
@@ -134,12 +158,12 @@ def order_of(strategy: Strategy, pair: Pair, metas: Sequence[TensorMeta], seed: 
         Strategy.SMALLEST: smallest,
     }
     if strategy in plain:
-        return plain[strategy]
+        return Order(plain[strategy], SCORE_OF[strategy], strategy in HIGHEST_FIRST)
     if strategy is Strategy.RANDOM:
-        return random(seed or 0, pair)
+        return Order(random(seed or 0, pair))
     if strategy is Strategy.RANDOM_REFERENCE:
-        return random_reference(seed or 0, metas)
-    raise SpecError(f"strategy {strategy} selects no weights")
+        return Order(random_reference(seed or 0, metas))
+    raise SpecError(f"strategy {strategy} selects no single weights")
 
 
 def _signed(value: int) -> int:

@@ -1,0 +1,103 @@
+"""Histograms of scores whose sums are exact, on any device and for any number of threads.
+
+The bin of a score is the top 16 bits of its pattern. All values of a bin share sign and exponent, so each
+is (bin's lower edge) + (low 16 bits) * (the bin's unit), and integers say everything:
+
+    sum of the bin's values  = n * edge + unit * (sum of low)
+    sum of their squares     = n * edge^2 + 2 * edge * unit * (sum of low) + unit^2 * (sum of low^2)
+
+Integer additions may come in any order. Count and sum of low bits share one int64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sftknow_core.update.scores import LOW_BITS, N_BINS, bits
+
+_LOW = (1 << LOW_BITS) - 1
+_COUNT = 40
+"""The count stands above this bit: 2^23 weights of 16 low bits each stay below it."""
+
+
+class Histogram:
+    """Counts and exact sums by bin of at most 2^22 values."""
+
+    def __init__(self, device: torch.device, *, squares: bool = False) -> None:
+        self._packed = torch.zeros(N_BINS, dtype=torch.int64, device=device)
+        self._squares = torch.zeros(N_BINS, dtype=torch.int64, device=device) if squares else None
+
+    def add(self, scores: torch.Tensor) -> torch.Tensor:
+        """Count float32 scores >= 0; returns their bins, int32 [n]."""
+        patterns = bits(scores)
+        bins = patterns >> LOW_BITS
+        low = (patterns & _LOW).to(torch.int64)
+        if self._squares is not None:
+            self._squares.index_add_(0, bins, low * low)
+        self._packed.index_add_(0, bins, low.add_(1 << _COUNT))
+        return bins
+
+    def counts(self) -> NDArray[np.int64]:
+        """Values by bin, int64 [N_BINS]."""
+        counts: NDArray[np.int64] = self._packed.cpu().numpy() >> _COUNT
+        return counts
+
+    def low_sums(self) -> NDArray[np.int64]:
+        """Sum of the low bits by bin, int64 [N_BINS]."""
+        sums: NDArray[np.int64] = self._packed.cpu().numpy() & ((1 << _COUNT) - 1)
+        return sums
+
+    def low_squares(self) -> NDArray[np.int64]:
+        """Sum of the squared low bits by bin, int64 [N_BINS]; only with `squares`."""
+        assert self._squares is not None
+        squares: NDArray[np.int64] = self._squares.cpu().numpy()
+        return squares
+
+
+def bin_edges(bins: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(lower edge, unit of the low bits) of bins, exact in float64."""
+    patterns = bins.astype(np.int32) << LOW_BITS
+    edges = patterns.view(np.float32).astype(np.float64)
+    units = (patterns + 1).view(np.float32).astype(np.float64) - edges
+    return edges, units
+
+
+def sums_of(bins: NDArray[np.int32], n: NDArray[np.int64], low: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sum of the values by bin, float64, from counts and sums of low bits."""
+    edges, units = bin_edges(bins)
+    sums: NDArray[np.float64] = n * edges + low * units
+    return sums
+
+
+def square_sums_of(
+    bins: NDArray[np.int32], n: NDArray[np.int64], low: NDArray[np.int64], squares: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Sum of the squared values by bin, float64."""
+    edges, units = bin_edges(bins)
+    sums: NDArray[np.float64] = n * edges**2 + 2 * edges * units * low + units**2 * squares
+    return sums
+
+
+def add_floats(sums: torch.Tensor, bins: torch.Tensor, values: torch.Tensor) -> None:
+    """sums[bins] += values (float64, >= 0), with the same result every time.
+
+    On a CPU in order. Elsewhere many cores add to one bin in any order, and float additions would round
+    differently each time: there the values are added as integers, in units of 2^-40 of the largest.
+    """
+    if sums.device.type == "cpu":
+        sums.index_add_(0, bins, values)
+    else:
+        sums += fixed_point_sums(bins, values, sums.numel())
+
+
+def fixed_point_sums(bins: torch.Tensor, values: torch.Tensor, n_bins: int) -> torch.Tensor:
+    """Sums by bin of at most 2^22 float64 values >= 0, float64 [n_bins], whatever the order of addition."""
+    largest = float(values.max()) if values.numel() else 0.0
+    scale = math.ldexp(1.0, 40 - math.frexp(largest)[1])
+    whole = torch.zeros(n_bins, dtype=torch.int64, device=values.device)
+    whole.index_add_(0, bins, (values * scale).round_().to(torch.int64))
+    return whole.to(torch.float64) / scale
