@@ -40,11 +40,12 @@ _SIDE_SUFFIXES = {".jinja", ".model", ".tiktoken"}
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path, *, sync: bool = True) -> Iterator[Path]:
     """A temporary sibling of `out` that becomes `out` when the block ends well, and vanishes when it does
     not.
 
-    Raises SpecError when `out` exists, ModelError when the disk is full.
+    `sync` False leaves it to the system when the bytes reach the disk: after a power cut the folder may be
+    damaged, which is for benchmarks and temporary folders only. Raises SpecError when `out` exists, ModelError when the disk is full.
     """
     if out.exists():
         raise SpecError(f"{out}: already exists; give a new folder, or remove this one first.")
@@ -54,11 +55,13 @@ def new_folder(out: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.iterdir():
-            _sync(file)
-        _sync(temporary)
+        if sync:
+            for file in temporary.iterdir():
+                _sync(file)
+            _sync(temporary)
         temporary.replace(out)
-        _sync(out.parent)
+        if sync:
+            _sync(out.parent)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ModelError(

@@ -52,8 +52,8 @@ class TensorSource(ABC):
     """True when layers and kinds follow the coarse rule for unknown architectures; `notes` says which."""
     notes: tuple[str, ...]
     """What a user should know about how this source was read."""
-    on_cpu: bool = True
-    """Whether `read` gives tensors in main memory."""
+    device: torch.device = torch.device("cpu")
+    """Where `read` gives its tensors."""
 
     def __init__(self, layout: Layout, label: str) -> None:
         self.metas = layout.tensors
@@ -91,7 +91,7 @@ class ModelSource(TensorSource):
             )
         super().__init__(describe(model), f"loaded {name}")
         self._parameters = dict(model.named_parameters())
-        self.on_cpu = all(parameter.device.type == "cpu" for parameter in self._parameters.values())
+        self.device = next(iter(self._parameters.values())).device
         for meta in self.metas:
             if meta.dtype not in DTYPES.values():
                 raise ModelError(

@@ -89,13 +89,13 @@ def compare_models(ws: Workspace, pair: ModelPair) -> Run:
 
     Raises ModelError when the two do not fit together or a weight is NaN or infinite.
     """
-    from sftknow_core.update.spec import ALGORITHM_VERSION
+    from sftknow_core.update.delta import DELTA_VERSION
 
     spec = RunSpec(
         "delta",
         inputs={"base": pair.base.model_id, "tuned": pair.tuned.model_id},
         params={"k_percent": list(CONCENTRATION_KS)},
-        versions={"delta": ALGORITHM_VERSION},
+        versions={"delta": DELTA_VERSION},
     )
     with ws.open_run(spec, {"base": pair.base.name, "tuned": pair.tuned.name}) as run:
         if not run.done:

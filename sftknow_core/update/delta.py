@@ -28,7 +28,10 @@ from sftknow_core.update.null_model import Null
 from sftknow_core.update.pair import Pair, Progress, Span
 from sftknow_core.update.scores import N_BINS, Score
 
-__all__ = ["PLAIN_SCORES", "SCORES", "TINY", "Cube", "Delta", "TensorDelta", "measure_delta"]
+__all__ = ["DELTA_VERSION", "PLAIN_SCORES", "SCORES", "TINY", "Cube", "Delta", "TensorDelta", "measure_delta"]
+
+DELTA_VERSION = 2
+"""Goes up whenever the same pair would give other rows."""
 
 SCORES = tuple(Score)
 """The order in which the cube numbers them."""

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sftknow_core.errors import ModelError
 from sftknow_core.model.tensors import TensorMeta, TensorSource
 from sftknow_core.update.pair_check import check_pair
 
@@ -150,11 +151,19 @@ class Pair:
         return offsets
 
     @cached_property
+    def place(self) -> torch.device:
+        """Where chunks are computed."""
+        if self.device is None and self.base.device != self.tuned.device:
+            raise ModelError(
+                f"base is on {self.base.device} and tuned on {self.tuned.device}; load both on one device, or "
+                "say where to compare them."
+            )
+        return self.device or self.base.device
+
+    @property
     def on_cpu(self) -> bool:
         """Whether chunks are computed on the CPU."""
-        if self.device is not None:
-            return self.device.type == "cpu"
-        return self.base.on_cpu and self.tuned.on_cpu
+        return self.place.type == "cpu"
 
     @property
     def chunk_size(self) -> int:

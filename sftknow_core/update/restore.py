@@ -33,7 +33,7 @@ OUTPUT_DTYPES = ("exact", "base", "tuned", "float32", "bfloat16", "float16")
 
 def survey(pair: Pair, plan: Plan, *, progress: Progress | None = None) -> RestoreReport:
     """The report of a plan without writing anything."""
-    report = _apply(pair, plan, _fresh, None, progress)
+    report = _apply(pair, plan, _fresh(pair), None, progress)
     assert report is not None
     return report
 
@@ -102,6 +102,7 @@ def write_restored(
     *,
     dtype: str = "exact",
     card: str | None = None,
+    sync: bool = True,
     progress: Progress | None = None,
 ) -> RestoreReport:
     """Write the restored model as a new folder that transformers loads, laid out like tuned's (an adapter:
@@ -109,7 +110,8 @@ def write_restored(
 
     `dtype`: "exact" (per tensor the narrowest that holds both models), "base", "tuned", or a name. `card`
     becomes README.md. Config, generation config and tokenizer come from tuned. The folder appears whole or
-    not at all. Raises SpecError when it exists or a parameter is wrong, ModelError when the disk is full.
+    not at all; `sync`: see `new_folder`. Raises SpecError when it exists or a parameter is wrong, ModelError
+    when the disk is full.
     """
     if dtype not in OUTPUT_DTYPES:
         raise SpecError(f"dtype: got {dtype!r}; allowed: {', '.join(OUTPUT_DTYPES)}")
@@ -119,7 +121,7 @@ def write_restored(
         for base, tuned in zip(pair.metas, pair.tuned.metas, strict=True)
     }
     widest = reduce(torch.promote_types, dtypes.values())
-    with new_folder(out_dir) as folder:
+    with new_folder(out_dir, sync=sync) as folder:
         copy_side_files(folders, folder, widest)
         if card is not None:
             (folder / "README.md").write_text(card, encoding="utf-8")
@@ -128,7 +130,7 @@ def write_restored(
             def put(span: Span, values: torch.Tensor) -> None:
                 writer.write(span.meta.name, span.start, values)
 
-            report = _apply(pair, plan, _fresh, put, progress)
+            report = _apply(pair, plan, _fresh(pair), put, progress)
     assert report is not None
     return report
 
@@ -160,8 +162,13 @@ def _tuned_copy(tuned: TensorSource, span: Span) -> torch.Tensor:
     return tuned.read(span.meta.name, span.start, span.stop)
 
 
-def _fresh(span: Span, dtype: torch.dtype) -> torch.Tensor:
-    return torch.empty(span.stop - span.start, dtype=dtype)
+def _fresh(pair: Pair) -> Into:
+    """New memory for each span, where the chunks are computed."""
+
+    def make(span: Span, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(span.stop - span.start, dtype=dtype, device=pair.place)
+
+    return make
 
 
 def _flat(parameters: Mapping[str, torch.Tensor], meta: TensorMeta) -> torch.Tensor:
