@@ -34,11 +34,18 @@ _CONFIGS: dict[str, dict[str, object]] = {
     "qwen2_moe": {
         **_COMMON,
         "num_experts": 3,
+        "num_experts_per_tok": 2,
         "moe_intermediate_size": 16,
         "shared_expert_intermediate_size": 16,
     },
     "mamba": {**_SPECIAL, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
 }
+
+ARCHITECTURES = (
+    "llama", "gpt2", "gpt_neox", "opt", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "phi", "phi3", "mixtral",
+    "qwen2_moe", "bloom",
+)  # fmt: skip
+"""Decoders with plain, fused and Conv1D projections, tied and untied heads, learned positions, experts."""
 
 
 def tiny_config(model_type: str = "llama", **overrides: object) -> object:

@@ -11,26 +11,11 @@ import pytest
 import torch
 from fake_source import bits_equal
 from safetensors.torch import load_file, save_file
-from tiny_models import tiny_model
+from tiny_models import ARCHITECTURES, tiny_model
 from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import ModelError
 from sftknow_core.model.tensors import ModelSource, TensorSource, open_source
-
-ARCHITECTURES = [
-    "llama",
-    "gpt2",
-    "gpt_neox",
-    "opt",
-    "qwen2",
-    "mistral",
-    "gemma",
-    "phi",
-    "mixtral",
-    "qwen2_moe",
-    "bloom",
-]
-
 
 def save(folder: Path, model_type: str = "llama", **options: object) -> Path:
     tiny_model(model_type).save_pretrained(folder, **options)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from fake_source import bits_equal, fake_pair, nudged, random_tensors
 from peft import LoraConfig, get_peft_model
-from tiny_models import save_pair, tiny_model
+from tiny_models import ARCHITECTURES, save_pair, tiny_model
 from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import ModelError, SpecError
@@ -21,7 +21,6 @@ from sftknow_core.update.select import Region, plan_for, select
 from sftknow_core.update.spec import RestoreSpec, Strategy
 
 SELECTING = ["top", "bottom", "largest", "smallest", "random", "random-reference"]
-ARCHITECTURES = ["llama", "gpt2", "gpt_neox", "opt", "mixtral"]
 
 
 def blank(pair: Pair, fill: float = 3.0) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ import torch
 from fake_source import bits_equal, fake_pair, random_tensors
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from tiny_models import save_pair
+from tiny_models import ARCHITECTURES, save_pair
 from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import ModelError, SpecError
@@ -30,8 +30,10 @@ def top(pair: Pair, k: str, region: str = "transformer") -> Plan:
     return select(pair, Region(region), "top", [k])[0]
 
 
-@pytest.mark.parametrize("model_type", ["llama", "gpt2", "mixtral"])
-@pytest.mark.parametrize("shard", ["1GB", "20KB"])
+@pytest.mark.parametrize(
+    ("model_type", "shard"),
+    [*((name, "1GB") for name in ARCHITECTURES), ("llama", "20KB"), ("gpt2", "20KB"), ("mixtral", "20KB")],
+)
 def test_written_model_is_the_one_restored_in_memory(model_type: str, shard: str, tmp_path: Path) -> None:
     base, tuned = save_pair(tmp_path, model_type, dtype=torch.bfloat16, max_shard_size=shard)
     pair = open_pair(base, tuned)
