@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from sftknow_core.cli import options as o
-from sftknow_core.errors import SpecError
 from sftknow_core.report import text
 
 
@@ -52,6 +51,7 @@ def run(
 ) -> None:
     """Mastery, fine-tuning, accuracy, token shift and restoration for one train set."""
     from sftknow_core.runs.chain import ChainSpec, run_chain
+    from sftknow_core.runs.preflight import Job, check_job
     from sftknow_core.runs.presets import sft_spec
 
     spec = ChainSpec(
@@ -67,13 +67,17 @@ def run(
     )
     spec.check()
     with o.workspace(cache, device, dtype) as ws:
-        model = ws.open_model(base, revision)
-        facts, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
         if tuned is None:
+            model, other = ws.open_model(base, revision), None
+        else:
+            job = Job("run", base, tuned, spec.restore_specs()[-1], revision=revision)
+            model, other = check_job(ws, job).require()
+        facts, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
+        if other is None:
             sft = sft_spec(**o.sft_options(model, lora, lr, epochs, batch_size, seed))
             result = run_chain(ws, model, facts, known, spec, sft)
         else:
-            result = run_chain(ws, model, facts, known, spec, tuned=ws.open_model(tuned))
+            result = run_chain(ws, model, facts, known, spec, tuned=other)
     o.emit({"run_id": result.run.run_id, **result.summary}, as_json, text.show_chain)
 
 
@@ -109,9 +113,3 @@ def has_display() -> bool:
     return sys.platform in ("darwin", "win32") or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
-
-
-def check_k_and_alpha(k: str | None, alpha: str | None) -> None:
-    """Exactly one of the two says how much to restore. Raises SpecError."""
-    if (k is None) == (alpha is None):
-        raise SpecError("give --k (percent of the region), or --alpha for strategy interpolation")

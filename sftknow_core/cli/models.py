@@ -1,4 +1,4 @@
-"""`mastery`, `sft`, `evaluate`, `shift`, `delta` and `restore`: one stage each."""
+"""`mastery`, `sft`, `evaluate` and `shift`: one stage each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftknow_core.cli import options as o
-from sftknow_core.cli.chains import check_k_and_alpha
 from sftknow_core.report import text
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (mastery, sft, evaluate, shift, delta, restore):
+    for command in (mastery, sft, evaluate, shift):
         app.command()(command)
 
 
@@ -218,67 +217,6 @@ def shift(
         },
     }
     o.emit(result, as_json, text.show_shifts)
-
-
-def delta(
-    tuned: o.TunedOpt,
-    base: o.BaseOpt = o.DEMO,
-    cache: o.CacheOpt = None,
-    device: o.DeviceOpt = "auto",
-    as_json: o.JsonOpt = False,
-) -> None:
-    """How much of a model fine-tuning changed, and how concentrated the change is."""
-    from sftknow_core.runs.delta import ModelPair, compare_models
-
-    with o.workspace(cache, device) as ws:
-        pair = ModelPair(ws.open_model(base), ws.open_model(tuned))
-        run = compare_models(ws, pair)
-    result = {
-        "run_id": run.run_id,
-        "base_id": pair.base.model_id,
-        "tuned_id": pair.tuned.model_id,
-        **run.summary,
-        "regions": run.read("deltas").to_pylist(),
-        "concentration": run.read("concentration").to_pylist(),
-    }
-    o.emit(result, as_json, text.show_delta)
-
-
-def restore(
-    tuned: o.TunedOpt,
-    out: Annotated[Path, typer.Option("--out", help="New folder for the restored model.")],
-    base: o.BaseOpt = o.DEMO,
-    k: Annotated[
-        str | None, typer.Option("--k", help="Percent of the region to restore.", show_default=False)
-    ] = None,
-    alpha: Annotated[
-        str | None,
-        typer.Option(
-            "--alpha", help="For strategy interpolation: 0 is base, 1 is tuned.", show_default=False
-        ),
-    ] = None,
-    strategy: o.StrategyOpt = "top",
-    region: o.RegionOpt = "transformer",
-    layers: o.LayersOpt = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Of random strategies.", show_default=False)
-    ] = None,
-    output_dtype: Annotated[
-        str, typer.Option("--output-dtype", help="Of the written weights: base, exact, tuned, float32, ...")
-    ] = "base",
-    cache: o.CacheOpt = None,
-    device: o.DeviceOpt = "auto",
-    as_json: o.JsonOpt = False,
-) -> None:
-    """Put the most changed parameters back and write the model as a Hugging Face folder."""
-    from sftknow_core.runs.export import export_restored
-    from sftknow_core.update.spec import RestoreSpec
-
-    check_k_and_alpha(k, alpha)
-    spec = RestoreSpec(strategy, region, layers, k, alpha, seed)  # type: ignore[arg-type]  # checked there
-    with o.workspace(cache, device) as ws:
-        result = export_restored(ws, ws.open_model(base), ws.open_model(tuned), spec, out, output_dtype)
-    o.emit(result, as_json, text.show_restored)
 
 
 def _exam(

@@ -12,7 +12,7 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,17 @@ def model_id(
     base: overrides the one that an adapter names. Raises ModelError when a file is missing, damaged, or
     changed while it was read.
     """
+    return _joined(_parts(folder, _Memo(memo, rehash), base))
+
+
+def model_id_of(folder: Path, hashes: Mapping[str, str]) -> str:
+    """The id that a folder with this config and tokenizer has, with weights of these `tensor_hashes`."""
+    return _joined([*_settings(folder), *_tokenizer(folder), *_weights(hashes)])
+
+
+def _joined(parts: Iterable[str]) -> str:
     digest = hashlib.sha256(f"model {IDENTITY_VERSION}\n".encode())
-    for part in _parts(folder, _Memo(memo, rehash), base):
+    for part in parts:
         digest.update(part.encode() + b"\n")
     return digest.hexdigest()[:16]
 
@@ -74,15 +83,27 @@ def _parts(folder: Path, memo: _Memo, base: str | Path | None) -> Iterator[str]:
         yield "adapter " + _canonical(read_json(folder / "adapter_config.json"))
     else:
         check_folder(folder)
-        yield "config " + _canonical(read_json(folder / "config.json"))
-        if (folder / "generation_config.json").is_file():
-            yield f"eos {read_json(folder / 'generation_config.json').get('eos_token_id')}"
-    for name in TOKENIZER_FILES:
-        if (folder / name).is_file():
-            yield f"{name} {_file_text_hash(folder / name)}"
+        yield from _settings(folder)
+    yield from _tokenizer(folder)
     hashes: dict[str, str] = {}
     for path in weight_files(folder):
         hashes |= memo.hashes(path)
+    yield from _weights(hashes)
+
+
+def _settings(folder: Path) -> Iterator[str]:
+    yield "config " + _canonical(read_json(folder / "config.json"))
+    if (folder / "generation_config.json").is_file():
+        yield f"eos {read_json(folder / 'generation_config.json').get('eos_token_id')}"
+
+
+def _tokenizer(folder: Path) -> Iterator[str]:
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            yield f"{name} {_file_text_hash(folder / name)}"
+
+
+def _weights(hashes: Mapping[str, str]) -> Iterator[str]:
     for name, value in sorted(hashes.items()):
         yield f"{name} {value}"
 

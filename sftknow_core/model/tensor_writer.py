@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +22,7 @@ import torch
 
 from sftknow_core.errors import ModelError, SpecError
 from sftknow_core.model.safetensors_files import DTYPE_CODES, INDEX_NAME, SINGLE_NAME, DiskTensor, read_index
+from sftknow_core.model.stored_ranges import stored_dtypes, stored_ranges
 from sftknow_core.model.tensors import FolderSource
 
 _SIDE_FILES = {
@@ -102,7 +102,7 @@ class CheckpointWriter:
         """`dtypes`: the dtype of each canonical tensor in the new files."""
         self.template = template
         self.out = out
-        self._stored_dtypes = self._disk_dtypes(dtypes)
+        self._stored_dtypes = stored_dtypes(template, dtypes)
         self._slots: dict[str, _Slot] = {}
         self._headers: dict[Path, bytes] = {}
         self._sizes: dict[Path, int] = {}
@@ -129,24 +129,8 @@ class CheckpointWriter:
     def write(self, name: str, start: int, values: torch.Tensor) -> None:
         """Store values [start, start + len) of a canonical tensor, wherever and however often it is
         stored."""
-        aliases = [alias for alias, canonical in self.template.tied.items() if canonical == name]
-        stop = start + values.numel()
-        for stored in (name, *aliases):
-            offset = 0
-            for piece in self.template.mapping.pieces.get(stored, ()):
-                first, last = max(start, offset), min(stop, offset + piece.numel)
-                if first < last:
-                    slot = self._slots[piece.disk_name]
-                    self._put(slot, piece.start + first - offset, values[first - start : last - start])
-                offset += piece.numel
-
-    def _disk_dtypes(self, dtypes: Mapping[str, torch.dtype]) -> dict[str, torch.dtype]:
-        """dtype per disk tensor; one that several canonical tensors share takes the widest."""
-        found: dict[str, list[torch.dtype]] = {}
-        for name, pieces in self.template.mapping.pieces.items():
-            for piece in pieces:
-                found.setdefault(piece.disk_name, []).append(dtypes[self.template.tied.get(name, name)])
-        return {name: reduce(torch.promote_types, several) for name, several in found.items()}
+        for place in stored_ranges(self.template, name, start, start + values.numel()):
+            self._put(self._slots[place.disk_name], place.at, values[place.first : place.last])
 
     def _plan(self, file: Path, tensors: list[DiskTensor]) -> None:
         """Header bytes, size and slots of one file."""

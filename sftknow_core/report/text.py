@@ -311,24 +311,6 @@ def show_delta(result: Result) -> None:
     )
 
 
-def show_restored(result: Result) -> None:
-    """What was put back."""
-    n = result["n_restored"] if result["n_restored"] is not None else result["n_touched"]
-    lines = [
-        f"restored {n:,} of {result['n_region']:,} parameters of region {result['region']} ({result['strategy']}); "
-        f"{result['n_touched']:,} of them had changed",
-        f"taken back: {percent(result['energy_taken_back'])}% of the squared change"
-        + (
-            f", {percent(result['share_of_r'])}% of the summed relative change"
-            if result["share_of_r"] is not None
-            else ""
-        ),
-    ]
-    if result["no_more_changes_from_k"]:
-        lines.append(f"all changes are already reverted from k = {result['no_more_changes_from_k']}% on")
-    _print(*lines, f"written to {result['out']}")
-
-
 def show_pretrained(result: Result) -> None:
     """What the small model is."""
     _print(

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sftknow_core import __version__
+
+if TYPE_CHECKING:
+    from sftknow_core.update.lineage import Lineage
+    from sftknow_core.update.restore import RestoreReport
+
+REPORT_NUMBERS = (
+    "n_model",
+    "n_changed",
+    "k_of_changed_percent",
+    "share_of_r",
+    "energy_taken_back",
+    "threshold",
+    "ties_taken",
+    "no_more_changes_from_k",
+)
+"""What the pass over the weights counted, beside what a lineage holds."""
 
 _TEMPLATE = """---
 library_name: transformers
@@ -21,6 +37,7 @@ Made by sftknow {version}: fine-tuned weights, of which some were put back to th
 |---|---|
 | base model | {base} (`{base_id}`) |
 | fine-tuned model | {tuned} (`{tuned_id}`) |
+| restored model | `{model_id}` |
 | state | `{state_id}` |
 | strategy | {strategy}{seed} |
 | region | {region}{layers} |
@@ -37,19 +54,53 @@ Made by sftknow {version}: fine-tuned weights, of which some were put back to th
 """
 
 
+def report_numbers(report: RestoreReport) -> dict[str, Any]:
+    """REPORT_NUMBERS of a report, as JSON values."""
+    k = report.no_more_changes_from_k
+    values = (
+        report.n_model,
+        report.n_changed,
+        report.k_of_changed_percent,
+        report.r_share_restored,
+        report.energy_taken_back,
+        report.threshold,
+        report.ties_taken,
+        None if k is None else str(k),
+    )
+    return dict(zip(REPORT_NUMBERS, values, strict=True))
+
+
+def card_facts(
+    lineage: Lineage, numbers: Mapping[str, Any], accuracies: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Everything that is known of a restored model, in one dict: what the card and `--json` say."""
+    return {
+        "state_id": lineage.state_id,
+        "model_id": lineage.model_id,
+        "base": lineage.base_name,
+        "base_id": lineage.base_id,
+        "tuned": lineage.tuned_name,
+        "tuned_id": lineage.tuned_id,
+        **lineage.spec.to_json(),
+        "output_dtype": lineage.output_dtype,
+        "n_region": lineage.n_region,
+        "n_restored": lineage.n_restored,
+        "n_touched": lineage.n_touched,
+        **numbers,
+        "accuracies": list(accuracies),
+    }
+
+
 def restored_card(facts: Mapping[str, Any]) -> str:
-    """The card's text, from the dict that `runs.export.export_restored` builds."""
-    amount = f"k = {facts['k_percent']}%" if facts["k_percent"] is not None else f"alpha = {facts['alpha']}"
+    """The card's text, from `card_facts`."""
     n_restored = facts["n_touched"] if facts["n_restored"] is None else facts["n_restored"]
+    names = ("base", "base_id", "tuned", "tuned_id", "model_id", "state_id", "strategy", "region")
     return _TEMPLATE.format(
         version=__version__,
-        **{
-            key: facts[key]
-            for key in ("base", "base_id", "tuned", "tuned_id", "state_id", "strategy", "region")
-        },
+        **{key: facts[key] for key in names},
         seed="" if facts["seed"] is None else f", seed {facts['seed']}",
         layers="" if facts["layers"] is None else f", layers {facts['layers']}",
-        amount=amount,
+        amount=_amount(facts),
         n_restored=f"{n_restored:,}",
         n_region=f"{facts['n_region']:,}",
         n_model=f"{facts['n_model']:,}",
@@ -60,6 +111,12 @@ def restored_card(facts: Mapping[str, Any]) -> str:
         output_dtype=facts["output_dtype"],
         accuracies=_accuracies(facts["accuracies"]),
     )
+
+
+def _amount(facts: Mapping[str, Any]) -> str:
+    if facts["k_percent"] is not None:
+        return f"k = {facts['k_percent']}%"
+    return f"alpha = {facts['alpha']}" if facts["alpha"] is not None else f"block {facts['block']}"
 
 
 def _accuracies(rows: list[Mapping[str, Any]]) -> str:

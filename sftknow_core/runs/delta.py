@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from sftknow_core.runs.meter import Meter
+from sftknow_core.runs.passes import compare_passes
 from sftknow_core.runs.workspace import ModelHandle, Workspace
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_spec import RunSpec
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 CONCENTRATION_KS = ("1", "3", "5", "10", "20", "40", "60")
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
-_UNITS = 0.6
 
 
 @dataclass
@@ -99,18 +100,17 @@ def compare_models(ws: Workspace, pair: ModelPair) -> Run:
     )
     with ws.open_run(spec, {"base": pair.base.name, "tuned": pair.tuned.name}) as run:
         if not run.done:
-            ws.reporter.stage("comparing the weights")
-            ws.reporter.expect(_UNITS)
-            done_before = 0.0
+            passes = compare_passes(pair.weights)
+            meter = Meter(ws.reporter, passes)
+            show = meter.stage("compare", "comparing the weights")
 
             def tell(done: int, total: int) -> None:
-                nonlocal done_before
                 run.check_stop()
                 run.progress(done, total, "bytes compared")
-                ws.reporter.advance(_UNITS * done / total - done_before)
-                done_before = _UNITS * done / total
+                show(done, total)
 
             pair.measure(tell)
+            meter.done("null")  # read on the way
             run.write_chunk(0, _tables(pair))
             ws.finish(run, _summary(pair))
         return run

@@ -77,7 +77,8 @@ class Applier:
 
     def work(self, span: Span) -> SpanResult:
         """The span's output without its ties. May run in any thread."""
-        chunks = self._pair.chunks_in(span)
+        order = self._plan.order
+        chunks = self._pair.chunks_in(span, compiled=order is not None and order.score is not None)
         out: torch.Tensor | None = None
         result: SpanResult | None = None
         for chunk in chunks:

@@ -9,8 +9,9 @@ taken over the results is the same for any number of threads.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -25,9 +26,13 @@ from sftknow_core.update.pair_check import check_pair
 
 __all__ = ["CHUNK_WEIGHTS", "SPAN_WEIGHTS", "Chunk", "Pair", "Progress", "Span", "check_pair"]
 
-CHUNK_WEIGHTS = 1 << 16
-"""Weights computed on at once on a CPU: a handful of float32 temporaries then stay in a core's cache, which
-is two to four times as fast as in main memory. Floating-point sums are rounded chunk by chunk."""
+CHUNK_WEIGHTS = 1 << 19
+"""Weights read at once on a CPU. Compiled loops cut them up themselves; around them a call costs as much as
+some ten thousand weights. Floating-point sums are rounded chunk by chunk."""
+
+TENSOR_CHUNK = 1 << 16
+"""Where tensor operations compute instead: a handful of float32 temporaries then stay in a core's cache,
+which is two to four times as fast as in main memory."""
 
 SPAN_WEIGHTS = 1 << 21
 """Weights that one thread takes at a time; also the chunk on other devices, where a call costs more than its
@@ -167,7 +172,7 @@ class Pair:
 
     @property
     def chunk_size(self) -> int:
-        """Weights computed on at once."""
+        """Weights read at once."""
         return CHUNK_WEIGHTS if self.on_cpu else SPAN_WEIGHTS
 
     def spans(self, metas: Iterable[TensorMeta] | None = None) -> list[Span]:
@@ -185,10 +190,13 @@ class Pair:
         base = self._moved(self.base.read(meta.name, start, stop))
         return Chunk(meta, start, base, self._moved(self.tuned.read(meta.name, start, stop)))
 
-    def chunks_in(self, span: Span) -> Iterator[Chunk]:
-        """A span's weights in pieces to compute on."""
-        for start in range(span.start, span.stop, self.chunk_size):
-            yield self.read(span.meta, start, min(start + self.chunk_size, span.stop))
+    def chunks_in(self, span: Span, *, compiled: bool = True) -> Iterator[Chunk]:
+        """A span's weights in pieces; smaller ones where no compiled loop takes them."""
+        size = self.chunk_size
+        if self.on_cpu and not compiled:
+            size = min(size, TENSOR_CHUNK)
+        for start in range(span.start, span.stop, size):
+            yield self.read(span.meta, start, min(start + size, span.stop))
 
     def chunks(
         self, metas: Iterable[TensorMeta] | None = None, *, progress: Progress | None = None
@@ -213,11 +221,12 @@ class Pair:
         done, total = 0, sum(span.n_bytes for span in todo)
         n_threads = min(torch.get_num_threads(), len(todo)) if self.on_cpu else 1
         results = _in_threads(work, todo, n_threads) if n_threads > 1 else ((s, work(s)) for s in todo)
-        for span, result in results:
-            yield span, result
-            done += span.n_bytes
-            if progress is not None:
-                progress(done, total)
+        with closing(results):  # an error must not leave threads behind until somebody collects it
+            for span, result in results:
+                yield span, result
+                done += span.n_bytes
+                if progress is not None:
+                    progress(done, total)
 
     def close(self) -> None:
         """Close both sources' files."""
@@ -228,7 +237,9 @@ class Pair:
         return values if self.device is None else values.to(self.device)
 
 
-def _in_threads(work: Callable[[Span], T], spans: list[Span], n_threads: int) -> Iterator[tuple[Span, T]]:
+def _in_threads(
+    work: Callable[[Span], T], spans: list[Span], n_threads: int
+) -> Generator[tuple[Span, T], None, None]:
     """In order, with at most two spans a thread begun and not taken yet."""
     before = torch.get_num_threads()
     todo = iter(spans)

@@ -46,7 +46,7 @@ def histogram(
     def work(span: Span) -> Counts:
         counts = np.zeros(N_BINS, dtype=np.int64)
         acc = np.zeros(kernels.N_SLOTS, np.int64)
-        for chunk in pair.chunks_in(span):
+        for chunk in pair.chunks_in(span, compiled=order.score is not None):
             if order.score is not None and chunk.words is not None:
                 check_pattern(kernels.count_score(*chunk.words, order.is_relative, acc), chunk)
             else:

@@ -8,17 +8,16 @@ base's bits, the others of tuned's; restoring 0% is tuned and 100% is base on th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import reduce
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from sftknow_core.errors import ModelError, SpecError
-from sftknow_core.model.adapter import AdapterSource
+from sftknow_core.errors import ModelError
 from sftknow_core.model.tensor_writer import CheckpointWriter, copy_side_files, new_folder
-from sftknow_core.model.tensors import FolderSource, ModelSource, TensorMeta, TensorSource
+from sftknow_core.model.tensors import ModelSource, TensorMeta, TensorSource
 from sftknow_core.update.apply import Applier, Into, SpanResult
+from sftknow_core.update.output_layout import OUTPUT_DTYPES, layout_for
 from sftknow_core.update.pair import Pair, Progress, Span
 from sftknow_core.update.report import RestoreReport, Tally
 from sftknow_core.update.select import Plan
@@ -27,8 +26,6 @@ __all__ = ["OUTPUT_DTYPES", "RestoreReport", "move_to", "restore_into", "survey"
 
 Sink = Callable[[Span, torch.Tensor], None]
 """Takes output weights, span by span in canonical order."""
-
-OUTPUT_DTYPES = ("exact", "base", "tuned", "float32", "bfloat16", "float16")
 
 
 def survey(pair: Pair, plan: Plan, *, progress: Progress | None = None) -> RestoreReport:
@@ -113,19 +110,12 @@ def write_restored(
     not at all; `sync`: see `new_folder`. Raises SpecError when it exists or a parameter is wrong, ModelError
     when the disk is full.
     """
-    if dtype not in OUTPUT_DTYPES:
-        raise SpecError(f"dtype: got {dtype!r}; allowed: {', '.join(OUTPUT_DTYPES)}")
-    template, folders = _template(pair)
-    dtypes = {
-        base.name: _output_dtype(dtype, base, tuned)
-        for base, tuned in zip(pair.metas, pair.tuned.metas, strict=True)
-    }
-    widest = reduce(torch.promote_types, dtypes.values())
+    layout = layout_for(pair, dtype)
     with new_folder(out_dir, sync=sync) as folder:
-        copy_side_files(folders, folder, widest)
+        copy_side_files(list(layout.folders), folder, layout.widest)
         if card is not None:
             (folder / "README.md").write_text(card, encoding="utf-8")
-        with CheckpointWriter(template, folder, dtypes) as writer:
+        with CheckpointWriter(layout.template, folder, layout.dtypes) as writer:
 
             def put(span: Span, values: torch.Tensor) -> None:
                 writer.write(span.meta.name, span.start, values)
@@ -184,29 +174,3 @@ def _flat(parameters: Mapping[str, torch.Tensor], meta: TensorMeta) -> torch.Ten
             "Load it from base or tuned."
         )
     return parameter.detach().view(-1)
-
-
-def _template(pair: Pair) -> tuple[FolderSource, list[Path]]:
-    """The checkpoint whose layout the new files take, and the folders of config and tokenizer, first one
-    first."""
-    tuned, base = pair.tuned, pair.base
-    if isinstance(tuned, FolderSource):
-        return tuned, [tuned.folder]
-    if isinstance(tuned, AdapterSource):
-        return tuned.base, [tuned.path, tuned.base.folder]
-    if isinstance(base, FolderSource):
-        return base, [base.folder]
-    raise SpecError("writing a restored model needs base or tuned as a folder; both are loaded models here")
-
-
-def _output_dtype(choice: str, base: TensorMeta, tuned: TensorMeta) -> torch.dtype:
-    if choice == "exact":
-        return torch.promote_types(base.dtype, tuned.dtype)
-    named: dict[str, torch.dtype] = {
-        "base": base.dtype,
-        "tuned": tuned.dtype,
-        "float32": torch.float32,
-        "bfloat16": torch.bfloat16,
-        "float16": torch.float16,
-    }
-    return named[choice]

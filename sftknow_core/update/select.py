@@ -184,8 +184,9 @@ def _second_pass(pair: Pair, groups: Sequence[_Group], progress: Progress | None
             concerned.setdefault(meta.name, []).append(group)
 
     def work(span: Span) -> None:
-        for chunk in pair.chunks_in(span):
-            for group in concerned[span.meta.name]:
+        concerns = concerned[span.meta.name]
+        for chunk in pair.chunks_in(span, compiled=all(g.order.score is not None for g in concerns)):
+            for group in concerns:
                 group.low.add(chunk)
 
     spans = pair.spans(meta for meta in pair.metas if meta.name in concerned)

@@ -1,0 +1,191 @@
+"""`delta`, `restore`, `rebuild` and `apply-patch`: what works on two models' weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sftknow_core.cli import options as o
+from sftknow_core.errors import SpecError
+from sftknow_core.report import text, weights
+
+if TYPE_CHECKING:
+    from sftknow_core.runs.preflight import Job
+
+DryRunOpt = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Only check: do they fit, what is read and written, is there room? Exit code 2: no."
+    ),
+]
+NewFolderOpt = Annotated[Path, typer.Option("--out", help="New folder for the restored model.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (delta, restore, rebuild, apply_patch):
+        app.command()(command)
+
+
+def delta(
+    tuned: o.TunedOpt,
+    base: o.BaseOpt = o.DEMO,
+    dry_run: DryRunOpt = False,
+    cache: o.CacheOpt = None,
+    device: o.DeviceOpt = "auto",
+    as_json: o.JsonOpt = False,
+) -> None:
+    """How much of a model fine-tuning changed, and how concentrated the change is."""
+    from sftknow_core.runs.delta import ModelPair, compare_models
+    from sftknow_core.runs.preflight import Job, check_job
+
+    job = Job("delta", base, tuned)
+    if dry_run:
+        _only_check(job, cache, device, as_json)
+    with o.workspace(cache, device) as ws:
+        pair = ModelPair(*check_job(ws, job).require())
+        run = compare_models(ws, pair)
+    result = {
+        "run_id": run.run_id,
+        "base_id": pair.base.model_id,
+        "tuned_id": pair.tuned.model_id,
+        **run.summary,
+        "regions": run.read("deltas").to_pylist(),
+        "concentration": run.read("concentration").to_pylist(),
+    }
+    o.emit(result, as_json, text.show_delta)
+
+
+def restore(
+    tuned: o.TunedOpt,
+    base: o.BaseOpt = o.DEMO,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="New folder for the restored model.", show_default=False)
+    ] = None,
+    k: Annotated[
+        str | None, typer.Option("--k", help="Percent of the region to restore.", show_default=False)
+    ] = None,
+    alpha: Annotated[
+        str | None,
+        typer.Option(
+            "--alpha", help="For strategy interpolation: 0 is base, 1 is tuned.", show_default=False
+        ),
+    ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option(
+            "--block", help='For the block strategies: "mlp", "0-3" or "mlp 0-3".', show_default=False
+        ),
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            "--strategy",
+            help="top, bottom, largest, smallest, random, random-reference, interpolation, block or all-but-block.",
+        ),
+    ] = "top",
+    region: o.RegionOpt = "transformer",
+    layers: o.LayersOpt = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of random strategies.", show_default=False)
+    ] = None,
+    output_dtype: Annotated[
+        str, typer.Option("--output-dtype", help="Of the written weights: base, exact, tuned, float32, ...")
+    ] = "base",
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe", help="New small file from which base and tuned make it again.", show_default=False
+        ),
+    ] = None,
+    patch: Annotated[
+        Path | None,
+        typer.Option(
+            "--patch",
+            help="New file with the changed weights alone, to be applied to tuned.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: DryRunOpt = False,
+    cache: o.CacheOpt = None,
+    device: o.DeviceOpt = "auto",
+    as_json: o.JsonOpt = False,
+) -> None:
+    """Put the most changed parameters back and write the model, a recipe of it, or a patch."""
+    from sftknow_core.runs.export import export_restored
+    from sftknow_core.runs.preflight import Job, check_job
+    from sftknow_core.update.spec import RestoreSpec
+
+    if (k, alpha, block).count(None) != 2:
+        raise SpecError(
+            "give --k (percent of the region), or --alpha for strategy interpolation, or --block for "
+            "strategies block and all-but-block"
+        )
+    if not dry_run and out is None and recipe is None and patch is None:
+        raise SpecError("nothing to write: give --out, --recipe or --patch, or --dry-run to check only")
+    spec = RestoreSpec(
+        strategy=strategy,  # type: ignore[arg-type]  # checked there, like the numbers
+        region=region,
+        layers=layers,
+        k_percent=k,  # type: ignore[arg-type]
+        alpha=alpha,  # type: ignore[arg-type]
+        seed=seed,
+        block=block,
+    )
+    job = Job("restore", base, tuned, spec, output_dtype, out, recipe, patch)
+    if dry_run:
+        _only_check(job, cache, device, as_json)
+    with o.workspace(cache, device) as ws:
+        pair = check_job(ws, job).require()
+        result = export_restored(ws, *pair, spec, out, output_dtype, recipe=recipe, patch=patch)
+    o.emit(result, as_json, weights.show_restored)
+
+
+def rebuild(
+    recipe: Annotated[Path, typer.Argument(help="File that `sftknow restore --recipe` wrote.")],
+    tuned: o.TunedOpt,
+    out: NewFolderOpt,
+    base: o.BaseOpt = o.DEMO,
+    dry_run: DryRunOpt = False,
+    cache: o.CacheOpt = None,
+    device: o.DeviceOpt = "auto",
+    as_json: o.JsonOpt = False,
+) -> None:
+    """Make a restored model again from its recipe, bit for bit."""
+    from sftknow_core.runs.preflight import Job, check_job
+    from sftknow_core.runs.rebuild import rebuild as rebuild_model
+
+    job = Job("rebuild", base, tuned, out=out, recipe=recipe)
+    if dry_run:
+        _only_check(job, cache, device, as_json)
+    with o.workspace(cache, device) as ws:
+        result = rebuild_model(ws, recipe, *check_job(ws, job).require(), out)
+    o.emit(result, as_json, weights.show_rebuilt)
+
+
+def apply_patch(
+    patch: Annotated[Path, typer.Argument(help="File that `sftknow restore --patch` wrote.")],
+    tuned: o.TunedOpt,
+    out: NewFolderOpt,
+    cache: o.CacheOpt = None,
+    device: o.DeviceOpt = "auto",
+    as_json: o.JsonOpt = False,
+) -> None:
+    """Make a restored model from a patch and the tuned model alone, bit for bit."""
+    from sftknow_core.runs.rebuild import apply_patch as apply_to
+
+    with o.workspace(cache, device) as ws:
+        result = apply_to(ws, patch, ws.open_model(tuned), out)
+    o.emit(result, as_json, weights.show_rebuilt)
+
+
+def _only_check(job: Job, cache: Path | None, device: str, as_json: bool) -> None:
+    """Report every check and end the command, with exit code 2 when one failed."""
+    from sftknow_core.runs.preflight import check_job
+
+    with o.workspace(cache, device) as ws:
+        found = check_job(ws, job)
+    o.emit(found.to_json(), as_json, weights.show_preflight)
+    raise typer.Exit(2 if found.failed else 0)
