@@ -45,7 +45,8 @@ def new_folder(out: Path, *, sync: bool = True) -> Iterator[Path]:
     not.
 
     `sync` False leaves it to the system when the bytes reach the disk: after a power cut the folder may be
-    damaged, which is for benchmarks and temporary folders only. Raises SpecError when `out` exists, ModelError when the disk is full.
+    damaged, which is for benchmarks and temporary folders only. Raises SpecError when `out` exists, ModelError
+    when the disk is full.
     """
     if out.exists():
         raise SpecError(f"{out}: already exists; give a new folder, or remove this one first.")

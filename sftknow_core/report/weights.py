@@ -57,6 +57,11 @@ def _written(result: Result) -> list[str]:
     lines.append(f"restored model {result['model_id']}")
     if result.get("out"):
         lines[-1] += f" written to {result['out']}"
+    if rounding := result.get("rounding"):
+        lines.append(
+            f"written as {result['output_dtype']}: {rounding['n']:,} weights rounded, by {rounding['largest']:.2g} at "
+            "most; --output-dtype exact keeps every bit"
+        )
     if result.get("recipe"):
         lines.append(f"recipe {result['recipe']}")
     if result.get("patch"):

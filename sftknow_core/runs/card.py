@@ -54,6 +54,13 @@ Made by sftknow {version}: fine-tuned weights, of which some were put back to th
 """
 
 
+def rounding_text(rounding: Mapping[str, Any] | None) -> str:
+    """What the output dtype cost, to stand after its name; nothing where it holds every weight."""
+    if rounding is None:
+        return ""
+    return f" ({rounding['n']:,} weights rounded, by {rounding['largest']:.2g} at most)"
+
+
 def report_numbers(report: RestoreReport) -> dict[str, Any]:
     """REPORT_NUMBERS of a report, as JSON values."""
     k = report.no_more_changes_from_k
@@ -108,7 +115,7 @@ def restored_card(facts: Mapping[str, Any]) -> str:
         k_of_changed="-" if facts["k_of_changed_percent"] is None else f"{facts['k_of_changed_percent']:.1f}",
         share_of_r=_percent(facts["share_of_r"]),
         energy=_percent(facts["energy_taken_back"]),
-        output_dtype=facts["output_dtype"],
+        output_dtype=facts["output_dtype"] + rounding_text(facts.get("rounding")),
         accuracies=_accuracies(facts["accuracies"]),
     )
 

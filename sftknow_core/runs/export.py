@@ -62,6 +62,8 @@ def export_restored(
         lineage = Lineage(*names, spec, dtype, *counts, restored_id)
         numbers = report_numbers(report)
         facts = card_facts(lineage, numbers, measured_accuracies(ws.cache, lineage.state_id))
+        if report.rounding is not None:
+            facts["rounding"] = {"n": report.rounding.n, "largest": report.rounding.largest}
         if out is not None:
             (places[out] / "README.md").write_text(restored_card(facts), encoding="utf-8")
         if recipe is not None:

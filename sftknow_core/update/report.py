@@ -27,6 +27,16 @@ class TensorCount:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """What writing in a narrower dtype changed."""
+
+    n: int
+    """Weights that the dtype does not hold exactly."""
+    largest: float
+    """Largest |written - exact|."""
+
+
+@dataclass(frozen=True)
 class RestoreReport:
     """What a plan does to a model, counted in the pass that applies it."""
 
@@ -56,6 +66,8 @@ class RestoreReport:
     """k in percent from which on more k restores nothing more; None where that is only at the very end."""
     tensors: tuple[TensorCount, ...]
     """The region's tensors in canonical order."""
+    rounding: Rounding | None = None
+    """Of the written model; None where every weight is exact by its dtype, or nothing was written."""
 
     @property
     def k_percent(self) -> Decimal | None:

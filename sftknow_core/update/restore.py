@@ -8,6 +8,7 @@ base's bits, the others of tuned's; restoring 0% is tuned and 100% is base on th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from sftknow_core.model.tensors import ModelSource, TensorMeta, TensorSource
 from sftknow_core.update.apply import Applier, Into, SpanResult
 from sftknow_core.update.output_layout import OUTPUT_DTYPES, layout_for
 from sftknow_core.update.pair import Pair, Progress, Span
-from sftknow_core.update.report import RestoreReport, Tally
+from sftknow_core.update.report import RestoreReport, Rounding, Tally
 from sftknow_core.update.select import Plan
 
 __all__ = ["OUTPUT_DTYPES", "RestoreReport", "move_to", "restore_into", "survey", "write_restored"]
@@ -116,13 +117,30 @@ def write_restored(
         if card is not None:
             (folder / "README.md").write_text(card, encoding="utf-8")
         with CheckpointWriter(layout.template, folder, layout.dtypes) as writer:
+            gap = _Gap()
 
             def put(span: Span, values: torch.Tensor) -> None:
+                gap.add(values, layout.dtypes[span.meta.name])
                 writer.write(span.meta.name, span.start, values)
 
             report = _apply(pair, plan, _fresh(pair), put, progress)
     assert report is not None
-    return report
+    return replace(report, rounding=gap.found)
+
+
+class _Gap:
+    """Rounding over the spans of a model."""
+
+    def __init__(self) -> None:
+        self.found: Rounding | None = None
+
+    def add(self, values: torch.Tensor, dtype: torch.dtype) -> None:
+        """Count what a span loses in that dtype."""
+        if torch.promote_types(values.dtype, dtype) is dtype:
+            return
+        off = (values - values.to(dtype).to(values.dtype)).abs_()
+        before = self.found or Rounding(0, 0.0)
+        self.found = Rounding(before.n + int(torch.count_nonzero(off)), max(before.largest, float(off.max())))
 
 
 def _apply(

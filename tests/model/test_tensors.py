@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from sftknow_core.errors import ModelError
 from sftknow_core.model.tensors import ModelSource, TensorSource, open_source
 
+
 def save(folder: Path, model_type: str = "llama", **options: object) -> Path:
     tiny_model(model_type).save_pretrained(folder, **options)
     return folder

@@ -121,6 +121,19 @@ def test_output_dtype(dtype: str, expected: str, tmp_path: Path) -> None:
         write_restored(pair, top(pair, "1"), tmp_path / "other", dtype="int8")
 
 
+def test_rounding_is_counted(tmp_path: Path) -> None:
+    """Base bfloat16, tuned float32 with three weights that bfloat16 does not hold: 1 + 2^-9 rounds down by 2^-9."""
+    base, tuned = save_pair(tmp_path, dtype=torch.bfloat16, scale=0.0)
+    tensors = {name: tensor.float() for name, tensor in load_file(tuned / "model.safetensors").items()}
+    tensors["model.layers.0.mlp.up_proj.weight"].view(-1)[:3] = 1 + 2**-9
+    save_file(tensors, tuned / "model.safetensors", {"format": "pt"})
+    pair = open_pair(base, tuned)
+    report = write_restored(pair, top(pair, "0"), tmp_path / "narrow", dtype="base")
+    assert report.rounding is not None
+    assert (report.rounding.n, report.rounding.largest) == (3, 2**-9)
+    assert write_restored(pair, top(pair, "0"), tmp_path / "exact").rounding is None
+
+
 def test_adapter_is_written_merged_in_the_layout_of_its_base(tmp_path: Path) -> None:
     base, _ = save_pair(tmp_path, dtype=torch.bfloat16)
     (base / "tokenizer.json").write_text("of base", encoding="utf-8")
