@@ -28,7 +28,7 @@ class FakeSource(TensorSource):
         super().__init__(Layout(tuple(metas), {}), label)
         self.tensors = dict(tensors)
 
-    def read(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def read(self, name: str, start: int, stop: int, memory: torch.Tensor | None = None) -> torch.Tensor:
         return self.tensors[name].reshape(-1)[start:stop]
 
 

@@ -86,11 +86,11 @@ class AdapterSource(TensorSource):
         stored = _read_tensors(path)
         return cls(base_source, path, *_sort_out(stored, config, base_source, path))
 
-    def read(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def read(self, name: str, start: int, stop: int, memory: torch.Tensor | None = None) -> torch.Tensor:
         """Weights [start, stop) of the merged tensor: float32 where the adapter changes it."""
         meta = self.meta(name)
         whole = self._replaced.get(name)
-        values = self.base.read(name, start, stop) if whole is None else whole[start:stop]
+        values = self.base.read(name, start, stop, memory) if whole is None else whole[start:stop]
         if start == stop:
             return values.to(meta.dtype)
         values = values.to(meta.dtype)

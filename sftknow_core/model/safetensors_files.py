@@ -120,13 +120,17 @@ class SafetensorsReader:
         self._streams: dict[Path, BinaryIO] = {}
         self._opening = Lock()
 
-    def read(self, tensor: DiskTensor, start: int, stop: int) -> torch.Tensor:
-        """Values [start, stop) of the flattened tensor, as a new 1-D tensor of the stored dtype.
+    def read(
+        self, tensor: DiskTensor, start: int, stop: int, memory: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Values [start, stop) of the flattened tensor, as a 1-D tensor of the stored dtype: a new one, or in
+        `memory` (uint8, long enough).
 
         Raises ModelError when the file ends early: it was cut after its header had been read.
         """
         width = tensor.dtype.itemsize
-        raw = torch.empty((stop - start) * width, dtype=torch.uint8)
+        n_bytes = (stop - start) * width
+        raw = torch.empty(n_bytes, dtype=torch.uint8) if memory is None else memory[:n_bytes]
         view = memoryview(raw.numpy().data)
         stream, offset, done = self._stream(tensor.file), tensor.offset + start * width, 0
         while done < len(view):

@@ -70,10 +70,10 @@ class TensorSource(ABC):
         return self._by_name[name]
 
     @abstractmethod
-    def read(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def read(self, name: str, start: int, stop: int, memory: torch.Tensor | None = None) -> torch.Tensor:
         """Weights [start, stop) of the flattened tensor: 1-D, of the meta's dtype; treat it as read-only.
 
-        Several threads may read at once.
+        `memory`, uint8 and large enough, may be used for the result. Several threads may read at once.
         """
 
     def close(self) -> None:  # noqa: B027 - only sources with files have something to close
@@ -98,7 +98,7 @@ class ModelSource(TensorSource):
                     f"{self.label}: tensor {meta.name} is {meta.dtype}; load the model unquantised."
                 )
 
-    def read(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def read(self, name: str, start: int, stop: int, memory: torch.Tensor | None = None) -> torch.Tensor:
         """Weights [start, stop), on the device the model is on."""
         return self._parameters[self.meta(name).name].detach().reshape(-1)[start:stop]
 
@@ -131,15 +131,19 @@ class FolderSource(TensorSource):
                 f"{len(extra)} stored tensors are no weights of the model and are left alone: {extra[0]}",
             )
 
-    def read(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Weights [start, stop), read from the files into new memory."""
+    def read(self, name: str, start: int, stop: int, memory: torch.Tensor | None = None) -> torch.Tensor:
+        """Weights [start, stop), read from the files, into new memory unless some is given."""
         parts = []
         offset = 0
-        for piece in self._pieces[self.meta(name).name]:
+        pieces = self._pieces[self.meta(name).name]
+        if len(pieces) > 1:
+            memory = None
+        for piece in pieces:
             first, last = max(start, offset), min(stop, offset + piece.numel)
             if first < last:
                 shift = piece.start - offset
-                parts.append(self.reader.read(self.disk[piece.disk_name], first + shift, last + shift))
+                tensor = self.disk[piece.disk_name]
+                parts.append(self.reader.read(tensor, first + shift, last + shift, memory))
             offset += piece.numel
         return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else torch.empty(0)
 

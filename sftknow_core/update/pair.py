@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from threading import local
 from typing import TypeVar
 
 import numpy as np
@@ -144,6 +145,7 @@ class Pair:
         self.device = device
         self.notes = check_pair(base, tuned)
         self.metas = base.metas
+        self._own = local()
         self.n_weights = sum(meta.numel for meta in self.metas)
 
     @cached_property
@@ -185,18 +187,32 @@ class Pair:
                 spans.append(Span(meta, start, stop, (stop - start) * width))
         return spans
 
-    def read(self, meta: TensorMeta, start: int, stop: int) -> Chunk:
-        """Both models' weights [start, stop) of a tensor."""
-        base = self._moved(self.base.read(meta.name, start, stop))
-        return Chunk(meta, start, base, self._moved(self.tuned.read(meta.name, start, stop)))
+    def read(self, meta: TensorMeta, start: int, stop: int, memory: tuple[torch.Tensor, ...] = ()) -> Chunk:
+        """Both models' weights [start, stop) of a tensor; `memory`: two of uint8 that may hold them."""
+        mine, other = memory or (None, None)
+        base = self._moved(self.base.read(meta.name, start, stop, mine))
+        return Chunk(meta, start, base, self._moved(self.tuned.read(meta.name, start, stop, other)))
 
     def chunks_in(self, span: Span, *, compiled: bool = True) -> Iterator[Chunk]:
-        """A span's weights in pieces; smaller ones where no compiled loop takes them."""
+        """A span's weights in pieces, smaller ones where no compiled loop takes them; each is gone with the
+        next.
+
+        They lie in memory that the thread keeps: new memory costs the system more than reading into it.
+        """
         size = self.chunk_size
         if self.on_cpu and not compiled:
             size = min(size, TENSOR_CHUNK)
+        memory = self._memory(span.meta, size)
         for start in range(span.start, span.stop, size):
-            yield self.read(span.meta, start, min(start + size, span.stop))
+            yield self.read(span.meta, start, min(start + size, span.stop), memory)
+
+    def _memory(self, meta: TensorMeta, size: int) -> tuple[torch.Tensor, ...]:
+        dtypes = (meta.dtype, self.tuned.metas[meta.position].dtype)
+        kept: tuple[torch.Tensor, ...] = getattr(self._own, "memory", ())
+        if not kept or any(len(m) < size * d.itemsize for m, d in zip(kept, dtypes, strict=True)):
+            kept = tuple(torch.empty(size * d.itemsize, dtype=torch.uint8) for d in dtypes)
+            self._own.memory = kept
+        return kept
 
     def chunks(
         self, metas: Iterable[TensorMeta] | None = None, *, progress: Progress | None = None
@@ -205,7 +221,8 @@ class Pair:
         spans = self.spans(metas)
         done, total = 0, sum(span.n_bytes for span in spans)
         for span in spans:
-            yield from self.chunks_in(span)
+            for start in range(span.start, span.stop, self.chunk_size):
+                yield self.read(span.meta, start, min(start + self.chunk_size, span.stop))
             done += span.n_bytes
             if progress is not None:
                 progress(done, total)

@@ -19,7 +19,7 @@ from sftknow_core.model.tensor_writer import CheckpointWriter, copy_side_files, 
 from sftknow_core.model.tensors import ModelSource, TensorMeta, TensorSource
 from sftknow_core.update.apply import Applier, Into, SpanResult
 from sftknow_core.update.output_layout import OUTPUT_DTYPES, layout_for
-from sftknow_core.update.pair import Pair, Progress, Span
+from sftknow_core.update.pair import SPAN_WEIGHTS, Pair, Progress, Span
 from sftknow_core.update.report import RestoreReport, Rounding, Tally
 from sftknow_core.update.select import Plan
 
@@ -31,7 +31,8 @@ Sink = Callable[[Span, torch.Tensor], None]
 
 def survey(pair: Pair, plan: Plan, *, progress: Progress | None = None) -> RestoreReport:
     """The report of a plan without writing anything."""
-    report = _apply(pair, plan, _fresh(pair), None, progress)
+    scratch = _Scratch(pair)
+    report = _apply(pair, plan, scratch.into, lambda span, _: scratch.done(span), progress, whole=False)
     assert report is not None
     return report
 
@@ -90,7 +91,7 @@ def _into_model(
             into(span, values.dtype).copy_(values)
 
     with torch.no_grad():
-        return _apply(pair, plan, into, put, progress, counting)
+        return _apply(pair, plan, into, put, progress, counting=counting)
 
 
 def write_restored(
@@ -117,13 +118,14 @@ def write_restored(
         if card is not None:
             (folder / "README.md").write_text(card, encoding="utf-8")
         with CheckpointWriter(layout.template, folder, layout.dtypes) as writer:
-            gap = _Gap()
+            gap, scratch = _Gap(), _Scratch(pair)
 
             def put(span: Span, values: torch.Tensor) -> None:
                 gap.add(values, layout.dtypes[span.meta.name])
                 writer.write(span.meta.name, span.start, values)
+                scratch.done(span)
 
-            report = _apply(pair, plan, _fresh(pair), put, progress)
+            report = _apply(pair, plan, scratch.into, put, progress)
     assert report is not None
     return replace(report, rounding=gap.found)
 
@@ -144,25 +146,30 @@ class _Gap:
 
 
 def _apply(
-    pair: Pair, plan: Plan, into: Into, sink: Sink | None, progress: Progress | None, counting: bool = True
+    pair: Pair,
+    plan: Plan,
+    into: Into,
+    sink: Sink,
+    progress: Progress | None,
+    *,
+    counting: bool = True,
+    whole: bool = True,
 ) -> RestoreReport | None:
-    """Compute every output weight of the region once; `sink` takes the region's spans and all others' copies."""
+    """Compute every output weight of the region once, of the whole model if asked; `sink` takes them in order."""
     tally = Tally(pair, plan)
     applier = Applier(pair, plan, into, counting=counting)
     region = {meta.name for meta in plan.metas}
-    spans = pair.spans() if sink is not None else pair.spans(plan.metas)
 
     def work(span: Span) -> SpanResult:
         if span.meta.name in region:
             return applier.work(span)
         return SpanResult(_tuned_copy(pair.tuned, span))
 
-    for span, result in pair.map(work, spans, progress=progress):
+    for span, result in pair.map(work, pair.spans(None if whole else plan.metas), progress=progress):
         if span.meta.name in region:
             applier.settle(result)
             tally.add(span.meta.name, result)
-        if sink is not None:
-            sink(span, result.out)
+        sink(span, result.out)
     return tally.report() if counting else None
 
 
@@ -170,13 +177,30 @@ def _tuned_copy(tuned: TensorSource, span: Span) -> torch.Tensor:
     return tuned.read(span.meta.name, span.start, span.stop)
 
 
-def _fresh(pair: Pair) -> Into:
-    """New memory for each span, where the chunks are computed."""
+class _Scratch:
+    """Memory for the spans of one pass: what one span was written from is taken for a later one."""
 
-    def make(span: Span, dtype: torch.dtype) -> torch.Tensor:
-        return torch.empty(span.stop - span.start, dtype=dtype, device=pair.place)
+    def __init__(self, pair: Pair) -> None:
+        self._place = pair.place
+        self._free: list[torch.Tensor] = []
+        self._taken: dict[Span, torch.Tensor] = {}
 
-    return make
+    def into(self, span: Span, dtype: torch.dtype) -> torch.Tensor:
+        """Room for a span; any thread may ask."""
+        n_bytes = SPAN_WEIGHTS * dtype.itemsize
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = torch.empty(0, dtype=torch.uint8)
+        if len(memory) < n_bytes:
+            memory = torch.empty(n_bytes, dtype=torch.uint8, device=self._place)
+        self._taken[span] = memory
+        return memory[: (span.stop - span.start) * dtype.itemsize].view(dtype)
+
+    def done(self, span: Span) -> None:
+        """A span's room is no longer needed."""
+        if span in self._taken:
+            self._free.append(self._taken.pop(span))
 
 
 def _flat(parameters: Mapping[str, torch.Tensor], meta: TensorMeta) -> torch.Tensor:
