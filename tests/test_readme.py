@@ -13,15 +13,16 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_python_lines_do_the_chain(tmp_path: Path) -> None:
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    assert code is not None
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code[1]], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     labels = [line.split()[0] for line in done.stdout.splitlines()]
-    assert labels == ["base", "tuned", "restored", "restored", "restored", "hybrid"]
+    assert labels[:6] == ["base", "tuned", "restored", "restored", "restored", "hybrid"]
+    assert "share_of_total_relative_change_percent" in done.stdout
+    assert "n_restored" in done.stdout
 
 
 def test_pictures_and_folders_are_there() -> None:

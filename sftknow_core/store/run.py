@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from sftknow_core.errors import CacheError, SftknowError, Stopped
 from sftknow_core.store.cache import Cache
+from sftknow_core.store.cube_layout import laid_out
 from sftknow_core.store.files import (
     TEMPORARY_PREFIX,
     FileRecord,
@@ -134,7 +135,8 @@ class Run(RunFolder):
 
     def _write_parquet(self, table: str, number: int, rows: pa.Table) -> FileRecord:
         sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="zstd")
+        ordered, options = laid_out(table, rows)
+        pq.write_table(ordered, sink, **options)
         data = sink.getvalue().to_pybytes()
         file = f"{table}/part-{number:05d}.parquet"
         write_atomic(self.root / file, data)
