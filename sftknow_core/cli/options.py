@@ -88,12 +88,12 @@ BatchOpt = Annotated[
 
 @contextmanager
 def workspace(cache: Path | None, device: str = "auto", dtype: str = "auto") -> Iterator[Workspace]:
-    """A workspace whose progress is shown on stderr."""
-    from sftknow_core.runs.reporter import BarReporter
+    """A workspace whose progress is shown on stderr, and put on record where this process is a job."""
+    from sftknow_core.runs.job_process import reporter
     from sftknow_core.runs.workspace import Workspace
 
-    with BarReporter() as reporter:
-        yield Workspace(cache, device=device, dtype=dtype, reporter=reporter)
+    with reporter() as shown:
+        yield Workspace(cache, device=device, dtype=dtype, reporter=shown)
 
 
 def read_facts(

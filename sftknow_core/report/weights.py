@@ -47,6 +47,11 @@ def _taken_back(result: Result) -> list[str]:
             else ""
         ),
     ]
+    if result["k_of_changed_percent"] is not None:
+        lines.append(
+            f"that is {result['k_of_changed_percent']:.1f}% of the region's changed parameters; "
+            f"{percent(result['n_touched'] / result['n_model'])}% of the model's are no longer tuned's"
+        )
     if result["no_more_changes_from_k"]:
         lines.append(f"all changes are already reverted from k = {result['no_more_changes_from_k']}% on")
     return lines

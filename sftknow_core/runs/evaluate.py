@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -177,6 +177,7 @@ def _ask_all(exam: Exam, run: Run, state: State, loader: StateLoader, units: flo
             ask=exam._ask,
             max_new_tokens=exam.spec.max_new_tokens,
             first_row=index * CHUNK_QUESTIONS,
+            progress=_teller(exam, run, done, n, units),
         )
         rows = {"answers": [row | {"state_id": state.state_id} for row in answers]}
         if reference is not None:
@@ -185,8 +186,21 @@ def _ask_all(exam: Exam, run: Run, state: State, loader: StateLoader, units: flo
         run.write_chunk(index, rows)
         done += len(facts)
         run.progress(done, n, "questions")
-        exam.ws.reporter.advance(units * len(facts) / n)
         run.check_stop()
+
+
+def _teller(exam: Exam, run: Run, done: int, n: int, units: float) -> Callable[[int, int], None]:
+    """Tells after every batch of a chunk how many questions are answered, and stops there when asked to."""
+    told = 0
+
+    def tell(answered: int, _: int) -> None:
+        nonlocal told
+        run.progress(done + answered, n, "questions")
+        exam.ws.reporter.advance(units * (answered - told) / n)
+        told = answered
+        run.check_stop()
+
+    return tell
 
 
 def _chunk(exam: Exam, index: int) -> Sequence[Fact]:

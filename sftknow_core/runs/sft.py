@@ -59,6 +59,7 @@ def _train(ws: Workspace, run: Run, base: ModelHandle, train_set: TrainSet, spec
     from sftknow_core.model.sft import SftResult, finetune
 
     n = len(train_set.facts)
+    ws.hold_device()
     ws.reporter.stage(f"fine-tuning on {n:,} facts of level {train_set.level}")
     examples = [(fact.question, fact.objects[0]) for fact in train_set.facts]
     results: list[SftResult] = []

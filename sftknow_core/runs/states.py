@@ -86,9 +86,7 @@ class StateLoader:
 
         assert self.pair is not None
         working = self._working_copy()
-        self.reports[state.state_id] = restore_into(
-            working.model, self.pair.weights, self._plan(state.spec)
-        )
+        self.reports[state.state_id] = restore_into(working.model, self.pair.weights, self._plan(state.spec))
         return working
 
     def report(self, state: State) -> RestoreReport | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.errors import ModelError, SpecError
+from sftknow_core.runs.device import DeviceLock, device_name
 from sftknow_core.runs.reporter import Reporter
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.ingest import up_to_date
@@ -58,6 +59,7 @@ class Workspace:
         self.parent: Run | None = None
         """The run whose stages are being done, so that a stop asked of it reaches them."""
         self._loaded: OrderedDict[str, LanguageModel] = OrderedDict()
+        self._device: DeviceLock | None = None
 
     def open_model(self, ref: str | Path, revision: str | None = None) -> ModelHandle:
         """The model a user names: "demo", a folder, the beginning of a model_id, or a hub id.
@@ -101,8 +103,15 @@ class Workspace:
         """The model in memory, a copy nobody else uses; dtype: None takes the workspace's."""
         from sftknow_core.model.load import load_model
 
+        self.hold_device()
         base = model.base.path if model.base else None
         return load_model(model.path, dtype=dtype or self.dtype, device=self.device, base=base)
+
+    def hold_device(self) -> None:
+        """Wait for the accelerator, where one is used, and keep it until this process ends (see runs/device.py)."""
+        if self._device is None:
+            self._device = DeviceLock(self.cache, device_name(self.device))
+        self._device.take(lambda: self.parent.check_stop() if self.parent else None, self.reporter.stage)
 
     def open_run(
         self, spec: RunSpec, about: Mapping[str, Any], *, need: tuple[str, ...] = ()

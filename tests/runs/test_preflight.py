@@ -223,9 +223,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     total = [0]
     read = FolderSource.read
 
-    def counting(source: FolderSource, name: str, start: int, stop: int) -> torch.Tensor:
+    def counting(
+        source: FolderSource, name: str, start: int, stop: int, memory: torch.Tensor | None = None
+    ) -> torch.Tensor:
         total[0] += (stop - start) * source.meta(name).dtype.itemsize
-        return read(source, name, start, stop)
+        return read(source, name, start, stop, memory)
 
     with monkeypatch.context() as patched:
         patched.setattr(FolderSource, "read", counting)
