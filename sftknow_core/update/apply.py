@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sftknow_core.update import kernels
+from sftknow_core.update import restore_kernels
 from sftknow_core.update.pair import Chunk, Pair, Span, as_integers, words_of
 from sftknow_core.update.ranking import Cut
 from sftknow_core.update.scores import MAX_BITS, check_pattern, relative
@@ -124,7 +124,7 @@ class Applier:
         target = out if direct else torch.empty(len(base), dtype=chunk.exact_dtype)
         places = np.empty(len(base) if self._note_places else 0, np.int32)
         sums = np.zeros(4 if self._counting else 0)
-        restored, touched, ties, changed, largest = kernels.restore(
+        restored, touched, ties, changed, largest = restore_kernels.restore(
             base, tuned, half, order.is_relative, order.highest_first, np.int32(cut.key),
             words_of(target), places, sums,
         )  # fmt: skip

@@ -26,34 +26,34 @@ more for the score 0, which can be most of all."""
 COUNT_BIT = 40
 """A slot holds count << COUNT_BIT | sum of low bits; exact below 2^23 weights."""
 
-_BLOCK = 4096
+BLOCK = 4096
 _ZERO = 2 * N_BINS
 _ONE = np.int64(1 << COUNT_BIT)
-_INFINITE = np.int32(INFINITE)
-_MAGNITUDE = np.int32(MAX_BITS)
-_LOW = np.int32((1 << LOW_BITS) - 1)
-_EPS = np.float32(EPS)
+INFINITE_I32 = np.int32(INFINITE)
+MAGNITUDE_I32 = np.int32(MAX_BITS)
+LOW_I32 = np.int32((1 << LOW_BITS) - 1)
+EPS_F32 = np.float32(EPS)
 _TINY = np.float32(1e-6)
 _HALF_BIAS = np.float32(2.0**112)
 
 Array = np.ndarray[Any, Any]
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile when first called, keeping the machine code beside the source or in the user's cache folder.
 
     Sums may be taken in several lanes (reassoc): always the same ones, so the same result each time.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "nsz"}}
     try:
-        compiled: Callable[..., Any] = njit(cache=True, **options)(function)
+        fast: Callable[..., Any] = njit(cache=True, **options)(function)
     except RuntimeError:  # no folder to keep it in
-        compiled = njit(**options)(function)
-    return compiled
+        fast = njit(**options)(function)
+    return fast
 
 
-@_compiled
-def _load(words: Words, half: bool, out: Array) -> None:
+@compiled
+def load_words(words: Words, half: bool, out: Array) -> None:
     """Float32 bit patterns of words [n] into out [>= n], uint32."""
     if half:
         # exponent and mantissa in place, 2^112 makes up for the other bias (subnormals too), then the sign
@@ -73,17 +73,17 @@ def _load(words: Words, half: bool, out: Array) -> None:
             out[i] = np.uint32(words[i])
 
 
-@_compiled
-def _add(patterns: Array, n: int, acc: Array) -> None:
+@compiled
+def add_patterns(patterns: Array, n: int, acc: Array) -> None:
     """Count patterns [n] in an accumulator."""
     for i in range(n):
-        key = patterns[i] & _MAGNITUDE  # a NaN can carry a sign
+        key = patterns[i] & MAGNITUDE_I32  # a NaN can carry a sign
         slot = (key >> LOW_BITS) + (i & 1) * N_BINS
         slot = _ZERO + (i & 15) if key == 0 else slot
-        acc[slot] += _ONE + (key & _LOW)
+        acc[slot] += _ONE + (key & LOW_I32)
 
 
-@_compiled
+@compiled
 def count_changes(
     p: Words, s: Words, half: bool, r_acc: Array, r_d2: Array, a_acc: Array, a_sq: Array
 ) -> Any:
@@ -94,30 +94,30 @@ def count_changes(
     |p| < 1e-6, largest pattern of r, largest pattern of |s - p|, sum of p^2). A pattern from that of
     infinity on is no finite number; counting ends there.
     """
-    pw, sw = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
+    pw, sw = np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.uint32)
     pf, sf = pw.view(np.float32), sw.view(np.float32)
-    r, a = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    r, a = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     rb, ab = r.view(np.int32), a.view(np.int32)
     n_changed, tiny_sum, p2 = 0, 0.0, 0.0
     r_max, a_max = np.int32(0), np.int32(0)
-    for start in range(0, p.size, _BLOCK):
-        n = min(_BLOCK, p.size - start)
-        _load(p[start : start + n], half, pw)
-        _load(s[start : start + n], half, sw)
+    for start in range(0, p.size, BLOCK):
+        n = min(BLOCK, p.size - start)
+        load_words(p[start : start + n], half, pw)
+        load_words(s[start : start + n], half, sw)
         for i in range(n):
             distance = abs(sf[i] - pf[i])
             a[i] = distance
-            r[i] = distance / (abs(pf[i]) + _EPS)
+            r[i] = distance / (abs(pf[i]) + EPS_F32)
         n_tiny = 0
         for i in range(n):
             n_changed += pw[i] != sw[i]
         for i in range(n):
             n_tiny += abs(pf[i]) < _TINY
         for i in range(n):
-            r_max = max(r_max, rb[i] & _MAGNITUDE)
+            r_max = max(r_max, rb[i] & MAGNITUDE_I32)
         for i in range(n):
-            a_max = max(a_max, ab[i] & _MAGNITUDE)
-        if r_max >= _INFINITE or a_max >= _INFINITE:
+            a_max = max(a_max, ab[i] & MAGNITUDE_I32)
+        if r_max >= INFINITE_I32 or a_max >= INFINITE_I32:
             break
         for i in range(n):
             p2 += np.float64(pf[i]) * np.float64(pf[i])
@@ -129,45 +129,45 @@ def count_changes(
             key = rb[i]
             slot = (key >> LOW_BITS) + (i & 1) * N_BINS
             slot = _ZERO + (i & 15) if key == 0 else slot
-            r_acc[slot] += _ONE + (key & _LOW)
+            r_acc[slot] += _ONE + (key & LOW_I32)
             r_d2[slot] += np.float64(a[i]) * np.float64(a[i])
         for i in range(n):
             key = ab[i]
             slot = (key >> LOW_BITS) + (i & 1) * N_BINS
             slot = _ZERO + (i & 15) if key == 0 else slot
-            low = np.int64(key & _LOW)
+            low = np.int64(key & LOW_I32)
             a_acc[slot] += _ONE + low
             a_sq[slot] += low * low
     return n_changed, tiny_sum, r_max, a_max, p2
 
 
-@_compiled
+@compiled
 def changes(q: Words, t: Words, half: bool, out: Array) -> None:
     """|t - q| of base q and tuned t, float32 [n]."""
-    qw, tw = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
+    qw, tw = np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.uint32)
     qf, tf = qw.view(np.float32), tw.view(np.float32)
-    for start in range(0, q.size, _BLOCK):
-        n = min(_BLOCK, q.size - start)
-        _load(q[start : start + n], half, qw)
-        _load(t[start : start + n], half, tw)
+    for start in range(0, q.size, BLOCK):
+        n = min(BLOCK, q.size - start)
+        load_words(q[start : start + n], half, qw)
+        load_words(t[start : start + n], half, tw)
         part = out[start : start + n]
         for i in range(n):
             part[i] = abs(tf[i] - qf[i])
 
 
-@_compiled
+@compiled
 def count_ratio(p: Words, half: bool, change: Array, order: Array, eps: np.float32, acc: Array) -> None:
     """Add r_i = change[j] / (|p_i| + eps) with j = order[i] to an accumulator, int64 [N_SLOTS].
 
     change: float32 [n]; order: int32 [n], or empty for j = i.
     """
-    pw = np.empty(_BLOCK, np.uint32)
+    pw = np.empty(BLOCK, np.uint32)
     pf = pw.view(np.float32)
-    r = np.empty(_BLOCK, np.float32)
+    r = np.empty(BLOCK, np.float32)
     rb = r.view(np.int32)
-    for start in range(0, p.size, _BLOCK):
-        n = min(_BLOCK, p.size - start)
-        _load(p[start : start + n], half, pw)
+    for start in range(0, p.size, BLOCK):
+        n = min(BLOCK, p.size - start)
+        load_words(p[start : start + n], half, pw)
         if order.size:
             places = order[start : start + n]
             for i in range(n):
@@ -176,10 +176,10 @@ def count_ratio(p: Words, half: bool, change: Array, order: Array, eps: np.float
             r[:n] = change[start : start + n]
         for i in range(n):
             r[i] /= abs(pf[i]) + eps
-        _add(rb, n, acc)
+        add_patterns(rb, n, acc)
 
 
-@_compiled
+@compiled
 def collect(acc: Array, extra: Array) -> Any:
     """Empty an accumulator: (bins int32, n int64, sum of low bits int64, extra) of its used bins.
 
@@ -207,145 +207,3 @@ def collect(acc: Array, extra: Array) -> Any:
             extra[b] = extra[b + N_BINS] = 0
             at += 1
     return bins, n, low, more
-
-
-@_compiled
-def _patterns(pf: Array, sf: Array, n: int, is_relative: bool, out: Array) -> None:
-    for i in range(n):
-        out[i] = abs(sf[i] - pf[i])
-    if is_relative:
-        for i in range(n):
-            out[i] /= abs(pf[i]) + _EPS
-
-
-@_compiled
-def count_low(
-    p: Words, s: Words, half: bool, is_relative: bool, highest_first: bool, slots: Array, counts: Array
-) -> Any:
-    """Add the keys that lie in a few bins to counts by their low bits.
-
-    slots: int16 [N_BINS], row of `counts` for each bin of the key, or -1; counts: int64 [rows, 2^LOW_BITS].
-    Returns (scores of 0, weights whose bits differ, largest pattern).
-    """
-    pw, sw = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
-    pf, sf = pw.view(np.float32), sw.view(np.float32)
-    score = np.empty(_BLOCK, np.float32)
-    keys = score.view(np.int32)
-    n_zeros, n_changed, largest = 0, 0, np.int32(0)
-    for start in range(0, p.size, _BLOCK):
-        n = min(_BLOCK, p.size - start)
-        _load(p[start : start + n], half, pw)
-        _load(s[start : start + n], half, sw)
-        _patterns(pf, sf, n, is_relative, score)
-        for i in range(n):
-            largest = max(largest, keys[i] & _MAGNITUDE)
-        if largest >= _INFINITE:
-            break
-        for i in range(n):
-            n_zeros += keys[i] == 0
-        for i in range(n):
-            n_changed += pw[i] != sw[i]
-        if highest_first:
-            for i in range(n):
-                keys[i] = MAX_BITS - keys[i]
-        for i in range(n):
-            row = slots[keys[i] >> LOW_BITS]
-            if row >= 0:
-                counts[row, keys[i] & _LOW] += 1
-    return n_zeros, n_changed, largest
-
-
-@_compiled
-def count_score(p: Words, s: Words, half: bool, is_relative: bool, acc: Array) -> np.int32:
-    """Add one score of n weights to an accumulator; returns the largest pattern."""
-    pw, sw = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
-    pf, sf = pw.view(np.float32), sw.view(np.float32)
-    score = np.empty(_BLOCK, np.float32)
-    keys = score.view(np.int32)
-    largest = np.int32(0)
-    for start in range(0, p.size, _BLOCK):
-        n = min(_BLOCK, p.size - start)
-        _load(p[start : start + n], half, pw)
-        _load(s[start : start + n], half, sw)
-        _patterns(pf, sf, n, is_relative, score)
-        for i in range(n):
-            largest = max(largest, keys[i] & _MAGNITUDE)
-        if largest >= _INFINITE:
-            break
-        _add(keys, n, acc)
-    return largest
-
-
-@_compiled
-def restore(
-    p: Words,
-    s: Words,
-    half: bool,
-    is_relative: bool,
-    highest_first: bool,
-    cut: np.int32,
-    out: Words,
-    ties: Array,
-    tally: Array,
-) -> Any:
-    """out = p where the key lies below `cut`, else s; all three the same kind of word.
-
-    ties: int32 [n] takes the places of keys equal to the cut, in order; tally: float64 [4] takes up the sum of
-    r over all and over restored weights, and of (s - p)^2 over all and over the others (where ties are asked
-    for, without these); either is left out when empty. Returns (restored, restored whose bits differ, keys
-    equal to the cut, weights whose bits differ, largest pattern).
-    """
-    pw, sw = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
-    pf, sf = pw.view(np.float32), sw.view(np.float32)
-    score = np.empty(_BLOCK, np.float32)
-    keys = score.view(np.int32)
-    n_restored, n_touched, n_ties, n_changed = 0, 0, 0, 0
-    all_r, moved, all_d2, kept = 0.0, 0.0, 0.0, 0.0
-    stays = cut + 1 if ties.size else cut
-    largest = np.int32(0)
-    for start in range(0, p.size, _BLOCK):
-        n = min(_BLOCK, p.size - start)
-        p_part, s_part, o_part = p[start : start + n], s[start : start + n], out[start : start + n]
-        _load(p_part, half, pw)
-        _load(s_part, half, sw)
-        _patterns(pf, sf, n, is_relative, score)
-        for i in range(n):
-            largest = max(largest, keys[i] & _MAGNITUDE)
-        if largest >= _INFINITE:
-            break
-        if highest_first:
-            for i in range(n):
-                keys[i] = MAX_BITS - keys[i]
-        for i in range(n):
-            o_part[i] = p_part[i] if keys[i] < cut else s_part[i]
-        for i in range(n):
-            n_restored += keys[i] < cut
-        equal = 0
-        for i in range(n):
-            equal += keys[i] == cut
-        if ties.size and equal:
-            at = n_ties
-            for i in range(n):
-                if keys[i] == cut:
-                    ties[at] = start + i
-                    at += 1
-        n_ties += equal
-        if tally.size:
-            for i in range(n):
-                n_touched += o_part[i] != s_part[i]
-            for i in range(n):
-                n_changed += p_part[i] != s_part[i]
-            for i in range(n):
-                r = abs(sf[i] - pf[i]) / (abs(pf[i]) + _EPS)
-                all_r += np.float64(r)
-                moved += np.float64(r) if keys[i] < cut else 0.0
-            for i in range(n):
-                d = np.float64(abs(sf[i] - pf[i]))
-                all_d2 += d * d
-                kept += d * d if keys[i] >= stays else 0.0
-    if tally.size:
-        tally[0] += all_r
-        tally[1] += moved
-        tally[2] += all_d2
-        tally[3] += kept
-    return n_restored, n_touched, n_ties, n_changed, largest

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from sftknow_core.model.tensors import TensorMeta
-from sftknow_core.update import kernels
+from sftknow_core.update import kernels, restore_kernels
 from sftknow_core.update.pair import Chunk, Pair, Progress, Span
 from sftknow_core.update.scores import MAX_BITS, N_BINS, check_pattern
 from sftknow_core.update.strategies import Order
@@ -48,7 +48,7 @@ def histogram(
         acc = np.zeros(kernels.N_SLOTS, np.int64)
         for chunk in pair.chunks_in(span, compiled=order.score is not None):
             if order.score is not None and chunk.words is not None:
-                check_pattern(kernels.count_score(*chunk.words, order.is_relative, acc), chunk)
+                check_pattern(restore_kernels.count_score(*chunk.words, order.is_relative, acc), chunk)
             else:
                 counts += torch.bincount(order.keys(chunk) >> 16, minlength=N_BINS).cpu().numpy()
         bins, n, _, _ = kernels.collect(acc, np.zeros(kernels.N_SLOTS, np.int64))
@@ -86,7 +86,7 @@ class LowCounter:
         if self.order.score is None or chunk.words is None:
             self._add_tensors(chunk)
             return
-        zeros, changed, largest = kernels.count_low(
+        zeros, changed, largest = restore_kernels.count_low(
             *chunk.words, self.order.is_relative, self.order.highest_first, self._slots, self._own.table
         )
         check_pattern(largest, chunk)

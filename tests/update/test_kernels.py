@@ -8,7 +8,7 @@ import torch
 from fake_source import FakeSource
 
 from sftknow_core.errors import ModelError
-from sftknow_core.update import kernels
+from sftknow_core.update import kernels, restore_kernels
 from sftknow_core.update.counting import KernelCounter
 from sftknow_core.update.histogram import Histogram, add_floats, fixed_point_sums, square_sums_of, sums_of
 from sftknow_core.update.pair import Chunk
@@ -37,11 +37,11 @@ def test_every_half_is_read_as_torch_reads_it() -> None:
     values = patterns.view(torch.float16)
     finite = values[torch.isfinite(values)]
     words = np.empty(len(finite), np.uint32)
-    kernels._load(finite.view(torch.int16).numpy().view(np.uint16), True, words)
+    kernels.load_words(finite.view(torch.int16).numpy().view(np.uint16), True, words)
     assert (words.view(np.int32) == finite.float().view(torch.int32).numpy()).all()
     odd = values[~torch.isfinite(values)]
     words = np.empty(len(odd), np.uint32)
-    kernels._load(odd.view(torch.int16).numpy().view(np.uint16), True, words)
+    kernels.load_words(odd.view(torch.int16).numpy().view(np.uint16), True, words)
     assert not np.isfinite(words.view(np.float32)).any()
 
 
@@ -84,7 +84,7 @@ def test_restoring_by_hand(dtype: torch.dtype, is_relative: bool, highest_first:
     assert chunk.words is not None
     base, tuned, half = chunk.words
     out, ties, tally = np.empty_like(base), np.empty(len(base), np.int32), np.zeros(4)
-    restored, touched, equal, changed, _ = kernels.restore(
+    restored, touched, equal, changed, _ = restore_kernels.restore(
         base, tuned, half, is_relative, highest_first, np.int32(cut), out, ties, tally
     )
     taken = (keys < cut).numpy()
