@@ -8,11 +8,14 @@ to hold them.
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from sftknow_core.errors import ModelError, SpecError, UserError
 
@@ -61,7 +64,7 @@ def new_outputs(wanted: Sequence[Path]) -> Iterator[Mapping[Path, Path]]:
     try:
         for path in wanted:
             made += _make_parents(path)
-            _remove(places[path])
+            _remove_leftovers(path)
         yield places
         for temporary in places.values():
             _flush(temporary)
@@ -105,6 +108,15 @@ def _make_parents(path: Path) -> list[Path]:
     missing = [parent for parent in path.absolute().parents if not _exists(parent)]
     path.parent.mkdir(parents=True, exist_ok=True)
     return missing[::-1]
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What processes that were killed on the way to this output have left beside it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        number = leftover.name.split(".")[-2]
+        mine = number == str(os.getpid())
+        if number.isdecimal() and (mine or not psutil.pid_exists(int(number))):
+            _remove(leftover)
 
 
 def _publish(temporary: Path, path: Path) -> None:

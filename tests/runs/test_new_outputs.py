@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,27 @@ def test_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
         ]
     finally:
         tmp_path.chmod(0o700)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sftknow_core.runs.new_outputs import new_outputs
+out = Path(sys.argv[1])
+with new_outputs([out]) as places:
+    places[out].mkdir()
+    (places[out] / "half").write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_what_a_killed_process_left_is_no_output_and_is_cleared_away(tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / ".out.note.partial"
+    other.write_text("somebody's own file")
+    subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False)
+    assert not out.exists()
+    assert len(list(tmp_path.glob(".out.*.partial"))) == 2
+    with new_outputs([out]) as places:
+        places[out].mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "out"]
