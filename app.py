@@ -10,4 +10,11 @@ st.set_page_config(
     layout="wide",
     menu_items={"About": f"sftknow {__version__}: what fine-tuning does to what a language model knows."},
 )
-st.navigation([st.Page("pages/overview.py", title="Overview", default=True)]).run()
+# An address must not be the name of a file in pages/: opened first on a new server, Streamlit would run that file alone.
+st.navigation(
+    [
+        st.Page("pages/overview.py", title="Overview", default=True),
+        st.Page("pages/restore.py", title="Restore", url_path="restoration"),
+    ],
+    position="top",  # a sidebar would take a quarter of a narrow window
+).run()

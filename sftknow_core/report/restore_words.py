@@ -1,0 +1,200 @@
+"""Numbers of the slider -> cards and sentences, which claim no more than the cube and the answers show."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from math import isnan
+from typing import Any
+
+import pandas as pd
+
+from sftknow_core.report.story import KeyNumber, Part
+from sftknow_core.report.text import percent, points
+from sftknow_core.update.spec import RestoreSpec, Strategy
+
+Numbers = Mapping[str, Any]
+STRATEGIES = {
+    "top": "largest r first",
+    "bottom": "smallest r first",
+    "largest": "largest |d| first",
+    "smallest": "smallest |d| first",
+}
+DOMAIN_NAMES = {"in": "In-domain", "out": "Out-of-domain"}
+AXES = {"k": "k", "changed": "changed weights", "update": "update taken back"}
+FLIP_NAMES = {
+    "healed": "healed",
+    "broken": "broken",
+    "still wrong": "still wrong",
+}
+DOMAIN_CHOICES = {"both": "all", "in": "in-domain", "out": "out-of-domain"}
+SPLITS = {
+    "dev": "Dev questions: the ones to choose k on. They are of in-domain topics only.",
+    "test": (
+        "You are looking at test for every k. A k picked from this curve is chosen on test: its accuracy is then too "
+        "good by chance, and there are no untouched questions left to say by how much. Choose k on dev, then look "
+        "here once."
+    ),
+}
+"""What it means to look at a split."""
+DEFINITIONS = """\
+- **k** (%): the share of the region's weights put back to base. 0 is the tuned model; at 100 the whole region is base
+  again while embeddings, LM head and norms stay tuned (**hybrid**) unless the region is “all”.
+- **r** (no unit): |tuned − base| / (|base| + 10⁻⁸), the relative change of a weight. **|d|**: |tuned − base|.
+- **Update taken back** (%): share of the region's squared change, Σd² over the weights put back / Σd² over all. Equal k
+  of different strategies take back very different parts of it.
+- **Changed**: the bits differ. Weights stored in 16 bits often do not change at all; then a k beyond the changed share
+  puts back weights that are base already.
+- **Enrichment** (no unit): share among the weights put back / share among the region's weights. 1: as by chance.
+- **± points**: counts are exact. Sums inside the last bin of the stored histogram are interpolated; this is the most
+  they can be off.
+- **Accuracy** (%): greedy answers, the mean over mastery levels, with a 95% interval that speaks for the questions of
+  this one fine-tuning, not for other seeds.
+- **Mastery level** of a question: how often base completes the fact rightly when sampled; 0 never, 4 more than 3 in 4.
+"""
+
+
+def score_of(spec: RestoreSpec) -> str:
+    """What ranks the weights: "r" or "|d|"."""
+    return "r" if spec.strategy in (Strategy.TOP, Strategy.BOTTOM) else "|d|"
+
+
+def cards(numbers: Numbers, spec: RestoreSpec) -> tuple[KeyNumber, ...]:
+    """Three cards of two numbers each, from restore_cube.what_is_taken."""
+    return _put_back(numbers, spec), _held(numbers, spec), _update(numbers, spec)
+
+
+def nothing_left(numbers: Numbers) -> str | None:
+    """That more k changes nothing, where so."""
+    full = numbers["no_more_changes_from_k"]
+    if numbers["n_changed"] == 0:
+        return "Fine-tuning changed no weight of this region: nothing can be put back."
+    if isnan(full) or numbers["k_percent"] < full:
+        return None
+    return (
+        f"All changes of this region are already reverted from k = {full:g}% on: a larger k puts back only weights "
+        "that fine-tuning left as they were."
+    )
+
+
+def which_is_shown(k: float, shown: Numbers, split: str) -> str:
+    """Which measured k the answers are from."""
+    n = f"{split} questions"
+    if abs(shown["k_percent"] - k) < 1e-9:
+        return f"Measured at k = {k:g}% itself, on {n}."
+    return (
+        f"**k = {k:g}% is not measured.** Shown instead, on {n}: the nearest measured "
+        f"**k = {shown['k_percent']:g}%**. Accuracy between measured k is not interpolated."
+    )
+
+
+def command(details: Numbers, spec: RestoreSpec, n_level: int) -> str:
+    """The command that measures this selection for the same two models and questions."""
+    base = str(details["base_name"])
+    words = ["sftknow", "run", "--base", base, "--tuned", str(details["tuned_id"])]
+    words += ["--data", "demo" if base == "demo" else "FACTS", "--questions", str(n_level)]
+    words += ["--k", f"{spec.k_percent:f}"]
+    usual = RestoreSpec(k_percent=spec.k_percent)
+    for name in ("strategy", "region", "layers"):
+        if getattr(spec, name) != getattr(usual, name):
+            words += [f"--{name}", str(getattr(spec, name))]
+    asked = details["params"]["evaluate"]
+    for name, value in (("prompt", "paper"), ("matcher", "words")):
+        if asked.get(name, value) != value:
+            words += [f"--{name}", str(asked[name])]
+    return shlex.join(words)
+
+
+def flip_sentences(counts: pd.DataFrame, k: float) -> str:
+    """A Markdown list, one line a domain, from restore_views.flip_counts."""
+    return "\n".join(
+        _flip_sentence({str(name): value for name, value in row.items()}, k)
+        for row in counts.to_dict("records")
+    )
+
+
+def _flip_sentence(row: Numbers, k: float) -> str:
+    name = DOMAIN_NAMES.get(row["domain"], row["domain"])
+    p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
+    said = (
+        f"- **{name}: {row['healed']:,} healed, {row['broken']:,} broken** of {row['n']:,} questions, from tuned to "
+        f"k = {k:g}%. Exact McNemar test of “as many healed as broken”: {p}."
+    )
+    if isnan(row["gain"]):
+        return said
+    return (
+        f"{said} Accuracy {points(row['gain'])} points (95% interval {points(row['gain_low'])} to "
+        f"{points(row['gain_high'])}; mean over levels)."
+    )
+
+
+def _put_back(numbers: Numbers, spec: RestoreSpec) -> KeyNumber:
+    n, of_changed, full = (
+        numbers["n_restored"],
+        numbers["k_of_changed_percent"],
+        numbers["no_more_changes_from_k"],
+    )
+    parts = (
+        Part("weights", compact(n), f"of {compact(numbers['n_region'])}"),
+        Part(
+            "of the changed",
+            "–" if isnan(of_changed) else f"{of_changed:.1f}%",
+            f"of {compact(numbers['n_changed'])}",
+        ),
+    )
+    said = f"{n:,} weights of the region, {percent(n / numbers['n_model'])}% of the whole model."
+    if spec.strategy in (Strategy.TOP, Strategy.LARGEST) and not isnan(full):
+        said += f" All changes are reverted from k = {full:g}% on."
+    return KeyNumber("Put back to base", parts, said)
+
+
+def _held(numbers: Numbers, spec: RestoreSpec) -> KeyNumber:
+    score, null = score_of(spec), numbers["null_share"]
+    parts = [_share("these weights", numbers["share"], numbers["share_error"])]
+    if null is None:
+        said = (
+            "Share of the region's summed |d| that these weights hold. There is no null: dealing the changes out at "
+            "random leaves the list of |d| as it is."
+        )
+    else:
+        parts.append(_share("null", null, numbers["null_error"]))
+        first = spec.strategy is Strategy.TOP
+        said = (
+            "Null: the same changes dealt out at random within each tensor. It is "
+            + (
+                "high because the largest r stand"
+                if first
+                else "low because the largest r, which come last, stand"
+            )
+            + " wherever base is near 0; only what differs from it comes from which weights were changed."
+        )
+    return KeyNumber(f"Share of the summed {score}", tuple(parts), said)
+
+
+def _update(numbers: Numbers, spec: RestoreSpec) -> KeyNumber:
+    score, low, high = score_of(spec), numbers["threshold_low"], numbers["threshold_high"]
+    first = spec.strategy in (Strategy.TOP, Strategy.LARGEST)
+    put_back = not isnan(low)
+    value, spread = (f"{low:.3g}", f"to {high:.4g}") if put_back else ("–", "none put back")
+    parts = (
+        _share("of Σd²", numbers["energy_taken_back"], numbers["energy_error"]),
+        Part(f"threshold of {score}", value, spread),
+    )
+    unit = "no unit" if score == "r" else "in units of the weights"
+    said = (
+        "Share of the region's squared change that is undone: compare strategies at equal values of this, not of k. "
+        f"Threshold: the {'smallest' if first else 'largest'} {score} that is put back ({unit})."
+    )
+    return KeyNumber("Update taken back", parts, said)
+
+
+def _share(label: str, share: float, error: float | None) -> Part:
+    if isnan(share):
+        return Part(label, "–", "nothing changed")
+    off = 0.0 if error is None or isnan(error) else 100 * error
+    return Part(label, f"{percent(share)}%", "± < 0.1 points" if off < 0.05 else f"± {off:.1f} points")
+
+
+def compact(n: float) -> str:
+    """ "802,816", from ten million on "6,476 M"."""
+    return f"{n:,.0f}" if n < 1e7 else f"{n / 1e6:,.0f} M"
