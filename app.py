@@ -10,10 +10,12 @@ st.set_page_config(
     layout="wide",
     menu_items={"About": f"sftknow {__version__}: what fine-tuning does to what a language model knows."},
 )
-# An address must not be the name of a file in pages/: opened first on a new server, Streamlit would run that file alone.
+# An address must not be the name of a file in pages/: opened first on a new server, Streamlit would run that file
+# alone, without this one.
 st.navigation(
     [
         st.Page("pages/overview.py", title="Overview", default=True),
+        st.Page("pages/token_shifts.py", title="Token shifts", url_path="shifts"),
         st.Page("pages/restore.py", title="Restore", url_path="restoration"),
     ],
     position="top",  # a sidebar would take a quarter of a narrow window

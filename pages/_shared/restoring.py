@@ -214,7 +214,8 @@ def listed_places(found: restore_cube.Places) -> pd.DataFrame:
     """Layers and modules in one table."""
     parts = [("layer", found.layers), ("module", found.modules)]
     tables = [
-        rows.rename(columns={by: "group", "n": "n_weights"}).assign(by=by, group=rows[by].astype(str)) for by, rows in parts
+        rows.rename(columns={by: "group", "n": "n_weights"}).assign(by=by, group=rows[by].astype(str))
+        for by, rows in parts
     ]
     table = pd.concat(tables, ignore_index=True)
     return table[["by", "group", *table.columns.drop(["by", "group"])]]

@@ -1,0 +1,86 @@
+"""Token shifts: how far each answer moved, and at which k it comes back. Reads one finished chain."""
+
+import streamlit as st
+
+from pages._shared import questions as browser
+from pages._shared import reading, show
+from pages._shared.picker import pick_chain
+from sftknow_core.report import token_figures, token_words
+from sftknow_core.store import question_tokens, questions
+from sftknow_core.store.cache import Cache
+
+st.html(show.STYLE + browser.STYLE)
+st.title("Token shifts, question by question")
+st.write(
+    "Fine-tuning moves the probability of each answer's first token. **KL**, in nats, says how far: 0 is not at all. "
+    "Here is every question, with what the model answered before (base), after (tuned), and with k% of the weights put "
+    "back (restored)."
+)
+with show.messages():
+    key = reading.key_of_cache()
+    found = reading.survey(key)
+if found.finished.empty:
+    st.info(
+        f"No finished chain in `{key[0]}` yet. In a terminal, `sftknow demo` makes eight of them with the small model "
+        "that is shipped; then reload this page."
+    )
+    show.unfinished(found.unfinished)
+    st.stop()
+
+run_id = pick_chain(found.finished)
+with show.messages():
+    details = reading.chain_details(key, run_id)
+    asked, stamp = browser.asked_in(key, run_id)
+    k = browser.pick_k(asked, details["chosen"]["k_percent"])
+    filters = browser.pick_filters(asked, k)
+    with st.expander("Definitions and units"):
+        st.markdown(token_words.DEFINITIONS)
+    opened = browser.opened_in(asked, filters)
+    counts = questions.flip_counts(asked, filters)
+    st.caption(token_words.counted(counts, len(asked.questions), k))
+
+    with st.container(horizontal=True, key="token_shifts_beside", gap="medium"):
+        left, right = st.container(key="token_shifts_left"), st.container(key="token_shifts_right")
+    with left:
+        page = browser.pick_page(asked, filters, counts[filters.flip], opened)
+        browser.listed(asked, filters, page, opened)
+    with right:
+        browser.turn(page)
+        if opened is None:
+            st.info("No question is open. Loosen the filters, or follow a link to one.")
+        else:
+            st.subheader(token_words.plain(opened["question"]), anchor=False)
+            st.caption(token_words.about(opened, page.place, page.n))
+            course = questions.course(asked, opened["fact_id"])
+            st.markdown(token_words.answers(opened, course, k, filters.base))
+            st.markdown(f"**{token_words.comes_back(opened)}**")
+            tokens = browser.first_token(key[0], run_id, stamp, opened["fact_id"], k)
+            browser.tokens(tokens, k)
+            st.markdown("**Gold's first token over k**")
+            alt = "Probability of the right answer's first token at each measured k, and whether the answer is right"
+            figure = token_figures.course_figure(course, k, show.palette())
+            show.figure(figure, course, "token_shifts.course", alt)
+            with st.expander("The prompts as they were sent"):
+                for sent in token_words.sent_prompts(
+                    details, question_tokens.asked_as(Cache(key[0]), run_id), opened
+                ):
+                    browser.prompt(sent)
+
+    st.subheader("How far all questions moved")
+    population = filters.without_details()
+    spread = browser.spread(key[0], run_id, stamp, population)
+    here = opened["kl"] if opened else None
+    st.caption(token_words.ranked(*questions.moved_less(asked, filters, here), here))
+    alt = "Histogram of KL over the questions, tuned and restored, with the opened question"
+    figure = token_figures.spread_figure(spread, here, k, show.palette())
+    show.figure(figure, spread.rename(columns=browser.SPREAD_COLUMNS), "token_shifts.spread", alt)
+
+    st.subheader("KL against accuracy, by mastery level")
+    st.caption(
+        "One point a mastery level (its number beside it), over the split and domain chosen above. Accuracy: share of "
+        "all its questions answered rightly; KL: mean over those that were scored. Bars: 95% intervals, which speak "
+        "for the questions and not for other seeds."
+    )
+    levels = browser.by_level(key[0], run_id, stamp, population)
+    alt = "Accuracy against mean KL for each mastery level, tuned and restored"
+    show.figure(token_figures.by_level_figure(levels, k, show.palette()), levels, "token_shifts.levels", alt)

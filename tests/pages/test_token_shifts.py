@@ -1,0 +1,126 @@
+"""The question browser over a made-up cache: its rows are those of the store; nothing is a traceback."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sftknow_core.store import chain_views, questions
+from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
+from sftknow_core.store.question_filters import FIVE_SHOT, Filters
+from sftknow_core.store.questions import browse, gather
+
+ROOT = Path(__file__).parents[2]
+Chains = tuple[Path, list[str]]
+
+
+def page(cache: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(cache))
+    return AppTest.from_file(str(ROOT / "pages" / "token_shifts.py"), default_timeout=60)
+
+
+@pytest.fixture
+def opened(chains: Chains, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    at = page(chains[0], monkeypatch)
+    at.query_params["run"] = chains[1][0]
+    return at
+
+
+def run(at: AppTest) -> AppTest:
+    at.run()
+    assert not at.exception
+    return at
+
+
+def heading(at: AppTest) -> str:
+    return at.subheader[0].value.replace("\\", "")
+
+
+def test_the_list_is_the_stores_and_its_first_question_is_open(opened: AppTest, chains: Chains) -> None:
+    at = run(opened)
+    asked = gather(Cache(chains[0]), chains[1][0])
+    chosen = chain_views.chain_summary(Cache(chains[0]), chains[1][0])["chosen"]["k_percent"]
+    k = chosen if chosen in asked.ks else asked.ks[0]
+    expected = browse(asked, Filters(k, FIVE_SHOT)).rows
+    assert at.dataframe[0].value["question"].tolist() == expected["question"].tolist()
+    assert at.dataframe[0].value["kl"].tolist() == pytest.approx(expected["kl"].tolist(), nan_ok=True)
+    assert heading(at) == expected["question"].iloc[0]
+
+
+def test_filters_and_sorting_come_from_the_address(opened: AppTest, chains: Chains) -> None:
+    opened.query_params["token_shifts.change"] = "healed by restoring"
+    opened.query_params["token_shifts.k"] = "60"
+    opened.query_params["token_shifts.sort"] = "question"
+    at = run(opened)
+    asked = gather(Cache(chains[0]), chains[1][0])
+    filters = Filters(60.0, FIVE_SHOT, "healed by restoring", sort="question")
+    assert at.dataframe[0].value["question"].tolist() == browse(asked, filters).rows["question"].tolist()
+    assert at.dataframe[0].value["outcome"].str.endswith("✗ ✓").all()
+
+
+def test_next_opens_the_neighbour_and_names_it_in_the_address(opened: AppTest) -> None:
+    at = run(opened)
+    second = at.dataframe[0].value["question"].iloc[1]
+    at.button(key="token_shifts.Next →").click().run()
+    assert not at.exception and heading(at) == second
+    assert at.query_params["question"]
+    at.button(key="token_shifts.← Previous").click().run()
+    assert heading(at) == at.dataframe[0].value["question"].iloc[0]
+
+
+def test_a_link_opens_its_question_whatever_the_filters(opened: AppTest, chains: Chains) -> None:
+    row = gather(Cache(chains[0]), chains[1][0]).questions.to_pylist()[7]
+    opened.query_params["question"] = row["fact_id"]
+    opened.query_params["token_shifts.search"] = "no such text"
+    at = run(opened)
+    assert heading(at) == row["question"]
+    assert any("not among the questions listed now" in c.value for c in at.caption)
+    assert any("No question passes" in i.value for i in at.info)
+
+
+def test_bad_values_in_the_link_are_messages(opened: AppTest) -> None:
+    opened.query_params["question"] = "0123"
+    opened.query_params["token_shifts.k"] = "77"
+    opened.query_params["token_shifts.page"] = "999"
+    opened.query_params["token_shifts.levels"] = "9"
+    at = run(opened)
+    assert "0123" in at.warning[0].value and len(at.dataframe) > 1
+    at.number_input(key="token_shifts.kl_from").set_value(2.0)
+    at.number_input(key="token_shifts.kl_to").set_value(1.0)
+    assert "KL from 2 to 1" in run(at).error[0].value
+
+
+def test_changing_the_run_keeps_the_page_working(opened: AppTest, chains: Chains) -> None:
+    opened.query_params["token_shifts.k"] = "60"
+    at = run(opened)
+    at.query_params["run"] = chains[1][2]  # restored by 20 and 100 only
+    assert len(run(at).dataframe) > 1
+
+
+def test_prompts_are_rebuilt_or_said_to_be_unknown(opened: AppTest) -> None:
+    at = run(opened)
+    texts = [code.value for code in at.code]
+    assert any(text.startswith("<|question|> ") and text.endswith(" <|answer|>") for text in texts)
+
+
+def test_an_empty_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = run(page(tmp_path, monkeypatch))
+    assert "sftknow demo" in at.info[0].value and not at.dataframe
+
+
+def test_a_lost_evaluation_is_a_message(
+    chains: Chains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(chains[0], tmp_path / "cache")
+    cache = Cache(tmp_path / "cache")
+    summary = chain_views.chain_summary(cache, chains[1][0])
+    lost = summary["stages"]["evaluate"][summary["tuned_id"]]
+    shutil.rmtree(cache.run_folder(lost))
+    at = page(cache.root, monkeypatch)
+    at.query_params["run"] = chains[1][0]
+    assert lost in run(at).error[0].value
+    with pytest.raises(Exception, match=lost):
+        questions.stages_stamp(cache, chains[1][0])
