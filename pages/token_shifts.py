@@ -20,12 +20,7 @@ with show.messages():
     key = reading.key_of_cache()
     found = reading.survey(key)
 if found.finished.empty:
-    st.info(
-        f"No finished chain in `{key[0]}` yet. In a terminal, `sftknow demo` makes eight of them with the small model "
-        "that is shipped; then reload this page."
-    )
-    show.unfinished(found.unfinished)
-    st.stop()
+    show.nothing_yet(key[0], found.unfinished)
 
 run_id = pick_chain(found.finished)
 with show.messages():

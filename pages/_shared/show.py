@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -139,3 +140,14 @@ def unfinished(runs: pd.DataFrame) -> None:
     if not runs.empty:
         st.subheader("Not finished")
         listed(runs, "shared.unfinished", "Runs that are under way or did not reach their end")
+
+
+def nothing_yet(root: str, runs: pd.DataFrame) -> NoReturn:
+    """The page of a cache without a finished chain: what to do next, what is under way, and no more."""
+    st.info(
+        f"No finished chain in `{root}` yet. In a terminal, `sftknow demo` makes eight of them with the small model "
+        "that is shipped (minutes, no GPU), and `sftknow run --base MODEL --data FACTS --level 2 --n 240` makes one of "
+        "your own. Then reload this page."
+    )
+    unfinished(runs)
+    st.stop()
