@@ -3,27 +3,16 @@
 import streamlit as st
 
 from pages._shared import reading, show
-from pages._shared.picker import pick_chain
+from pages._shared.page import open_chain
 from sftknow_core.report import figures, story
 from sftknow_core.store.chain_views import comparable
 
-st.html(show.STYLE)
-st.title("What fine-tuning took, and what comes back")
-st.write(
+key, found, run_id, details = open_chain(
+    "What fine-tuning took, and what comes back",
     "A base model is fine-tuned on N facts that it knew to one degree (their **mastery level**), and asked other "
-    "questions before and after. Then the most changed **k%** of its weights are put back, and it is asked again."
+    "questions before and after. Then the most changed **k%** of its weights are put back, and it is asked again.",
 )
-
 with show.messages():
-    key = reading.key_of_cache()
-    found = reading.survey(key)
-
-if found.finished.empty:
-    show.nothing_yet(key[0], found.unfinished)
-
-run_id = pick_chain(found.finished)
-with show.messages():
-    details = reading.chain_details(key, run_id)
     show.numbers(story.key_numbers(details))
     st.caption(story.how_measured(details))
     with st.expander("Definitions and units"):

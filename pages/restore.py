@@ -2,30 +2,19 @@
 
 import streamlit as st
 
-from pages._shared import reading, restoring, show
-from pages._shared.picker import pick_chain
+from pages._shared import restoring, show
+from pages._shared.page import open_chain
 from sftknow_core.report import figures, restore_figures, restore_words
 from sftknow_core.store import restore_views
 from sftknow_core.update.spec import RestoreSpec
 
-st.html(show.STYLE)
-st.title("Put part of the update back")
-st.write(
+key, found, run_id, details = open_chain(
+    "Put part of the update back",
     "Fine-tuning changed nearly every weight of the base model. Here **k%** of a region's weights return to their base "
     "values and the rest stays tuned: move k and see at once what that takes back, and, where it was measured, what "
-    "the model answers then."
+    "the model answers then.",
 )
-
 with show.messages():
-    key = reading.key_of_cache()
-    found = reading.survey(key)
-
-if found.finished.empty:
-    show.nothing_yet(key[0], found.unfinished)
-
-run_id = pick_chain(found.finished)
-with show.messages():
-    details = reading.chain_details(key, run_id)
     delta_id = restoring.delta_run(key, details["base_id"], details["tuned_id"])
 
 

@@ -3,28 +3,20 @@
 import streamlit as st
 
 from pages._shared import questions as browser
-from pages._shared import reading, show
-from pages._shared.picker import pick_chain
+from pages._shared import show
+from pages._shared.page import open_chain
 from sftknow_core.report import token_figures, token_words
 from sftknow_core.store import question_tokens, questions
 from sftknow_core.store.cache import Cache
 
-st.html(show.STYLE + browser.STYLE)
-st.title("Token shifts, question by question")
-st.write(
+st.html(browser.STYLE)
+key, found, run_id, details = open_chain(
+    "Token shifts, question by question",
     "Fine-tuning moves the probability of each answer's first token. **KL**, in nats, says how far: 0 is not at all. "
     "Here is every question, with what the model answered before (base), after (tuned), and with k% of the weights put "
-    "back (restored)."
+    "back (restored).",
 )
 with show.messages():
-    key = reading.key_of_cache()
-    found = reading.survey(key)
-if found.finished.empty:
-    show.nothing_yet(key[0], found.unfinished)
-
-run_id = pick_chain(found.finished)
-with show.messages():
-    details = reading.chain_details(key, run_id)
     asked, stamp = browser.asked_in(key, run_id)
     k = browser.pick_k(asked, details["chosen"]["k_percent"])
     filters = browser.pick_filters(asked, k)

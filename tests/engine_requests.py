@@ -11,16 +11,16 @@ from typing import Any
 
 from small_chain import small_facts
 
-from sftknow_core.runs.engine_protocol import (
+from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.runs.engine.protocol import (
     AskRequest,
     EvaluateRequest,
-    FactsRef,
     Models,
     Request,
     StateRef,
     to_json,
 )
-from sftknow_core.runs.engine_worker import Engine
+from sftknow_core.runs.engine.worker import Engine
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import list_runs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -14,8 +14,10 @@ from sftknow_core.errors import SftknowError
 from sftknow_core.report.palette import THEMES, Palette
 from sftknow_core.report.story import KeyNumber
 
+Header = tuple[str, str, str | None]
+"""What stands above a column, what it means with its unit, and how its numbers are written (None: as they are)."""
 _SHARE, _COUNT, _PLAIN = "{:.1%}", "{:,.0f}", "{:g}"
-COLUMNS = {
+COLUMNS: dict[str, Header] = {
     "run_id": ("run id", "", None),
     "label": ("run", "", None),
     "kind": ("kind", "what is done, e.g. chain or mastery", None),
@@ -101,11 +103,11 @@ def palette() -> Palette:
     return THEMES.get(st.context.theme.type or "light", THEMES["light"])
 
 
-def numbers(found: tuple[KeyNumber, ...]) -> None:
-    """Cards side by side, as many in a row as there is room for."""
-    with st.container(horizontal=True, key="numbers"):
+def numbers(found: tuple[KeyNumber, ...], key: str = "numbers", width: int = 256) -> None:
+    """Cards side by side, as many in a row as there is room for; width in pixels."""
+    with st.container(horizontal=True, key=key):
         for number in found:
-            with st.container(border=True, width=256, height="stretch", gap="xsmall"):
+            with st.container(border=True, width=width, height="stretch", gap="xsmall"):
                 st.markdown(f"**{number.name}**")
                 for part, column in zip(number.parts, st.columns(len(number.parts)), strict=True):
                     with column.container(gap=None):
@@ -114,21 +116,27 @@ def numbers(found: tuple[KeyNumber, ...]) -> None:
                 st.caption(number.sentence)
 
 
-def figure(drawn: go.Figure, table: pd.DataFrame, name: str, alt: str) -> None:
-    """A figure, and below it its table to open and to download."""
+def figure(
+    drawn: go.Figure, table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Header] | None = None
+) -> None:
+    """A figure, and below it its table to open and to download. columns: see `listed`."""
     st.plotly_chart(drawn, theme=None, key=f"{name}.figure", config={"displayModeBar": False}, alt=alt)
     with st.expander("The numbers of this figure"):
-        listed(table, name, alt)
+        listed(table, name, alt, columns)
 
 
-def listed(table: pd.DataFrame, name: str, alt: str) -> None:
-    """A table with meanings and units in its header, and a button to download just what it shows."""
+def listed(table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Header] | None = None) -> None:
+    """A table with meanings and units in its header, and a button to download just what it shows.
+
+    columns: headers this page adds to COLUMNS, or has otherwise.
+    """
+    known = {**COLUMNS, **(columns or {})}
     headers = {
         column: st.column_config.Column(header, help=meaning or None)
-        for column, (header, meaning, _) in COLUMNS.items()
+        for column, (header, meaning, _) in known.items()
         if column in table
     }
-    formats = {column: COLUMNS[column][2] for column in headers if COLUMNS[column][2]}
+    formats = {column: known[column][2] for column in headers if known[column][2]}
     shown = table.style.format(formats)
     st.dataframe(shown, hide_index=True, column_config=headers, key=f"{name}.table", alt=alt, placeholder="–")
     csv = table.to_csv(index=False)

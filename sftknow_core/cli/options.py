@@ -104,12 +104,9 @@ def read_facts(
     sample: int | None = None,
 ) -> tuple[FactSet, dict[str, Topic]]:
     """The facts a user names, and the topics they belong to."""
-    from sftknow_core.facts.dataset import load_facts
-    from sftknow_core.facts.sample import sample_facts
-    from sftknow_core.facts.topics import load_topics
+    from sftknow_core.facts.facts_ref import FactsRef
 
-    facts = load_facts(data, topics_path=topics, filter=filter_, keep_leaks=keep_leaks)
-    return (facts if sample is None else sample_facts(facts, sample)), load_topics(topics)
+    return FactsRef(data, str(topics) if topics else None, filter_, keep_leaks, sample).load()
 
 
 def evaluation(prompt: str, matcher: str) -> EvaluateSpec:

@@ -7,9 +7,10 @@ hash of (topic, question), so the same fact keeps its id whatever file it was re
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 SPLITS = ("train", "dev", "test")
 DOMAINS = ("in", "out")
@@ -60,6 +61,8 @@ class FactSet:
     dropped: tuple[Dropped, ...] = ()
     notes: dict[str, int] = field(default_factory=dict)
     """Counts worth telling, e.g. {"merged": 12}."""
+    ref: Mapping[str, Any] | None = field(default=None, compare=False)
+    """How to read them again (facts_ref.FactsRef as plain values); None: nobody said."""
 
     def select(self, split: str | None = None, domain: str | None = None) -> tuple[Fact, ...]:
         """The facts of one split and domain (None: any), in order."""

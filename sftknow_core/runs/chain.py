@@ -115,7 +115,8 @@ def run_chain(
     questions = choose_questions(facts.facts, mastery.levels, spec.questions)
     _check_questions(questions)
     with ws.open_run(
-        _run_spec(base, tuned, facts, mastery, train_set, questions, spec, sft), _about(base, tuned, spec)
+        _run_spec(base, tuned, facts, mastery, train_set, questions, spec, sft),
+        _about(base, tuned, spec, facts),
     ) as run:
         if not run.done:
             outer, ws.parent = ws.parent, run
@@ -234,9 +235,13 @@ def _run_spec(
     return RunSpec("chain", inputs, params, {"chain": CHAIN_VERSION})
 
 
-def _about(base: ModelHandle, tuned: ModelHandle | None, spec: ChainSpec) -> dict[str, Any]:
+def _about(base: ModelHandle, tuned: ModelHandle | None, spec: ChainSpec, facts: FactSet) -> dict[str, Any]:
+    # how to read the same facts and choose the same questions again: for what is measured later
+    again = {"facts": facts.ref, "questions": asdict(spec.questions)}
     if tuned is not None:
-        return {"base": base.name, "tuned": tuned.name, "title": f"{base.name} against {tuned.name}"}
+        title = f"{base.name} against {tuned.name}"
+        return {"base": base.name, "tuned": tuned.name, "title": title, **again}
     size = "all" if spec.n is None else f"{spec.n:,}"
     title = f"{base.name}, level {spec.level}, N = {size}, seed {spec.seed}"
-    return {"base": base.name, "level": spec.level, "n": spec.n, "seed": spec.seed, "title": title}
+    about = {"base": base.name, "level": spec.level, "n": spec.n, "seed": spec.seed, "title": title}
+    return about | again

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sftknow_core.facts.dataset import load_facts
-from sftknow_core.facts.topics import load_topics
+from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.runs.chain import ChainResult, ChainSpec, run_chain
 from sftknow_core.runs.mastery import score_facts
 from sftknow_core.runs.presets import sft_spec
@@ -19,7 +18,7 @@ DEMO_TRAIN_QUESTIONS = 60
 
 def run_demo(ws: Workspace, questions: QuestionSpec, seed: int = 0) -> list[ChainResult]:
     """One chain for each train level and size, sizes inside levels; what is in the cache is not done again."""
-    facts, topics = load_facts(DEMO), load_topics()
+    facts, topics = FactsRef(DEMO).load()
     base = ws.open_model(DEMO)
     mastery = score_facts(ws, base, facts.facts, topics)
     sft = sft_spec(base, seed)

@@ -10,6 +10,7 @@ from sftknow_core.errors import CacheError
 from sftknow_core.store.files import TEMPORARY_PREFIX, disk_errors
 
 ENVIRONMENT_VARIABLE = "SFTKNOW_CACHE"
+READ_ONLY_VARIABLE = "SFTKNOW_READ_ONLY"
 DEFAULT_ROOT = Path("cache")
 
 
@@ -19,6 +20,17 @@ def default_root(option: Path | None = None) -> Path:
         return option
     from_environment = os.environ.get(ENVIRONMENT_VARIABLE, "")
     return Path(from_environment) if from_environment else DEFAULT_ROOT
+
+
+def read_only() -> bool:
+    """Whether this process shows a cache and must start, write, delete and export nothing: $SFTKNOW_READ_ONLY is 1."""
+    return os.environ.get(READ_ONLY_VARIABLE) == "1"
+
+
+def check_may_write(what: str) -> None:
+    """Raise CacheError where this process only shows a cache. what: e.g. "start a job"."""
+    if read_only():
+        raise CacheError(f"show mode: this dashboard cannot {what}; start it without --read-only")
 
 
 @dataclass(frozen=True, init=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftknow_core.errors import SpecError
 from sftknow_core.runs.device import DeviceLock, device_name
-from sftknow_core.runs.engine_model import Check, EngineLoader, OneModel, OpenPair
+from sftknow_core.runs.engine.model import Check, EngineLoader, OneModel, OpenPair
 from sftknow_core.runs.reporter import Reporter
 from sftknow_core.runs.states import base_state
 from sftknow_core.runs.workspace import DEMO_FOLDER, ModelHandle, Workspace

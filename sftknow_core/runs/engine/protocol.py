@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from sftknow_core.errors import SpecError
+from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.facts.matcher import Matcher
 from sftknow_core.runs.questions import QuestionSpec
 from sftknow_core.update.spec import RestoreSpec
@@ -50,17 +51,6 @@ class Models:
             value = getattr(self, one.name)
             if not isinstance(value, str) and (value is not None or one.name == "base"):
                 raise SpecError(f"models: {one.name}: got {value!r}; allowed: text")
-
-
-@dataclass(frozen=True)
-class FactsRef:
-    """The facts questions are chosen from, by the options of the command line."""
-
-    data: str = "demo"
-    topics: str | None = None
-    filter: str = "paper"
-    keep_leaks: bool = False
-    sample: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     python -m sftknow_core.runs.engine --cache DIR --device auto
 
-It reads requests from stdin and answers on stdout, one JSON object a line (engine_protocol.py). It ends with its
+It reads requests from stdin and answers on stdout, one JSON object a line (protocol.py). It ends with its
 stdin, so it dies with whoever started it, however that one died. Stdout is for answers alone: whatever else is
 printed, by libraries in C too, goes to stderr.
 """
@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from sftknow_core.errors import SftknowError
-from sftknow_core.runs.engine_worker import IDLE_SECONDS, Engine
+from sftknow_core.runs.engine.worker import IDLE_SECONDS, Engine
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.line_log import plain_json
 

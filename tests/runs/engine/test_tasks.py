@@ -12,9 +12,10 @@ import torch
 from engine_requests import Bench, Chain, small_facts_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.measure import reference
 from sftknow_core.runs import evaluate as evaluate_module
-from sftknow_core.runs.engine_protocol import FactsRef, Models
+from sftknow_core.runs.engine.protocol import Models
 from sftknow_core.runs.export import export_restored
 from sftknow_core.runs.questions import QuestionSpec
 from sftknow_core.runs.workspace import Workspace

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from sftknow_core.errors import SftknowError, SpecError, Stopped
-from sftknow_core.runs.engine_protocol import AskRequest, Request, from_json
+from sftknow_core.runs.engine.protocol import AskRequest, Request, from_json
 from sftknow_core.store.cache import Cache
 
 if TYPE_CHECKING:
     from sftknow_core.runs.device import DeviceLock
-    from sftknow_core.runs.engine_tasks import Desk
+    from sftknow_core.runs.engine.tasks import Desk
 
 IDLE_SECONDS = 600.0
 _TICK_SECONDS = 0.5
@@ -163,8 +163,8 @@ class Engine:
         if self._desk is None:
             import sftknow_core.measure.shift
             import sftknow_core.update.restore  # noqa: F401 - the slow ones, which the tasks import when they need them
-            from sftknow_core.runs.engine_tasks import Desk
-            from sftknow_core.runs.engine_workspace import EngineReporter, EngineWorkspace
+            from sftknow_core.runs.engine.tasks import Desk
+            from sftknow_core.runs.engine.workspace import EngineReporter, EngineWorkspace
 
             reporter = EngineReporter(self._tell)
             ws = EngineWorkspace(

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from sftknow_core.errors import ModelError, SpecError
-from sftknow_core.facts.dataset import load_facts
 from sftknow_core.facts.fact import FactSet
+from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.facts.prompts import load_prompt
-from sftknow_core.facts.sample import sample_facts
-from sftknow_core.facts.topics import Topic, load_topics
+from sftknow_core.facts.topics import Topic
 from sftknow_core.runs.delta import ModelPair
-from sftknow_core.runs.engine_ask import answers
-from sftknow_core.runs.engine_model import OpenPair
-from sftknow_core.runs.engine_protocol import GROUPS, AskRequest, EvaluateRequest, FactsRef, Models, StateRef
-from sftknow_core.runs.engine_workspace import EngineWorkspace
+from sftknow_core.runs.engine.ask import answers
+from sftknow_core.runs.engine.model import OpenPair
+from sftknow_core.runs.engine.protocol import GROUPS, AskRequest, EvaluateRequest, Models, StateRef
+from sftknow_core.runs.engine.workspace import EngineWorkspace
 from sftknow_core.runs.evaluate import FIVE_SHOT, UNITS_PER_QUESTION, EvaluateSpec, Exam, evaluate
 from sftknow_core.runs.mastery import Mastery, score_facts
 from sftknow_core.runs.questions import choose_questions
@@ -159,12 +158,7 @@ class Desk:
         """The facts as they lie on the disk now."""
         key = (ref, _file_state(ref.data), _file_state(ref.topics))
         if self._facts is None or self._facts[0] != key:
-            topics_path = Path(ref.topics) if ref.topics else None
-            facts = load_facts(
-                ref.data, topics_path=topics_path, filter=ref.filter, keep_leaks=ref.keep_leaks
-            )
-            facts = facts if ref.sample is None else sample_facts(facts, ref.sample)
-            self._facts = (key, facts, load_topics(topics_path))
+            self._facts = (key, *ref.load())
         return self._facts[1], self._facts[2], key
 
     def _mastery_of(

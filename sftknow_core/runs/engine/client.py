@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.runs.child import child_command, child_environment
-from sftknow_core.runs.engine_protocol import Request, to_json
+from sftknow_core.runs.engine.protocol import Request, to_json
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.files import disk_errors
 
@@ -62,7 +62,7 @@ class Answer:
     share: float | None = None
     """Of the request's work, 0 to 1; None: not known."""
     result: Mapping[str, Any] | None = None
-    """Of a done one (engine_tasks.py)."""
+    """Of a done one (tasks.py)."""
     error: str | None = None
     """Of a failed one, for people."""
     kind: str | None = None

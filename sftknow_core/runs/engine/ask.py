@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.prompts import PROMPTS
-from sftknow_core.runs.engine_protocol import AskRequest
+from sftknow_core.runs.engine.protocol import AskRequest
 
 if TYPE_CHECKING:
     from sftknow_core.model.load import LanguageModel

@@ -18,7 +18,7 @@ from engine_requests import Chain, small_facts_file
 
 from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.runs.child import child_environment
-from sftknow_core.runs.engine_client import AnswerState, EngineClient
+from sftknow_core.runs.engine.client import AnswerState, EngineClient
 from sftknow_core.update.spec import RestoreSpec
 
 PATIENCE_SECONDS = 60.0
@@ -26,7 +26,7 @@ K20 = RestoreSpec(k_percent="20")
 
 PARENT = """
 import sys, time
-from sftknow_core.runs.engine_client import EngineClient
+from sftknow_core.runs.engine.client import EngineClient
 client = EngineClient(sys.argv[1], "cpu")
 print(client.wait(client.submit("ping"), 60).result["pid"], flush=True)
 time.sleep(600)
@@ -34,8 +34,8 @@ time.sleep(600)
 
 NOISE = """
 import os
-from sftknow_core.runs import engine
-from sftknow_core.runs.engine_worker import Engine
+from sftknow_core.runs.engine import __main__ as engine
+from sftknow_core.runs.engine.worker import Engine
 
 def noisy(self):
     print("from python")
@@ -90,7 +90,7 @@ def is_gone(pid: int) -> bool:
 
 def test_the_client_loads_no_torch() -> None:
     program = (
-        "import sys; import sftknow_core.runs.engine_client, sftknow_core.runs.jobs, sftknow_core.runs.job_specs;"
+        "import sys; import sftknow_core.runs.engine.client, sftknow_core.runs.jobs, sftknow_core.runs.job_specs;"
         "print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     )
     ran = subprocess.run(

@@ -14,11 +14,11 @@ import torch
 from engine_requests import Bench, Chain, small_facts_file
 
 from sftknow_core.errors import SpecError
+from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.runs.device import DeviceLock
-from sftknow_core.runs.engine_protocol import (
+from sftknow_core.runs.engine.protocol import (
     AskRequest,
     EvaluateRequest,
-    FactsRef,
     Models,
     from_json,
     to_json,

@@ -1,0 +1,43 @@
+"""How a page about a chain begins: title, what the numbers are, which chain, and what to do where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from pages._shared import reading, show
+from pages._shared.picker import pick_chain
+from pages._shared.reading import Key
+from sftknow_core.store.chain_views import Survey
+
+
+class Opened(NamedTuple):
+    """What a page works with."""
+
+    key: Key
+    found: Survey
+    run_id: str
+    details: Mapping[str, Any]
+    """See chain_views.chain_details."""
+
+
+def head(title: str, about: str) -> tuple[Key, Survey]:
+    """Title and caption, and what the cache holds. Where it cannot be read: the message, and the page ends."""
+    st.html(show.STYLE)
+    st.title(title)
+    st.write(about)
+    with show.messages():
+        key = reading.key_of_cache()
+        return key, reading.survey(key)
+
+
+def open_chain(title: str, about: str) -> Opened:
+    """The head of a page that shows one finished chain. Without any: what to do next, and the page ends."""
+    key, found = head(title, about)
+    if found.finished.empty:
+        show.nothing_yet(key[0], found.unfinished)
+    run_id = pick_chain(found.finished)
+    with show.messages():
+        return Opened(key, found, run_id, reading.chain_details(key, run_id))
