@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from pages._shared import mode
 from sftknow_core import __version__
 
 st.set_page_config(
@@ -10,13 +11,20 @@ st.set_page_config(
     layout="wide",
     menu_items={"About": f"sftknow {__version__}: what fine-tuning does to what a language model knows."},
 )
-# An address must not be the name of a file in pages/: opened first on a new server, Streamlit would run that file
-# alone, without this one.
-st.navigation(
+# The address of a page is the name of its file: a new server's first visitor may be sent to the file alone, which
+# then starts again through this one (pages/_shared/page.py).
+opened = st.navigation(
     [
         st.Page("pages/overview.py", title="Overview", default=True),
-        st.Page("pages/token_shifts.py", title="Token shifts", url_path="shifts"),
-        st.Page("pages/restore.py", title="Restore", url_path="restoration"),
+        st.Page("pages/facts.py", title="Facts and mastery"),
+        st.Page("pages/fine_tune.py", title="Fine-tune"),
+        st.Page("pages/accuracy.py", title="Accuracy"),
+        st.Page("pages/token_shifts.py", title="Token shifts"),
+        st.Page("pages/parameters.py", title="Parameters"),
+        st.Page("pages/restore.py", title="Restore"),
+        st.Page("pages/ask.py", title="Ask"),
     ],
     position="top",  # a sidebar would take a quarter of a narrow window
-).run()
+)
+mode.badge()
+opened.run()

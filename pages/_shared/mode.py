@@ -14,6 +14,15 @@ def may_act() -> bool:
     return not read_only()
 
 
+def badge() -> None:
+    """Says on every page that this is show mode; nothing else."""
+    if read_only():
+        st.html("<style>.st-key-mode {margin-top: 2rem}</style>")  # else the bar of pages covers it
+        with st.container(horizontal=True, vertical_alignment="center", key="mode"):
+            st.badge("Show mode", icon=":material/visibility:", color="blue")
+            st.caption("Everything measured can be browsed; nothing is started or written here.")
+
+
 def say_why() -> None:
     """In place of what show mode leaves out."""
     st.caption(WHY)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 
 from pages._shared import reading, show
 from pages._shared.picker import pick_chain
@@ -25,6 +26,7 @@ class Opened(NamedTuple):
 
 def head(title: str, about: str) -> tuple[Key, Survey]:
     """Title and caption, and what the cache holds. Where it cannot be read: the message, and the page ends."""
+    _within_the_app()
     st.html(show.STYLE)
     st.title(title)
     st.write(about)
@@ -41,3 +43,13 @@ def open_chain(title: str, about: str) -> Opened:
     run_id = pick_chain(found.finished)
     with show.messages():
         return Opened(key, found, run_id, reading.chain_details(key, run_id))
+
+
+def _within_the_app() -> None:
+    """A new server whose first visitor follows a link runs the page's file alone: start again, through app.py.
+
+    Streamlit takes a folder named pages/ for an app without `st.navigation` until it has seen that called once.
+    """
+    if PagesManager.uses_pages_directory:
+        PagesManager.uses_pages_directory = False
+        st.rerun()

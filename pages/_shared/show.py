@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NoReturn
+from functools import partial
+from typing import Any, NoReturn
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from pandas.api.types import is_numeric_dtype
 
 from sftknow_core.errors import SftknowError
 from sftknow_core.report.palette import THEMES, Palette
@@ -17,6 +19,20 @@ from sftknow_core.report.story import KeyNumber
 Header = tuple[str, str, str | None]
 """What stands above a column, what it means with its unit, and how its numbers are written (None: as they are)."""
 _SHARE, _COUNT, _PLAIN = "{:.1%}", "{:,.0f}", "{:g}"
+_PRINTED = {
+    _SHARE: "percent",
+    "{:.2%}": "percent",
+    _COUNT: "%,d",
+    _PLAIN: "%g",
+    "{:.2f}": "%.2f",
+    "{:.4g}": "%.4g",
+}
+"""The same in the browser's words, for long tables; percent has two places there."""
+MOST_STYLED = 300
+"""Rows of a table whose every cell is written here, not in the browser."""
+IMAGES = ("PNG", "SVG")
+"""What a figure can be saved as."""
+_NOT_OFFERED = ["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
 COLUMNS: dict[str, Header] = {
     "run_id": ("run id", "", None),
     "label": ("run", "", None),
@@ -119,28 +135,85 @@ def numbers(found: tuple[KeyNumber, ...], key: str = "numbers", width: int = 256
 def figure(
     drawn: go.Figure, table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Header] | None = None
 ) -> None:
-    """A figure, and below it its table to open and to download. columns: see `listed`."""
-    st.plotly_chart(drawn, theme=None, key=f"{name}.figure", config={"displayModeBar": False}, alt=alt)
+    """A figure with a camera button, and below it its table to open and to download. columns: see `listed`.
+
+    The camera saves what is on the screen, as the format chosen beside the table says.
+    """
+    choice = f"{name}.image"
+    chosen = st.session_state.get(choice) or IMAGES[0]
+    colours = palette()
+    drawn.update_layout(
+        paper_bgcolor=colours.background,  # else a saved figure has pale text on nothing
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": colours.faint, "activecolor": colours.text},
+    )
+    st.plotly_chart(drawn, theme=None, key=f"{name}.figure", config=_camera(name, chosen), alt=alt)
     with st.expander("The numbers of this figure"):
         listed(table, name, alt, columns)
+        st.segmented_control(
+            "The camera button at the figure's corner saves",
+            IMAGES,
+            default=IMAGES[0],
+            required=True,
+            key=choice,
+            help="PNG: pixels, at twice the size on the screen. SVG: lines, for papers and slides.",
+        )
+
+
+def _camera(name: str, image: str) -> dict[str, Any]:
+    """plotly's buttons: save the figure, and undo a zoom where a figure can be zoomed."""
+    saved = {"format": image.lower(), "filename": name, "scale": 2 if image == "PNG" else 1}
+    return {
+        "displayModeBar": "hover",
+        "displaylogo": False,
+        "modeBarButtonsToRemove": _NOT_OFFERED,
+        "toImageButtonOptions": saved,
+    }
 
 
 def listed(table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Header] | None = None) -> None:
-    """A table with meanings and units in its header, and a button to download just what it shows.
+    """A table with meanings and units in its header, and buttons to download just what it shows.
 
     columns: headers this page adds to COLUMNS, or has otherwise.
     """
     known = {**COLUMNS, **(columns or {})}
+    named = {column: about for column, about in known.items() if column in table}
+    formats = {column: how for column, (_, _, how) in named.items() if how}
+    many = len(table) > MOST_STYLED
     headers = {
-        column: st.column_config.Column(header, help=meaning or None)
-        for column, (header, meaning, _) in known.items()
-        if column in table
+        column: _header(header, meaning, how if many and is_numeric_dtype(table[column]) else None)
+        for column, (header, meaning, how) in named.items()
     }
-    formats = {column: known[column][2] for column in headers if known[column][2]}
-    shown = table.style.format(formats)
+    shown = table if many else table.style.format(formats)
     st.dataframe(shown, hide_index=True, column_config=headers, key=f"{name}.table", alt=alt, placeholder="–")
-    csv = table.to_csv(index=False)
-    st.download_button("Download CSV", csv, f"{name}.csv", "text/csv", key=f"{name}.csv", on_click="ignore")
+    with st.container(horizontal=True):
+        csv = partial(table.to_csv, index=False)  # a long table is written when it is asked for
+        download = {"key": f"{name}.csv", "on_click": "ignore"}
+        st.download_button("Download CSV", csv if many else csv(), f"{name}.csv", "text/csv", **download)
+        parquet, kind = partial(as_parquet, table), "application/vnd.apache.parquet"
+        download = {"key": f"{name}.parquet", "on_click": "ignore"}
+        st.download_button("Download Parquet", parquet, f"{name}.parquet", kind, **download)
+
+
+def _header(header: str, meaning: str, how: str | None) -> Any:
+    """A column's header, for a long table with the format of its numbers: a Styler would take seconds there."""
+    if how is None:
+        return st.column_config.Column(header, help=meaning or None)
+    return st.column_config.NumberColumn(header, help=meaning or None, format=_PRINTED.get(how, "plain"))
+
+
+def as_parquet(table: pd.DataFrame) -> bytes:
+    """The table as a Parquet file; columns of mixed kinds become text, which is all that one column can hold then."""
+    plain = table.reset_index(drop=True)
+    for column in [name for name in plain if plain[name].dtype == object]:
+        kinds = {type(value) for value in plain[column] if not _missing(value)}
+        if len(kinds) > 1:
+            plain[column] = [None if _missing(value) else str(value) for value in plain[column]]
+    written: bytes = plain.to_parquet(index=False)
+    return written
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
 
 
 def unfinished(runs: pd.DataFrame) -> None:
@@ -152,10 +225,13 @@ def unfinished(runs: pd.DataFrame) -> None:
 
 def nothing_yet(root: str, runs: pd.DataFrame) -> NoReturn:
     """The page of a cache without a finished chain: what to do next, what is under way, and no more."""
+    from pages._shared import jobs_panel  # which shows figures by this module
+
     st.info(
-        f"No finished chain in `{root}` yet. In a terminal, `sftknow demo` makes eight of them with the small model "
-        "that is shipped (minutes, no GPU), and `sftknow run --base MODEL --data FACTS --level 2 --n 240` makes one of "
-        "your own. Then reload this page."
+        f"No finished chain in `{root}` yet. The demo makes eight of them with the small model that is shipped "
+        "(minutes, no GPU). In a terminal, `sftknow demo` does the same, and `sftknow run --base MODEL --data FACTS "
+        "--level 2 --n 240` makes one of your own."
     )
+    jobs_panel.offer_demo(root)
     unfinished(runs)
     st.stop()

@@ -147,11 +147,16 @@ def dashboard(
             show_default=False,
         ),
     ] = None,
+    read_only: Annotated[
+        bool,
+        typer.Option("--read-only", help="Show mode: browse, and start, write, delete and export nothing."),
+    ] = False,
     cache: o.CacheOpt = None,
 ) -> None:
     """Open the dashboard over a cache; further options go to streamlit."""
     from sftknow_core.runs.dashboard import serve
     from sftknow_core.store.cache import Cache
 
+    root = Cache(cache, only_read=read_only or None).root
     wanted = has_display() if browser is None else browser
-    sys.exit(serve(Cache(cache).root, port=port, browser=wanted, extra=context.args))
+    sys.exit(serve(root, port=port, browser=wanted, read_only=read_only, extra=context.args))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sftknow_core.errors import SftknowError
-from sftknow_core.store.cache import ENVIRONMENT_VARIABLE
+from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE
 
 _PACKAGE = Path(__file__).parent.parent
 ADDRESS = "127.0.0.1"
@@ -23,8 +23,13 @@ def app_file() -> Path:
     raise SftknowError("this installation lacks app.py; install the wheel again, or run in a clone")
 
 
-def serve(cache: Path, *, port: int = 8501, browser: bool = True, extra: Sequence[str] = ()) -> int:
-    """Run the server until it is interrupted; returns its exit code. Only this machine can reach it."""
+def serve(
+    cache: Path, *, port: int = 8501, browser: bool = True, read_only: bool = False, extra: Sequence[str] = ()
+) -> int:
+    """Run the server until it is interrupted; returns its exit code. Only this machine can reach it.
+
+    read_only: show mode; the server starts, writes, deletes and exports nothing.
+    """
     app = app_file()
     command = [
         sys.executable, "-m", "streamlit", "run", str(app),
@@ -34,11 +39,11 @@ def serve(cache: Path, *, port: int = 8501, browser: bool = True, extra: Sequenc
         "--browser.gatherUsageStats", "false",
         *extra,
     ]  # fmt: skip
-    sys.stderr.write(f"sftknow: dashboard at http://{ADDRESS}:{port} (Ctrl-C ends it)\n")
+    mode = " in show mode: nothing is started or written" if read_only else ""
+    sys.stderr.write(f"sftknow: dashboard at http://{ADDRESS}:{port}{mode} (Ctrl-C ends it)\n")
+    variables = {ENVIRONMENT_VARIABLE: str(cache)} | ({READ_ONLY_VARIABLE: "1"} if read_only else {})
     try:
         # streamlit reads .streamlit/config.toml of the working directory: theme and allowed hosts are there
-        return subprocess.run(
-            command, cwd=app.parent, env=os.environ | {ENVIRONMENT_VARIABLE: str(cache)}, check=False
-        ).returncode
+        return subprocess.run(command, cwd=app.parent, env=os.environ | variables, check=False).returncode
     except KeyboardInterrupt:
         return 0

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from sftknow_core.errors import ModelError, SpecError, UserError
+from sftknow_core.store.cache import check_may_write
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
@@ -56,6 +57,7 @@ def new_outputs(wanted: Sequence[Path]) -> Iterator[Mapping[Path, Path]]:
 
     Raises SpecError when something cannot be made there, ModelError when the disk is full.
     """
+    check_may_write("export a model")
     if found := problems(wanted):
         raise SpecError("; ".join(found))
     places = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in wanted}

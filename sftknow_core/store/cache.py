@@ -30,22 +30,44 @@ def read_only() -> bool:
 def check_may_write(what: str) -> None:
     """Raise CacheError where this process only shows a cache. what: e.g. "start a job"."""
     if read_only():
-        raise CacheError(f"show mode: this dashboard cannot {what}; start it without --read-only")
+        raise CacheError(
+            f"show mode: nothing here can {what}. Start the dashboard without --read-only "
+            f"(and without {READ_ONLY_VARIABLE}=1) to do that."
+        )
 
 
 @dataclass(frozen=True, init=False)
 class Cache:
-    """A cache folder that exists and can be written to.
+    """A cache folder that exists and can be written to; in show mode (`read_only`), one that can be read.
 
-    Raises CacheError when it cannot be created or written.
+    only_read: nothing is created and nothing probed by writing; None: as this process is started.
+    Raises CacheError when it cannot be created or written, or in show mode when it is no cache.
     """
 
     root: Path
     """Absolute, so that a later change of the working directory changes nothing."""
 
-    def __init__(self, root: Path | str | None = None) -> None:
+    def __init__(self, root: Path | str | None = None, *, only_read: bool | None = None) -> None:
         path = default_root(Path(root) if root is not None else None).expanduser().absolute()
         object.__setattr__(self, "root", path)
+        if read_only() if only_read is None else only_read:
+            self._check_readable()
+        else:
+            self._make()
+
+    def _check_readable(self) -> None:
+        """Only the runs are needed: the rest is derived from them, or serves writing."""
+        if not self.runs.is_dir():
+            raise CacheError(
+                f"show mode: {self.root} is no cache: it has no folder runs/, and show mode makes none. "
+                f"Choose a cache with --cache or {ENVIRONMENT_VARIABLE}, or fill this one first without --read-only."
+            )
+        if not os.access(self.runs, os.R_OK | os.X_OK):
+            raise CacheError(f"show mode: {self.runs} may not be read. Give this user read permission there.")
+
+    def _make(self) -> None:
+        """The folders, and a look whether they can be written to."""
+        path = self.root
         try:
             with disk_errors(path):
                 for folder in (self.runs, self.models, self.locks):

@@ -8,7 +8,7 @@ from typing import Any
 from filelock import FileLock
 
 from sftknow_core.errors import SpecError
-from sftknow_core.store.cache import Cache
+from sftknow_core.store.cache import Cache, check_may_write
 from sftknow_core.store.files import disk_errors
 from sftknow_core.store.open_run import is_hit, record_state, took, write_spec
 from sftknow_core.store.run_folder import STOP, RunFolder
@@ -18,6 +18,7 @@ from sftknow_core.store.run_state import RunState
 
 def queue_run(cache: Cache, spec: RunSpec, about: Mapping[str, Any] | None = None) -> str:
     """Put a run on record that a process will soon do; returns its id. One under way or done stays so."""
+    check_may_write("queue a run")
     run = RunFolder(cache, spec.run_id)
     lock = FileLock(cache.run_lock(run.run_id), thread_local=False)
     if not is_hit(run) and took(lock):
@@ -47,5 +48,6 @@ def request_stop(cache: Cache, run_id: str) -> None:
     folder = cache.run_folder(run_id)
     if not folder.is_dir():
         raise SpecError(f"there is no run {run_id} in {cache.root}; `sftknow runs` lists them")
+    check_may_write("stop a run")
     with disk_errors(folder / STOP):
         (folder / STOP).touch()

@@ -2,10 +2,13 @@
 
 Each opening first compares the manifests on the disk with the runs on record and takes in what is new, so a
 process killed between finishing a run and telling the catalogue loses nothing.
+
+In show mode nothing is written: the file is read where it fits the run folders, else they are read into memory.
 """
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,16 +20,27 @@ import duckdb
 import pyarrow as pa
 
 from sftknow_core.errors import CacheError, SftknowError
-from sftknow_core.store.cache import Cache
+from sftknow_core.store.cache import Cache, read_only
 from sftknow_core.store.files import CacheWarning, disk_errors
 from sftknow_core.store.line_log import plain_json
-from sftknow_core.store.opening import catalogue_lock, open_catalogue
+from sftknow_core.store.migrations import MIGRATIONS
+from sftknow_core.store.opening import (
+    catalogue_lock,
+    damage_explained,
+    new_in_memory,
+    open_catalogue,
+    open_to_look,
+)
 from sftknow_core.store.run_folder import DONE, Manifest, RunFolder
 from sftknow_core.store.run_spec import RunSpec, canonical_json
 from sftknow_core.store.schema import SHORT_TABLES
 from sftknow_core.store.table import Table
 
 _RUN_TABLES = ("runs", "run_inputs", *(table.name for table in SHORT_TABLES))
+_Stamps = dict[str, str]
+_in_memory: dict[str, tuple[_Stamps, duckdb.DuckDBPyConnection]] = {}
+"""Cache -> the run folders as they were, and the catalogue made of them; show mode only."""
+_filling = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -58,17 +72,76 @@ def reindex(cache: Cache, *, rebuild: bool = False) -> Reindexed:
 
 @contextmanager
 def up_to_date(cache: Cache) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The catalogue with every finished run on the disk in it. Warns of those that cannot be taken in."""
+    """The catalogue with every finished run on the disk in it. Warns of those that cannot be taken in.
+
+    In show mode it can only be read, and its file is left as it is.
+    """
+    if read_only():
+        with _as_it_is(cache) as con:
+            yield con
+        return
     with open_catalogue(cache) as con:
-        for run_id, why in _catch_up(con, cache):
-            warnings.warn(f"run {run_id} is left out: {why}", CacheWarning, stacklevel=4)
+        _warn_of(_catch_up(con, cache))
         yield con
+
+
+@contextmanager
+def _as_it_is(cache: Cache) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The file where it holds just what the run folders hold, else a catalogue in memory, kept by this process."""
+    on_disk = _on_disk(cache)
+    con = open_to_look(cache)
+    if con is not None and not _fits(con, on_disk):
+        con.close()
+        con = None
+    if con is None:
+        con = _read_into_memory(cache, on_disk)
+    with damage_explained(cache):
+        try:
+            yield con
+        finally:
+            con.close()
+
+
+def _fits(con: duckdb.DuckDBPyConnection, on_disk: _Stamps) -> bool:
+    """Whether an opened file has our tables, and the runs on the disk as they are now."""
+    try:
+        steps = {name for (name,) in con.execute("SELECT name FROM schema_migrations").fetchall()}
+        return steps == {step.__name__ for step in MIGRATIONS} and _on_record(con) == on_disk
+    except duckdb.Error:
+        return False
+
+
+def _read_into_memory(cache: Cache, on_disk: _Stamps) -> duckdb.DuckDBPyConnection:
+    """A cursor of the catalogue in memory, made where the folders have changed since; to be closed by the caller."""
+    with _filling:
+        stamps, con = _in_memory.get(str(cache.root), (None, None))
+        if con is None or stamps != on_disk:
+            con = new_in_memory()
+            _warn_of(_catch_up(con, cache))
+            _in_memory[str(cache.root)] = (
+                on_disk,
+                con,
+            )  # cursors of the one before keep it until they are closed
+        return con.cursor()
+
+
+def _warn_of(left_out: list[tuple[str, str]]) -> None:
+    for run_id, why in left_out:
+        warnings.warn(f"run {run_id} is left out: {why}", CacheWarning, stacklevel=6)
+
+
+def _on_disk(cache: Cache) -> _Stamps:
+    """Finished run -> stamp of its manifest."""
+    return {path.parent.name: _stamp(path) for path in cache.runs.glob(f"*/{DONE}")}
+
+
+def _on_record(con: duckdb.DuckDBPyConnection) -> _Stamps:
+    return dict(con.execute("SELECT run_id, stamp FROM runs").fetchall())
 
 
 def _catch_up(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[tuple[str, str]]:
     """Take in what is new or changed on the disk, forget what is gone; returns (run_id, why) left out."""
-    on_disk = {path.parent.name: _stamp(path) for path in cache.runs.glob(f"*/{DONE}")}
-    on_record = dict(con.execute("SELECT run_id, stamp FROM runs").fetchall())
+    on_disk, on_record = _on_disk(cache), _on_record(con)
     left_out = []
     for run_id in sorted(on_record.keys() - on_disk.keys()):
         with _transaction(con):

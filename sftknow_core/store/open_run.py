@@ -26,7 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sftknow_core.errors import SftknowError, Stopped
-from sftknow_core.store.cache import Cache
+from sftknow_core.store.cache import Cache, check_may_write
 from sftknow_core.store.files import (
     CacheWarning,
     disk_errors,
@@ -67,7 +67,7 @@ def open_run(
     on_progress: called with the other owner's progress events while waiting for a run under way.
 
     Raises Stopped when a stop was asked for (here, or of the owner waited for), SftknowError when the owner
-    waited for fails, CacheError when the disk is full or may not be written.
+    waited for fails, CacheError when the disk is full or may not be written, and in show mode for a run to make.
     """
     run = Run(cache, spec.run_id, parent)
     if parent is not None:
@@ -75,6 +75,7 @@ def open_run(
     if is_hit(run, need, verify):
         yield run
         return
+    check_may_write("start a run")
     lock = FileLock(cache.run_lock(run.run_id), thread_local=False)
     check = parent.check_stop if parent is not None else _no_check
     _wait_for(lock, run, check, on_progress or _no_event)

@@ -16,7 +16,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from sftknow_core.errors import CacheError
-from sftknow_core.store.cache import Cache
+from sftknow_core.store.cache import Cache, check_may_write
 from sftknow_core.store.files import disk_errors, disk_full, says_full
 from sftknow_core.store.migrations import migrate
 
@@ -48,9 +48,10 @@ def open_memory() -> Iterator[duckdb.DuckDBPyConnection]:
 def open_catalogue(cache: Cache, wait_seconds: float = _WAIT_SECONDS) -> Iterator[duckdb.DuckDBPyConnection]:
     """The catalogue, up to date in its tables and ours alone until the block ends. Never nest two of these.
 
-    Raises CacheError when it is not usable, or busy for longer than `wait_seconds`.
+    Raises CacheError when it is not usable, or busy for longer than `wait_seconds`, or in show mode.
     """
-    with catalogue_lock(cache, wait_seconds), _damage_explained(cache):
+    check_may_write("write the catalogue")
+    with catalogue_lock(cache, wait_seconds), damage_explained(cache):
         con = _connect(cache.catalogue, wait_seconds)
         try:
             migrate(con)
@@ -59,6 +60,27 @@ def open_catalogue(cache: Cache, wait_seconds: float = _WAIT_SECONDS) -> Iterato
                 con.execute("CHECKPOINT")
         finally:
             con.close()
+
+
+def open_to_look(cache: Cache) -> duckdb.DuckDBPyConnection | None:
+    """The catalogue's file as it is, without a lock of ours and without writing; the caller closes it.
+
+    None where there is none, where another process writes into it, and where it is damaged: then the run
+    folders say the same. A write-ahead log is left alone: taking it in would be writing.
+    """
+    if not cache.catalogue.is_file() or cache.write_ahead_log.exists():
+        return None
+    try:
+        return duckdb.connect(cache.catalogue, read_only=True, config=_CONFIG)
+    except (duckdb.Error, OSError):
+        return None
+
+
+def new_in_memory() -> duckdb.DuckDBPyConnection:
+    """An empty catalogue with all its tables, of this process alone."""
+    con = duckdb.connect(":memory:", config=_CONFIG)
+    migrate(con)
+    return con
 
 
 @contextmanager
@@ -98,7 +120,8 @@ def _connect(path: Path, wait_seconds: float) -> duckdb.DuckDBPyConnection:
 
 
 @contextmanager
-def _damage_explained(cache: Cache) -> Iterator[None]:
+def damage_explained(cache: Cache) -> Iterator[None]:
+    """Turn errors of DuckDB, met while the catalogue is open, into a CacheError that says what to do."""
     try:
         with disk_errors(cache.catalogue):
             yield

@@ -23,6 +23,8 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from sftknow_core.store.cache import read_only
+
 HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 30.0
 """A heartbeat older than this does not prove by itself that the owner lives."""
@@ -98,6 +100,8 @@ class RunStatus:
 
 def is_locked(lock: Path) -> bool:
     """Whether somebody holds the lock file."""
+    if read_only():  # looking must neither take a lock nor make its file
+        return lock.exists()
     probe = FileLock(lock, thread_local=False)
     try:
         with probe.acquire(blocking=False):

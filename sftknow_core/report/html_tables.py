@@ -1,0 +1,100 @@
+"""Tables and Markdown lists -> plain texts for the static report: headers with units, cells as people read them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+
+_SHARE, _COUNT, _NATS, _PLAIN = "{:.1%}", "{:,.0f}", "{:.2f}", "{:g}"
+HEADERS: dict[str, tuple[str, str | None]] = {
+    "label": ("run", None),
+    "domain": ("domain", None),
+    "topic": ("topic", None),
+    "state": ("state", None),
+    "level": ("mastery level", _PLAIN),
+    "k_percent": ("k (%)", _PLAIN),
+    "accuracy": ("accuracy", _SHARE),
+    "low": ("95% from", _SHARE),
+    "high": ("95% to", _SHARE),
+    "n": ("questions", _COUNT),
+    "n_right": ("right", _COUNT),
+    "chosen": ("chosen on dev", None),
+    "k_of_changed_percent": ("of the changed (%)", "{:.4g}"),
+    "energy_taken_back": ("update taken back", _SHARE),
+    "share": ("share held", _SHARE),
+    "null_share": ("share held, null", _SHARE),
+    "layer": ("layer", _PLAIN),
+    "module": ("module", None),
+    "n_restored": ("put back", _COUNT),
+    "weight_share": ("of the region", _SHARE),
+    "enrichment": ("enrichment", _NATS),
+    "kl_from": ("KL from (nats)", _NATS),
+    "kl_to": ("KL to (nats)", _NATS),
+    "n_tuned": ("tuned (questions)", _COUNT),
+    "n_restored_in_bin": ("restored (questions)", _COUNT),
+    "n_scored": ("with a KL", _COUNT),
+    "kl_nats": ("mean KL (nats)", _NATS),
+    "kl_low": ("KL 95% from", _NATS),
+    "kl_high": ("KL 95% to", _NATS),
+    "flip": ("change", None),
+    "question": ("question", None),
+    "gold": ("right answer", None),
+    "base_answer": ("base", None),
+    "tuned_answer": ("tuned", None),
+    "before_answer": ("tuned", None),
+    "restored_answer": ("restored", None),
+    "kl": ("KL (nats)", _NATS),
+    "gold_p_base": ("gold p, base", _SHARE),
+    "gold_p_tuned": ("gold p, tuned", _SHARE),
+    "train_level": ("train level", None),
+    "n_train": ("N", _COUNT),
+    "seed": ("seed", _PLAIN),
+}
+"""Column -> its header, and how its numbers are written (None: as they are). Other columns are left out."""
+Plain = dict[str, Any]
+"""What JSON can hold."""
+
+
+def as_table(rows: pd.DataFrame) -> Plain:
+    """{"head": [...], "numeric": [...], "rows": [[...]]}: texts only; "–" where there is nothing."""
+    names = [name for name in rows.columns if name in HEADERS]
+    written = [[_cell(value, HEADERS[name][1]) for value in rows[name]] for name in names]
+    return {
+        "head": [HEADERS[name][0] for name in names],
+        "numeric": [HEADERS[name][1] is not None for name in names],
+        "rows": [list(row) for row in zip(*written, strict=True)],
+    }
+
+
+def _cell(value: Any, how: str | None) -> str:
+    if value is None or pd.isna(value):
+        return "–"
+    if isinstance(value, bool) or type(value).__name__ == "bool":
+        return "yes" if value else ""
+    return str(value) if how is None else how.format(value)
+
+
+def bullets(markdown: str) -> list[list[tuple[str, bool]]]:
+    """A Markdown list -> its points, each as pieces of text with whether they are bold; no other markup is known."""
+    joined = re.sub(r"\n +", " ", markdown.strip())
+    return [_pieces(line.removeprefix("- ")) for line in joined.split("\n") if line]
+
+
+def _pieces(text: str) -> list[tuple[str, bool]]:
+    """ "a **b**" -> [("a ", False), ("b", True)]."""
+    parts = re.split(r"\*\*(.+?)\*\*", text)
+    return [(part, number % 2 == 1) for number, part in enumerate(parts) if part]
+
+
+def cards(numbers: Any) -> list[Plain]:
+    """KeyNumbers as JSON."""
+    return [
+        {
+            "name": number.name,
+            "sentence": number.sentence,
+            "parts": [{"label": p.label, "value": p.value, "interval": p.interval} for p in number.parts],
+        }
+        for number in numbers
+    ]

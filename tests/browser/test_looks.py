@@ -1,0 +1,52 @@
+"""Every page in a real browser, over a real fine-tuning: nothing is cut, too faint, or beyond the window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser_kit import ROOT, faults, opened, server
+from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+PAGES = ["", *sorted(path.stem for path in (ROOT / "pages").glob("*.py") if path.stem != "overview")]
+"""Addresses of all pages."""
+
+
+@pytest.fixture(scope="module")
+def empty_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with server(tmp_path_factory.mktemp("empty")) as found:
+        yield found
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (1440, "dark"), (900, "light"), (900, "dark")])
+@pytest.mark.parametrize("name", PAGES)
+def test_everything_fits_and_can_be_read(
+    browser: Browser, real_address: str, name: str, width: int, theme: str
+) -> None:
+    page = opened(browser, real_address + name, width, theme)
+    title = page.locator("h1").bounding_box()
+    found = faults(page)
+    page.close()
+    assert found == {}
+    assert title is not None and 20 < title["y"] < 90
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_empty_cache_says_what_to_do(browser: Browser, empty_address: str, name: str) -> None:
+    page = opened(browser, empty_address + name, 900)
+    said = page.locator('[data-testid="stMain"]').inner_text()
+    found = faults(page)
+    page.close()
+    assert "sftknow" in said and "Traceback" not in said
+    assert found == {}
+
+
+def test_a_link_is_the_first_thing_a_new_server_is_asked(browser: Browser, real_cache: Path) -> None:
+    with server(real_cache) as fresh:
+        page = opened(browser, f"{fresh}restore?restore.k=33")
+        assert page.get_by_role("dialog").count() == 0
+        assert page.get_by_role("link", name="Overview").count() == 1
+        assert "33" in page.locator("input[type=number]").first.input_value()
+        page.close()

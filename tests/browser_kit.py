@@ -1,0 +1,183 @@
+"""What tests in a real browser share: a server, a browser that stays offline, and scripts that look at a page."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Download, Locator, Page, TimeoutError, expect, sync_playwright
+
+from sftknow_core.store.cache import ENVIRONMENT_VARIABLE
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_MS = 60_000
+"""A busy machine draws a figure in ten seconds, not in half a one."""
+_SECONDS_TO_START = 60
+_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+_OPTIONS += ["--disable-background-networking", "--disable-component-update"]
+CLIPPED = """() => [...document.querySelectorAll('[data-testid=stMain] *')].filter(e => {
+  const style = getComputedStyle(e)
+  return !e.childElementCount && e.textContent.trim() && e.clientWidth && e.scrollWidth > e.clientWidth + 1
+    && (style.overflow != 'visible' || style.textOverflow == 'ellipsis')
+}).map(e => e.textContent)"""
+"""Texts that do not fit into their boxes."""
+OUTSIDE = """() => [...document.querySelectorAll('[data-testid=stPlotlyChart]')].flatMap(chart => {
+  const box = chart.getBoundingClientRect()
+  return [...chart.querySelectorAll('text')].filter(text => {
+    const t = text.getBoundingClientRect()
+    const beside = t.left < box.left - 1 || t.right > box.right + 1
+    return t.width && (beside || t.top < box.top - 1 || t.bottom > box.bottom + 1)
+  }).map(text => text.textContent)
+})"""
+"""Labels of figures that are cut."""
+TOO_WIDE = (
+    "() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth }"
+)
+"""By how many pixels the page must be scrolled sideways."""
+FAINT = """() => {
+  const channels = colour => colour.match(/[\\d.]+/g).map(Number)
+  const luminance = rgb => rgb.map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + [0.2126, 0.7152, 0.0722][i] * c, 0)
+  const ground = channels(getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor).slice(0, 3)
+  const faded = e => e ? Number(getComputedStyle(e).opacity) * faded(e.parentElement) : 1
+  const texts = document.querySelectorAll('h1, h2, h3, [data-testid=stMain] p, [data-testid=stMetricValue]')
+  const passed = '[data-testid=stAlert], [data-testid=stSliderTickBar], input, button'
+  return [...texts].filter(e => e.textContent.trim() && !e.closest(passed)).filter(e => {
+    const [r, g, b] = channels(getComputedStyle(e).color), share = faded(e)
+    const mixed = [r, g, b].map((c, i) => c * share + ground[i] * (1 - share))
+    const [low, high] = [luminance(mixed), luminance(ground)].sort((x, y) => x - y)
+    return (high + 0.05) / (low + 0.05) < 4.5
+  }).map(e => e.textContent)
+}"""
+"""Texts with a contrast below 4.5 (WCAG 2.2, 1.4.3) against the page."""
+
+
+@contextmanager
+def server(
+    cache: Path, *, environment: Mapping[str, str] | None = None, port: int | None = None
+) -> Iterator[str]:
+    """A dashboard over a cache; gives its address, with a slash at the end."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    variables = os.environ | {ENVIRONMENT_VARIABLE: str(cache)} | dict(environment or {})
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*command, "--server.headless", "true"], cwd=ROOT, env=variables, **silent)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait_for(health: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(_SECONDS_TO_START * 5):
+        assert process.poll() is None, "the server ended"
+        try:
+            urllib.request.urlopen(health, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"{health} did not answer within {_SECONDS_TO_START} s")
+
+
+@contextmanager
+def launched(chromium: str) -> Iterator[Browser]:
+    """A headless browser."""
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=_OPTIONS)
+        yield started
+        started.close()
+
+
+def opened(browser: Browser, url: str, width: int = 1440, theme: str = "light") -> Page:
+    """A new window that has come to rest."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)  # type: ignore[arg-type]
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(url)
+    settled(page)
+    return page
+
+
+def settled(page: Page) -> None:
+    """A title is there, and nothing is being computed or drawn any more."""
+    expect(page.locator("h1")).to_be_visible()
+    for _ in range(2):  # a page that was sent through app.py first runs twice
+        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        expect(page.locator('[data-stale="true"]')).to_have_count(0)
+        expect(page.locator('[data-testid="stSkeleton"]')).to_have_count(0)
+        page.wait_for_timeout(200)
+    for chart in page.locator('[data-testid="stPlotlyChart"]').all():
+        expect(chart.locator(".main-svg").first).to_be_attached()
+
+
+def at_rest(page: Page, button: Locator) -> None:
+    """The button has stood still for half a second: what opens above it has taken its room."""
+    places = []
+    for _ in range(60):
+        places.append(button.bounding_box())
+        if len(places) > 2 and places[-1] == places[-2] == places[-3]:
+            return
+        page.wait_for_timeout(250)
+    raise AssertionError(f"the button kept moving: {places[-3:]}")
+
+
+def downloaded(page: Page, button: Locator) -> Download:
+    """What the button downloads; a click while the page redraws is lost, for a person too, who clicks again."""
+    at_rest(page, button)
+    try:
+        with page.expect_download(timeout=20_000) as download:
+            button.click()
+    except TimeoutError:
+        with page.expect_download() as download:
+            button.click()
+    return download.value
+
+
+def faults(page: Page) -> dict[str, object]:
+    """What a reader would complain about; empty where all fits and can be read."""
+    found = {
+        "scrolls sideways": max(0, page.evaluate(TOO_WIDE)),
+        "clipped": page.evaluate(CLIPPED),
+        "outside its figure": page.evaluate(OUTSIDE),
+        "faint": page.evaluate(FAINT),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def drag_slider(page: Page, k: float) -> None:
+    """The handle of the page's slider for k to this value, by mouse."""
+    rail = page.locator(".st-key-restore-slider")
+    rail.scroll_into_view_if_needed()
+    at_rest(page, rail)
+    handle = rail.get_by_role("slider")
+    at, of = handle.bounding_box(), rail.locator("[data-baseweb=slider]").bounding_box()
+    assert at is not None and of is not None
+    middle = at["y"] + at["height"] / 2
+    page.mouse.move(at["x"] + at["width"] / 2, middle)
+    page.mouse.down()
+    page.mouse.move(of["x"] + of["width"] * k / 100, middle, steps=4)
+    for _ in range(40):  # a pixel may be more than a step
+        now = float(handle.get_attribute("aria-valuenow") or "nan")
+        if now == k:
+            break
+        at = handle.bounding_box()
+        assert at is not None
+        page.mouse.move(at["x"] + at["width"] / 2 + (1.5 if now < k else -1.5), middle)
+    assert float(handle.get_attribute("aria-valuenow") or "nan") == k
+    page.mouse.up()
