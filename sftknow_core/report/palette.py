@@ -22,6 +22,8 @@ class Palette:
     restored: str
     ceiling: str
     """The base after five exemplars."""
+    levels: tuple[str, str, str, str, str]
+    """Mastery level 0 to 4: one hue, further from the background the better the base knows the fact."""
 
     def of(self, state: str) -> str:
         """The colour of a state; a hybrid is a restored state."""
@@ -38,6 +40,7 @@ LIGHT = Palette(
     tuned="#b4530a",
     restored="#0f766e",
     ceiling="#1d5fa8",
+    levels=("#9c83cf", "#8063bd", "#6646a6", "#4a2b87", "#2c1160"),
 )
 DARK = Palette(
     background="#14191a",
@@ -48,6 +51,7 @@ DARK = Palette(
     tuned="#f0913a",
     restored="#2dd4bf",
     ceiling="#6cb0f2",
+    levels=("#8a76cd", "#a08fda", "#b8aae7", "#d2c8f3", "#f0ecfe"),
 )
 THEMES = {"light": LIGHT, "dark": DARK}
 

@@ -1,0 +1,122 @@
+"""Facts and mastery: what the base model knew before any fine-tuning. Reads one finished mastery run."""
+
+import streamlit as st
+
+from pages._shared import fact_reads as reads
+from pages._shared import facts, show
+from pages._shared.page import head
+from sftknow_core.report import mastery_fact_figures, mastery_figures, mastery_words, token_words
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.mastery_filters import Population
+from sftknow_core.store.mastery_views import Mastered, mastery_stamp
+
+st.html(facts.STYLE)
+key, found = head(
+    "What the base model knows",
+    "Before any fine-tuning, the base model completes 21 sentences about each fact, several times each. **R** is the "
+    "share of right completions; it puts the fact on a **mastery level** from 0 (never right) to 4 (right in more than "
+    "three of four). All other pages speak of these levels.",
+)
+with show.messages():
+    runs = reads.finished(key)
+    if runs.empty:
+        facts.nothing_yet(key[0], found.unfinished)
+    run_id = facts.pick_run(key, runs)
+    details = reads.details(key, run_id)
+    stamp = mastery_stamp(Cache(key[0]), run_id)
+    mastered = reads.gathered(key[0], run_id, stamp)
+
+
+def together(population: Population) -> None:
+    """All facts of a split and domain."""
+    which = (key[0], run_id, stamp, population)
+    numbers = reads.numbers(*which)
+    show.numbers(mastery_words.cards(numbers, details), width=208)
+    if said := mastery_words.not_scored(numbers["reasons"]):
+        st.caption(said)
+
+    st.subheader("How many facts are on each level")
+    models = facts.pick_paper_models()
+    paper, said = mastery_words.beside_paper(population.split, population.domain, models)
+    table = reads.table("by_level", *which)
+    st.caption(f"Share of the facts with a level, and how many: n = {numbers['n_scored']:,}. {said}")
+    alt = "Share of the facts on each mastery level, beside the models of the paper"
+    drawn = mastery_figures.distribution_figure(table, paper, show.palette())
+    both = mastery_words.both(table, paper)
+    show.figure(drawn, both, "facts.levels", alt, reads.FIGURE_COLUMNS)
+
+    st.subheader("By topic")
+    st.caption(
+        "Each row is a topic with its number of facts, best known on top; from left to right: level 0 to level 4, as "
+        "shares of the topic's facts. Written are shares of 6% and more."
+    )
+    table = reads.table("by_topic", *which)
+    names = mastery_words.topic_names(table)
+    alt = "Shares of the mastery levels in each topic"
+    drawn = mastery_figures.topics_figure(table, names, show.palette())
+    show.figure(drawn, table, "facts.topics", alt, reads.FIGURE_COLUMNS)
+
+    st.subheader("How R is spread")
+    st.caption(
+        f"Facts by their share of right completions; dotted: borders of levels. n = {numbers['n_scored']:,}."
+    )
+    table = reads.table("histogram", *which)
+    alt = "Histogram of R over the facts, with the borders of the levels"
+    show.figure(
+        mastery_figures.histogram_figure(table, show.palette()),
+        table,
+        "facts.spread",
+        alt,
+        reads.FIGURE_COLUMNS,
+    )
+
+    st.subheader("Sampled against expected mastery")
+    st.caption(mastery_words.agreement(numbers))
+    cells = reads.table("against_expected", *which)
+    alt = "Heat map of facts by R and by expected mastery; agreement lies on the diagonal"
+    drawn = mastery_fact_figures.expected_figure(cells, show.palette())
+    show.figure(drawn, mastery_words.cell_table(cells), "facts.expected", alt, reads.FIGURE_COLUMNS)
+    st.markdown("**Facts by both levels**: rows by R, columns by expected mastery")
+    confusion = mastery_words.confusion_table(numbers["agreement"].confusion)
+    alt = "How many facts have which level by R and which by expected mastery"
+    show.listed(confusion, "facts.confusion", alt, reads.FIGURE_COLUMNS)
+
+
+def one_by_one(mastered: Mastered, population: Population) -> None:
+    """The list of facts, and the opened one."""
+    filters = facts.pick_filters(mastered, population)
+    passing = reads.passing(key[0], run_id, stamp, filters)
+    opened = facts.opened_in(mastered, passing)
+    st.caption(f"{len(passing):,} of {mastered.facts.num_rows:,} facts pass the filters.")
+    with st.container(horizontal=True, key="facts_beside", gap="medium"):
+        left, right = st.container(key="facts_left"), st.container(key="facts_right")
+    with left:
+        page = facts.pick_page(mastered, passing, opened)
+        facts.listed(mastered, passing, page, opened)
+    with right:
+        facts.turn(page)
+        if opened is None:
+            st.info("No fact is open. Loosen the filters, or follow a link to one.")
+            return
+        st.subheader(token_words.plain(opened["question"]), anchor=False)
+        st.caption(mastery_words.about(opened, page.place, page.n))
+        st.markdown(mastery_words.verdict(opened))
+        if opened["level"] is not None:
+            reads.place(opened)
+            reads.by_template(key[0], run_id, stamp, opened, details)
+        reads.completions(key, run_id, details, opened)
+
+
+with show.messages():
+    st.caption(mastery_words.how_measured(details))
+    facts.say_what_is_wrong(mastered)
+    with st.container(horizontal=True):
+        view = facts.pick_view()
+        population = facts.pick_population(mastered)
+    with st.expander("Definitions and units"):
+        st.markdown(mastery_words.DEFINITIONS)
+    if view == facts.ALL:
+        together(population)
+    else:
+        one_by_one(mastered, population)
+show.unfinished(found.unfinished)
