@@ -1,10 +1,13 @@
 """Overview: what one fine-tuning did to what the model knew, and what restoring gave back. Reads finished chains."""
 
+from functools import partial
+
 import streamlit as st
 
-from pages._shared import reading, show
+from pages._shared import jobs_panel, reading, run_list, show
 from pages._shared.page import open_chain
-from sftknow_core.report import figures, story
+from sftknow_core.report import figures, html_report, story
+from sftknow_core.store.cache import Cache
 from sftknow_core.store.chain_views import comparable
 
 key, found, run_id, details = open_chain(
@@ -13,8 +16,19 @@ key, found, run_id, details = open_chain(
     "questions before and after. Then the most changed **k%** of its weights are put back, and it is asked again.",
 )
 with show.messages():
+    jobs_panel.panel(Cache(key[0]), "overview", ended=False)
     show.numbers(story.key_numbers(details))
     st.caption(story.how_measured(details))
+    st.download_button(
+        "Download the report",
+        partial(html_report.render, Cache(key[0]), run_id),
+        f"sftknow-{run_id[:8]}.html",
+        "text/html",
+        key="overview.report",
+        on_click="ignore",
+        help="One file with the slider over measured k, the figures and the flipped questions; opens offline in any "
+        "browser. It takes some seconds to make.",
+    )
     with st.expander("Definitions and units"):
         st.markdown(story.DEFINITIONS)
 
@@ -61,5 +75,11 @@ with show.messages():
     )
     table = reading.shifted_questions(key, run_id, search)
     show.listed(table, "overview.shifted", "Level-4 test questions by KL of the answer's first token")
+
+    st.subheader("What is in this cache")
+    st.caption(
+        f"Folder `{key[0]}`. Base models are what runs started from; runs are what was computed, by kind."
+    )
+    run_list.overview(key)
 
 show.unfinished(found.unfinished)

@@ -153,11 +153,19 @@ def _about_base(details: Summary) -> str:
     five = (details.get("five_shot") or {}).get("test_in") or {}
     said = "Before any fine-tuning, asked with the question prompt"
     if five.get("accuracy") is None:
-        return f"{said}."
+        return f"{said}.{_floor(details)}"
     shown = f"after five examples it answers {percent(five['accuracy'])}% in-domain."
     if five["low"] > (_of(details, "base_id")["high"] or 0):
-        return f"{said}. It knows more than it can say in this form: {shown}"
-    return f"{said}; {shown}"
+        return f"{said}. It knows more than it can say in this form: {shown}{_floor(details)}"
+    return f"{said}; {shown}{_floor(details)}"
+
+
+def _floor(details: Summary) -> str:
+    """What can be had without knowing anything; "" where it was not reckoned."""
+    guess = (details.get("majority") or {}).get("test_in") or {}
+    if guess.get("accuracy") is None:
+        return ""
+    return f" Always giving the topic's most frequent answer would score {percent(guess['accuracy'])}%."
 
 
 def _of(details: Summary, which: str) -> Mapping[str, Any]:
@@ -174,17 +182,44 @@ def _about_tuned(details: Summary) -> str:
         return f"The given model {details['tuned_name']}, fine-tuned elsewhere."
     level = train["level"]
     which = f"of mastery level {level}" if level.isdigit() else f"of {level} levels"
-    return f"The same questions after fine-tuning on {train['n']:,} other facts {which}."
+    return f"The same questions after fine-tuning on {train['n']:,} other facts {which}.{_learnt(details)}"
+
+
+def _learnt(details: Summary) -> str:
+    """How well it answers what it was trained on; "" where that was not asked."""
+    tuned = next(row for row in details["table"] if row["state_id"] == details["tuned_id"])
+    train = tuned.get("train") or {}
+    if train.get("accuracy") is None:
+        return ""
+    n = train["n"]
+    facts = f"{n:,} of those" if n < details["train_set"]["n"] else "those"
+    ends = f"{percent(train['low'])} to {percent(train['high'])}"
+    if train.get("reason") and not details["train_set"]["level"].isdigit():
+        ends += f"; {train['reason']}"
+    return f" Of {facts} it answers {percent(train['accuracy'])}% ({ends})."
 
 
 def _about_restored(details: Summary) -> str:
     k = details["chosen"]["k_percent"]
     if k == 0:
-        return "On dev no k did better than putting nothing back, so this is the tuned model."
+        return f"On dev no k did better than putting nothing back, so this is the tuned model.{_optimism(details)}"
     restore = (details["params"].get("restore") or [{}])[0]
     order = _ORDER.get(restore.get("strategy", "top"), f"{{k:g}}% ({restore.get('strategy')}) of").format(k=k)
     region = _REGIONS.get(restore.get("region", "transformer"), f"the {restore.get('region')} weights")
-    return f"The tuned model with {order} {region} put back. k was chosen on dev; this is test."
+    return f"The tuned model with {order} {region} put back. k was chosen on dev; this is test.{_optimism(details)}"
+
+
+def _optimism(details: Summary) -> str:
+    """What choosing k on the in-domain test questions would have claimed too much; "" where it was not reckoned."""
+    picked = details["chosen"].get("test_picked")
+    if not picked:
+        return ""
+    if picked["optimism"] <= 0:
+        return " On test no k does better."
+    return (
+        f" Choosing k on test (k = {picked['k_percent']:g}%) would have claimed {100 * picked['optimism']:.1f} points "
+        "more in-domain, by looking at the answers."
+    )
 
 
 def _about_gain(details: Summary) -> str:

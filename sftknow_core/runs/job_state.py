@@ -11,11 +11,12 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sftknow_core.errors import SpecError
+from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.runs.job_process import ENDED, JOB, PROCESS, PROGRESS, STDERR, STDOUT, STOP, read_json
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_folder import EVENTS, RunFolder
@@ -205,6 +206,26 @@ def runs_under_way(cache: Cache, owner: Owner | None, since: float) -> list[tupl
                 if status.state is RunState.RUNNING and _is_same(status.owner, owner):
                     found.append((path.parent.name, status))
     return found
+
+
+def training_run(cache: Cache, job: Job) -> str | None:
+    """The fine-tuning that a job makes, or made last; None where there is none (yet), or it was there before."""
+    result = job.result
+    if result is not None:
+        stage = result["run_id"] if job.arguments[0] == "sft" else (result.get("stages") or {}).get("sft")
+        return str(stage) if stage else None
+    if job.process is None:
+        return None
+    since = datetime.fromisoformat(job.started_at).timestamp() - 1  # written in whole seconds
+    mine = []
+    for path in cache.runs.glob(f"*/{EVENTS}"):
+        with suppress(OSError, CacheError):
+            run = RunFolder(cache, path.parent.name)
+            if path.stat().st_mtime >= since and run.spec.kind == "sft":
+                status = run.status()
+                if _is_same(status.owner, job.process):
+                    mine.append((status.last_seconds or 0.0, run.run_id))
+    return max(mine)[1] if mine else None
 
 
 def _is_same(one: Owner | None, other: Owner) -> bool:

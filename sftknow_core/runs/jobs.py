@@ -39,7 +39,7 @@ from sftknow_core.runs.job_state import (
     process_of,
     runs_under_way,
 )
-from sftknow_core.store.cache import Cache
+from sftknow_core.store.cache import Cache, check_may_write
 from sftknow_core.store.control import request_stop
 from sftknow_core.store.files import disk_errors
 from sftknow_core.store.provenance import utc_now
@@ -53,8 +53,9 @@ _POLL_SECONDS = 0.05
 def start(cache: Cache, spec: JobSpec) -> Job:
     """Start a job, or return the one already running that does the same.
 
-    Raises SpecError for what the command would refuse, CacheError when the cache cannot be written.
+    Raises SpecError for what the command would refuse, CacheError when the cache cannot be written or is only shown.
     """
+    check_may_write("start a job")
     spec.check()
     arguments = (*spec.arguments(), "--cache", str(cache.root), "--json")
     same = (arguments, Path.cwd())
@@ -92,8 +93,9 @@ def stop(cache: Cache, job_id: str, *, wait_seconds: float = 4.0) -> Job:
     """Ask a job to stop, by the stop file of its runs and then by SIGTERM, and wait a little for its end.
 
     A job that is still running afterwards was told and will end at its next step; one that has ended is left
-    as it is. Raises SpecError when there is none of that id.
+    as it is. Raises SpecError when there is none of that id, CacheError where the cache is only shown.
     """
+    check_may_write("stop a job")
     job = look(cache, job_id)
     if job.state is not JobState.RUNNING:
         return job
@@ -110,7 +112,8 @@ def stop(cache: Cache, job_id: str, *, wait_seconds: float = 4.0) -> Job:
 
 
 def dismiss(cache: Cache, job_id: str) -> None:
-    """Forget a job that has ended; its runs stay. Raises SpecError for a running one."""
+    """Forget a job that has ended; its runs stay. Raises SpecError for a running one, CacheError as `start`."""
+    check_may_write("dismiss a job")
     job = look(cache, job_id)
     if job.state is JobState.RUNNING:
         raise SpecError(f"job {job_id} is running; stop it before dismissing it")

@@ -1,7 +1,7 @@
 """Making room: delete runs, or the weights of checkpoints that are not worth keeping.
 
-Folders and rows go together. A run under way, and the stages of one under way, are left alone. Without its
-weights a run keeps its numbers; its command makes the weights again.
+Folders and rows go together. A run under way, and what one under way uses (its stages, and the runs that made its
+inputs), are left alone. Without its weights a run keeps its numbers; its command makes the weights again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 from filelock import FileLock
 
 from sftknow_core.errors import CacheError, SpecError
-from sftknow_core.store.cache import Cache
+from sftknow_core.store.cache import Cache, check_may_write
 from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.files import TEMPORARY_PREFIX, disk_errors, write_atomic
 from sftknow_core.store.ingest import up_to_date
@@ -62,16 +62,15 @@ class Collected:
 
 
 def remove_runs(cache: Cache, run_ids: Iterable[str]) -> int:
-    """Delete runs, folder and rows; returns the bytes freed. CacheError, and none gone, for one under way."""
+    """Delete runs, folder and rows; returns the bytes freed. CacheError, and none gone, for one in use."""
+    check_may_write("delete runs")
     ids = list(dict.fromkeys(run_ids))
-    protected = _stages_under_way(list_runs(cache))
+    protected = in_use(list_runs(cache))
     for run_id in ids:
         if not cache.run_folder(run_id).is_dir():
             raise SpecError(f"there is no run {run_id} in {cache.root}; `sftknow runs` lists them")
         if run_id in protected:
-            raise CacheError(
-                f"run {run_id} is a stage of run {protected[run_id]}, which is under way; stop that first"
-            )
+            raise CacheError(f"run {run_id} is {protected[run_id]}, which is under way; stop that first")
     freed = sum(_committed_bytes(cache, run_id) for run_id in ids)
     with _locked(cache, ids), disk_errors(cache.runs):
         for run_id in ids:
@@ -83,6 +82,7 @@ def remove_runs(cache: Cache, run_ids: Iterable[str]) -> int:
 
 def remove_weights(cache: Cache, run_id: str) -> int:
     """Delete the weights folders of a finished run, keeping its numbers; returns the bytes freed."""
+    check_may_write("delete weights")
     run = RunFolder(cache, run_id)
     with _locked(cache, [run_id]), disk_errors(run.root):
         manifest = run.manifest()
@@ -102,9 +102,11 @@ def gc(
     cache: Cache, keep: Keep = Keep.BEST, what: What = What.WEIGHTS, *, dry_run: bool = False
 ) -> Collected:
     """Remove the fine-tuned and restored checkpoints that `keep` does not keep; base models always stay."""
+    if not dry_run:
+        check_may_write("delete weights")
     runs = list_runs(cache)
     reasons = _kept(cache, [info for info in runs if info.has_weights], keep)
-    reasons.update({run_id: f"a stage of run {user}" for run_id, user in _stages_under_way(runs).items()})
+    reasons.update(in_use(runs))
     goes = [info for info in runs if info.has_weights and info.run_id not in reasons]
     if dry_run:
         by_weights = what is What.WEIGHTS
@@ -121,11 +123,19 @@ def gc(
     return Collected(tuple(info.run_id for info in goes), freed, kept)
 
 
-def _stages_under_way(runs: Iterable[RunInfo]) -> dict[str, str]:
-    """Stage -> the run under way that uses it."""
-    return {
-        stage: info.run_id for info in runs if info.status.state in _UNDER_WAY for stage in info.status.uses
-    }
+def in_use(runs: Iterable[RunInfo]) -> dict[str, str]:
+    """Run -> whose it is, where a run under way uses it: "a stage of run X", or "an input of run X" that it made."""
+    runs = list(runs)
+    makers = {info.run_id: info.run_id for info in runs}
+    makers |= {str(info.summary["model_id"]): info.run_id for info in runs if "model_id" in info.summary}
+    found: dict[str, str] = {}
+    for info in runs:
+        if info.status.state in _UNDER_WAY:
+            named = [[ids] if isinstance(ids, str) else ids for ids in info.spec.inputs.values()]
+            inputs = [makers[one] for ids in named for one in ids if one in makers]
+            found |= dict.fromkeys(inputs, f"an input of run {info.run_id}")
+            found |= dict.fromkeys(info.status.uses, f"a stage of run {info.run_id}")
+    return found
 
 
 def _kept(cache: Cache, runs: list[RunInfo], keep: Keep) -> dict[str, str]:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_chain import leave_chain
+from fake_chain import leave_chain, make_chains
 from streamlit.testing.v1 import AppTest
 
+from sftknow_core.runs import jobs
 from sftknow_core.store import chain_views
-from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
+from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
+from sftknow_core.store.listing import list_runs
 from sftknow_core.store.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +140,49 @@ def test_an_empty_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     leave_chain(tmp_path, "2", ValueError("no such level"))
     at.run()
     assert "no such level" in at.dataframe[0].value["reason"].iloc[0]
+
+
+def test_an_empty_cache_offers_the_demo_and_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr(jobs, "_spawn", lambda folder, arguments: started.append(arguments))
+    at = page(tmp_path, monkeypatch).run()
+    at.button(key="demo.start").click().run()
+    assert started == [("demo", "--no-app", "--cache", str(tmp_path), "--json")] and not at.exception
+    assert at.get("progress")[0].proto.text == "Starting · time left not known yet"
+    assert [button.label for button in at.button] == ["Stop"]
+    monkeypatch.setenv(READ_ONLY_VARIABLE, "1")
+    at = page(tmp_path, monkeypatch).run()
+    assert len(at.get("progress")) == 1 and not at.button
+
+
+def test_the_page_fills_with_the_first_chain_of_a_running_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_spawn", lambda folder, arguments: None)
+    at = page(tmp_path, monkeypatch).run()
+    at.button(key="demo.start").click().run()
+    assert at.info and len(at.get("progress")) == 1
+    make_chains(tmp_path, [("0", 240, 0)], per_level=2)
+    at.run()
+    assert not at.exception and not at.info
+    assert len(at.get("progress")) == 1 and len(at.metric) == 10
+
+
+def test_show_mode_offers_no_demo_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Cache(tmp_path)
+    monkeypatch.setenv(READ_ONLY_VARIABLE, "1")
+    at = page(tmp_path, monkeypatch).run()
+    assert not at.button and not at.exception
+    assert any("nothing is started" in caption.value for caption in at.caption)
+
+
+def test_what_is_in_the_cache_is_counted(opened: AppTest, chains: Chains) -> None:
+    runs = list_runs(Cache(chains[0]))
+    table = next(f.value for f in opened.run().dataframe if "n_runs" in f.value)
+    assert table["n_runs"].sum() == len(runs)
+    failed = table[(table["kind"] == "chain") & (table["state"] == "failed")]
+    assert failed["n_runs"].tolist() == [1]
+    assert any(f"{len(runs):,} runs: " in caption.value for caption in opened.caption)
 
 
 def test_a_cache_that_cannot_be_used_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

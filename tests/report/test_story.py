@@ -130,3 +130,22 @@ def test_mean_shift_of_tuned_and_restored() -> None:
     table = details()["table"]
     table[1]["kl"] = {}
     assert mean_shift(details(table=table)) == "No level-4 test question could be scored."
+
+
+def test_the_floor_the_train_facts_and_the_optimism_are_told_where_they_were_measured() -> None:
+    plain = key_numbers(details())
+    assert not any("most frequent" in n.sentence or "Of those" in n.sentence for n in plain)
+    found = details(majority={"test_in": accuracy(0.048)})
+    found["table"][1]["train"] = accuracy(0.554, reason="mean without level 0: no questions") | {"n": 300}
+    picked = {"k_percent": 40.0, "optimism": 0.016}
+    found["chosen"] = found["chosen"] | {"test_picked": picked}
+    base, tuned, restored, *_ = key_numbers(found)
+    assert base.sentence.endswith("Always giving the topic's most frequent answer would score 4.8%.")
+    assert tuned.sentence.endswith("Of 300 of those it answers 55.4% (51.4 to 59.4).")
+    assert "Choosing k on test (k = 40%) would have claimed 1.6 points more in-domain" in restored.sentence
+    found["chosen"]["test_picked"] = picked | {"optimism": 0.0}
+    assert key_numbers(found)[2].sentence.endswith("On test no k does better.")
+    found["train_set"] = {"level": "mixed", "n": 300, "seed": 0}
+    assert "Of those it answers 55.4% (51.4 to 59.4; mean without level 0: no questions)." in (
+        key_numbers(found)[1].sentence
+    )

@@ -1,0 +1,281 @@
+"""The form of a fine-tuning, what it would be given, and what it would take: widgets and cached reads.
+
+Every field is in the page's address, so that a setting can be sent to somebody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from pages._shared import run_list, show
+from pages._shared.reading import Key
+from sftknow_core.errors import SftknowError, SpecError
+from sftknow_core.facts.dataset import DEMO
+from sftknow_core.facts.fact import FactSet
+from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.train_set import LEVELS
+from sftknow_core.model.sft_spec import SftSpec
+from sftknow_core.report import training_words
+from sftknow_core.report.token_words import topic_name
+from sftknow_core.runs import train_estimate, train_preview
+from sftknow_core.runs.chain import PAPER_KS
+from sftknow_core.runs.job_specs import ChainJob, SftJob
+from sftknow_core.runs.presets import sft_spec
+from sftknow_core.runs.train_estimate import Estimate
+from sftknow_core.runs.train_preview import Levels, Preview
+from sftknow_core.runs.workspace import DEMO_FOLDER, ModelHandle
+from sftknow_core.store import training_views
+from sftknow_core.store.cache import Cache
+
+_NAME = "fine_tune"
+_OTHER = "another model"
+_A_FILE = "a path"
+_QUESTIONS = 25
+"""Of each level in each group, as the demo asks: its chains and new ones can be compared."""
+PREVIEW_COLUMNS = {
+    "topic": ("topic", "Wikidata relation", None),
+    "drawn": ("drawn", "facts that would be trained on", "{:,.0f}"),
+    "available": ("there are", "in-domain train facts of the level in this topic", "{:,.0f}"),
+    "question": ("question", "as it is trained on", None),
+    "gold": ("answer", "as it is trained on", None),
+    "level": ("level", "mastery level, 0 to 4", "{:g}"),
+}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the form says."""
+
+    job: ChainJob | SftJob
+    base_id: str | None
+    """None where the cache does not know the model yet."""
+    folder: Path | None
+    """Of the base's weights; None where they are not on this machine, or nobody knows."""
+
+    @property
+    def n(self) -> int | None:
+        """Size of the train set; None: all. Raises SpecError for anything else."""
+        if str(self.job.n) == "all":
+            return None
+        try:
+            return int(self.job.n)
+        except ValueError:
+            raise SpecError(f"N: got {self.job.n!r}; allowed: a whole number, or all") from None
+
+    def preset(self) -> SftSpec:
+        """What is used where the form is left empty."""
+        return preset_of(self.folder, self.job.lora)
+
+
+def preset_of(folder: Path | None, lora: bool) -> SftSpec:
+    """The settings of a base model: by the size of its weights; the paper's where they are not here."""
+    method = "lora" if lora else "full"
+    return SftSpec(method=method) if folder is None else sft_spec(ModelHandle(folder, "", ""), method=method)
+
+
+@st.cache_resource(show_spinner="Reading the facts …", max_entries=4)
+def facts_of(data: str, stamp: int) -> FactSet:
+    """The facts of demo or a path; stamp: when the path changed last. Nobody changes them."""
+    return FactsRef(data).load()[0]
+
+
+@st.cache_resource(show_spinner="Reading the scores of mastery …", max_entries=8)
+def levels_of(key: Key, base_id: str | None, data: str, stamp: int) -> Levels | None:
+    """See train_preview.known_levels."""
+    return train_preview.known_levels(Cache(key[0]), base_id, facts_of(data, stamp))
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def speeds(key: Key, base_id: str, lora: bool) -> dict[str, training_views.Speed]:
+    """See training_views.speeds; scores that were shipped took nobody here any time."""
+    shipped = train_preview.shipped_scores().get("run_id")
+    without = [str(shipped)] if shipped else []
+    return training_views.speeds(Cache(key[0]), base_id, "lora" if lora else "full", without)
+
+
+def ask(key: Key) -> Wish:
+    """The form. Raises SpecError for fields that hold no number where one is needed."""
+    models = run_list.base_models(key)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        base = _base(models)
+        data = _data()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        level = _choice("Mastery level trained on", "level", list(LEVELS), "2")
+        n = _text("N, facts trained on", "n", "240", width=130, help="A whole number, or all.")
+        seed = _number("Seed", "seed", 0, min_value=0, step=1, width=110)
+        method = _choice("Method", "method", ["full", "LoRA"], "full")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        usual = preset_of(_folder(models, base), method == "LoRA")
+        lr = _setting("Learning rate", "lr", usual.lr, step=1e-5, format="%g")
+        epochs = _setting("Epochs", "epochs", usual.epochs, step=0.5, format="%g")
+        batch = _setting("Batch size", "batch", usual.batch_size, step=1)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        whole = _choice("Afterwards", "afterwards", ["restore and measure", "nothing"], "restore and measure")
+        restores = whole != "nothing"
+        ks = _text("k to restore (%)", "k", ", ".join(PAPER_KS), width=230, disabled=not restores)
+        questions = _number(
+            "Questions of each level", "questions", _QUESTIONS, min_value=1, step=5, width=170, disabled=not restores,
+            help="In each of dev, test and out-of-domain test. The demo asks 25, `sftknow run` 60; only chains that "
+            "were asked the same questions can be compared.",
+        )  # fmt: skip
+    common = {
+        "base": base, "data": data, "level": level, "n": n.replace(",", "").strip(), "seed": int(seed),
+        "lora": method == "LoRA", "lr": lr, "epochs": epochs, "batch_size": None if batch is None else int(batch),
+    }  # fmt: skip
+    parts = tuple(part.strip() for part in ks.split(",") if part.strip())
+    if restores and not parts:
+        raise SpecError("k: got nothing; allowed: percentages with commas between, e.g. 5, 20, 60")
+    job = ChainJob(**common, ks=parts, questions=int(questions)) if restores else SftJob(**common)
+    return Wish(job, train_preview.find_base(models, base), _folder(models, base))
+
+
+def _base(models: pd.DataFrame) -> str:
+    """What the job is told: demo, a path or a hub id."""
+    own = models[models["model_id"] != train_preview.demo_id()]
+    names = {DEMO: "demo (shipped, 1.2 M parameters)"}
+    for row in own.to_dict("records"):
+        ref = row["name"] if "/" in row["name"] and not Path(row["name"]).is_dir() else row["path"]
+        names[str(ref)] = f"{row['name']} ({row['n_params'] / 1e6:,.1f} M parameters)"
+    names[_OTHER] = "another: a folder or hub id"
+    options = list(names)
+    chosen = st.selectbox(
+        "Base model",
+        options,
+        format_func=names.__getitem__,
+        key=f"{_NAME}.base",
+        bind="query-params",
+        width=300,
+    )
+    if chosen != _OTHER:
+        return str(chosen)
+    typed = _text(
+        "Folder or hub id", "other_base", "", width=330, placeholder="/models/my-base or org/name"
+    ).strip()
+    if not typed:
+        raise SpecError("base: type the folder or the hub id of the model to be fine-tuned")
+    return typed
+
+
+def _data() -> str:
+    if _choice("Facts", "facts", [DEMO, _A_FILE], DEMO) == DEMO:
+        return DEMO
+    typed = _text(
+        "EntityQuestions (zip or folder), .csv or .jsonl",
+        "data",
+        "",
+        width=330,
+        placeholder="/data/dataset.zip",
+    ).strip()
+    if not typed:
+        raise SpecError(
+            "facts: type the path of the EntityQuestions zip or folder, or of a .csv or .jsonl file"
+        )
+    return typed
+
+
+def _choice(label: str, name: str, options: list[str], default: str) -> str:
+    return str(
+        st.segmented_control(
+            label, options, default=default, required=True, key=f"{_NAME}.{name}", bind="query-params"
+        )
+    )
+
+
+def _text(label: str, name: str, default: str, *, width: int, **more: object) -> str:
+    key = f"{_NAME}.{name}"
+    return str(st.text_input(label, default, key=key, bind="query-params", width=width, **more))  # type: ignore[arg-type]
+
+
+def _number(label: str, name: str, default: int, **more: object) -> int:
+    return st.number_input(label, value=default, key=f"{_NAME}.{name}", bind="query-params", **more)  # type: ignore[arg-type,return-value]
+
+
+def _setting(label: str, name: str, usual: float, **how: object) -> float | None:
+    """A number that may be left empty; then its placeholder counts."""
+    how |= {"value": None, "placeholder": f"{usual:g}", "width": 150, "bind": "query-params"}
+    return st.number_input(label, key=f"{_NAME}.{name}", **how)  # type: ignore[call-overload,no-any-return]
+
+
+def _folder(models: pd.DataFrame, base: str) -> Path | None:
+    if base == DEMO:
+        return DEMO_FOLDER / "model"
+    typed = Path(base).expanduser()
+    if typed.is_dir():
+        return typed
+    found = train_preview.find_base(models, base)
+    path = Path(models.set_index("model_id").loc[found, "path"]) if found else None
+    return path if path and path.is_dir() else None
+
+
+def show_train_set(key: Key, wish: Wish) -> tuple[Preview | None, FactSet, Levels | None]:
+    """What would be trained on; None where the job has to score mastery first. Raises DataError, SpecError."""
+    stamp = _stamp(wish.job.data)
+    facts = facts_of(wish.job.data, stamp)
+    levels = levels_of(key, wish.base_id, wish.job.data, stamp)
+    if levels is None:
+        st.info(
+            f"How well this model knows these {len(facts.facts):,} facts is not in this cache, so the train set cannot "
+            "be shown yet. The job scores mastery first, and keeps the scores for later jobs."
+        )
+        return None, facts, None
+    drawn = train_preview.preview(facts, levels.by_fact, wish.job.level, wish.n, wish.job.seed)
+    there = train_preview.available(facts.facts, levels.by_fact)
+    level = wish.job.level
+    suited = there[there["level"] == int(level)] if level.isdigit() else there
+    st.markdown(
+        f"**{drawn.n:,} facts** would be trained on, drawn from {suited['n'].sum():,} in-domain train facts "
+        f"{f'of level {level}' if level.isdigit() else 'of all levels'}. {training_words.shortage(drawn.shortages)}"
+    )
+    topics = suited.groupby("topic")["n"].sum().rename("available").to_frame()
+    topics["drawn"] = drawn.drawn.groupby("topic")["n"].sum()
+    table = topics.fillna({"drawn": 0}).reset_index()[["topic", "drawn", "available"]]
+    named = {"topic": [topic_name(topic) for topic in table["topic"]]}
+    with st.container(horizontal=True, gap="medium", key="fine_tune_preview"):
+        with st.container(width="stretch"):
+            show.listed(table.assign(**named), f"{_NAME}.topics", "Facts by topic", PREVIEW_COLUMNS)
+        with st.container(width="stretch"):
+            rows = drawn.rows[["question", "gold", *([] if level.isdigit() else ["level"])]]
+            show.listed(rows, f"{_NAME}.rows", "The first facts of the train set", PREVIEW_COLUMNS)
+    if not level.isdigit():
+        st.caption(training_words.by_level(drawn.drawn.groupby("level")["n"].sum().to_dict()))
+    return drawn, facts, levels
+
+
+def estimated(key: Key, wish: Wish, drawn: Preview | None, facts: FactSet, levels: Levels | None) -> Estimate:
+    """Time and memory of the job, as far as they can be told."""
+    job, models = wish.job, run_list.base_models(key)
+    chain = job if isinstance(job, ChainJob) else None
+    asked = None
+    if chain is not None and levels is not None:
+        asked = train_preview.n_questions(facts, levels.by_fact, int(chain.questions or _QUESTIONS))
+    known = models[models["model_id"] == wish.base_id]
+    on_disk = train_estimate.parameters_of(wish.folder) if wish.folder else None
+    return train_estimate.estimate(
+        speeds(key, wish.base_id, job.lora) if wish.base_id else {},
+        n_train=drawn.n if drawn else wish.n,
+        epochs=job.epochs or wish.preset().epochs,
+        lora=job.lora,
+        ks=None if chain is None else chain.ks,
+        n_questions=asked,
+        n_unscored=0 if levels is not None else len(facts.facts),
+        n_params=int(known["n_params"].iloc[0]) if len(known) else on_disk and on_disk[0],
+        dtype=str(known["dtype"].iloc[0]) if len(known) else None,
+    )
+
+
+def problem(wish: Wish) -> str | None:
+    """Why the job would be refused whatever the models and facts; None where nothing stands against it."""
+    try:
+        wish.job.check()
+    except SftknowError as error:
+        return str(error)
+    return None
+
+
+def _stamp(data: str) -> int:
+    path = Path(data).expanduser()
+    return path.stat().st_mtime_ns if data != DEMO and path.exists() else 0
