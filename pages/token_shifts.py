@@ -2,11 +2,12 @@
 
 import streamlit as st
 
+from pages._shared import accuracy, question_list, show
 from pages._shared import questions as browser
-from pages._shared import show
 from pages._shared.page import open_chain
-from sftknow_core.report import token_figures, token_words
-from sftknow_core.store import question_tokens, questions
+from sftknow_core.report import accuracy_words, token_figures, token_words
+from sftknow_core.store import question_spread, question_tokens, questions
+from sftknow_core.store.across_chains import KL_LEVEL
 from sftknow_core.store.cache import Cache
 
 st.html(browser.STYLE)
@@ -19,18 +20,19 @@ key, found, run_id, details = open_chain(
 with show.messages():
     asked, stamp = browser.asked_in(key, run_id)
     k = browser.pick_k(asked, details["chosen"]["k_percent"])
-    filters = browser.pick_filters(asked, k)
+    filters, counts = browser.pick_filters(asked, k)
     with st.expander("Definitions and units"):
         st.markdown(token_words.DEFINITIONS)
     opened = browser.opened_in(asked, filters)
-    counts = questions.flip_counts(asked, filters)
-    st.caption(token_words.counted(counts, len(asked.questions), k))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        columns = question_list.pick_columns()
+        st.caption(token_words.counted(counts[filters.flip], len(asked.questions), k))
 
     with st.container(horizontal=True, key="token_shifts_beside", gap="medium"):
         left, right = st.container(key="token_shifts_left"), st.container(key="token_shifts_right")
     with left:
         page = browser.pick_page(asked, filters, counts[filters.flip], opened)
-        browser.listed(asked, filters, page, opened)
+        question_list.listed(asked, filters, page, opened, columns)
     with right:
         browser.turn(page)
         if opened is None:
@@ -57,10 +59,12 @@ with show.messages():
     population = filters.without_details()
     spread = browser.spread(key[0], run_id, stamp, population)
     here = opened["kl"] if opened else None
-    st.caption(token_words.ranked(*questions.moved_less(asked, filters, here), here))
+    rank = token_words.ranked(*question_spread.moved_less(asked, filters, here), here)
+    st.caption(rank + token_words.about_spread(spread))
     alt = "Histogram of KL over the questions, tuned and restored, with the opened question"
     figure = token_figures.spread_figure(spread, here, k, show.palette())
-    show.figure(figure, spread.rename(columns=browser.SPREAD_COLUMNS), "token_shifts.spread", alt)
+    table = spread.rename(columns=browser.SPREAD_COLUMNS)
+    show.figure(figure, table, "token_shifts.spread", alt, browser.BEYOND)
 
     st.subheader("KL against accuracy, by mastery level")
     st.caption(
@@ -71,3 +75,21 @@ with show.messages():
     levels = browser.by_level(key[0], run_id, stamp, population)
     alt = "Accuracy against mean KL for each mastery level, tuned and restored"
     show.figure(token_figures.by_level_figure(levels, k, show.palette()), levels, "token_shifts.levels", alt)
+
+    st.subheader("Across fine-tunings: N and train level")
+    group = accuracy.group_of(key, run_id)
+    if not group.run_ids or not details["train_set"]:
+        st.info(accuracy_words.NO_CELL)
+        st.stop()
+    states = accuracy.pick_states("token_shifts")
+    drawn, cells, rows = accuracy.kl_over_n(key, group, states, show.palette())
+    st.caption(accuracy_words.who_is_shown(group, cells))
+    st.markdown("**Mean KL on level-4 test questions**, those that base knows best")
+    st.caption(token_words.about_kl_over_n(rows))
+    alt = "Mean KL in nats on level-4 test questions against N, one line a train level, with 95% intervals"
+    show.figure(drawn, cells, "token_shifts.kl_over_n", alt, accuracy_words.CELL_COLUMNS)
+    st.markdown("**Accuracy on the same level**")
+    st.caption("All test questions of level 4, scored by KL or not; base as lines across.")
+    drawn, cells, _ = accuracy.accuracy_over_n(key, group, KL_LEVEL, states, show.palette())
+    alt = "Accuracy on level-4 test questions against N, one line a train level, with 95% intervals and the base"
+    show.figure(drawn, cells, "token_shifts.accuracy_over_n", alt, accuracy_words.CELL_COLUMNS)

@@ -1,12 +1,14 @@
-"""What the question browser shares: its cached reads, its filters, its list, and which question is opened.
+"""What the question browser shares: its cached reads, its filters, and which question is opened.
 
-The opened question is `question` in the page's address; k, filters, sorting and page are bound to it by their keys.
+The opened question is `question` in the page's address, the kind of change `token_shifts.change`; k, the other filters,
+sorting and page are bound to it by their keys. question_list.py has the list.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pandas as pd
 import streamlit as st
@@ -15,7 +17,7 @@ from pages._shared import show
 from pages._shared.reading import Key
 from sftknow_core.report import token_figures, token_words
 from sftknow_core.report.token_words import SentPrompt, topic_name
-from sftknow_core.store import question_tokens, questions
+from sftknow_core.store import question_spread, question_tokens, questions
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.question_filters import ASKED, FIVE_SHOT, FLIPS, PAGE_SIZE, SORTS, Filters
 from sftknow_core.store.questions import Asked, Page
@@ -23,36 +25,13 @@ from sftknow_core.store.questions import Asked, Page
 _NAME = "token_shifts"
 _QUESTION = "question"
 _PAGE = f"{_NAME}.page"
+_CHANGE, _CHIPS = f"{_NAME}.change", f"{_NAME}.chips"
 _ANY = "all"
 STYLE = """<style>
 .st-key-token_shifts_beside > div {flex: 1 1 470px !important; min-width: min(470px, 100%)}
 .st-key-token_shifts_filters > div, .st-key-token_shifts_more > div {min-width: 120px}
 </style>"""
 """List and detail share a row where both have 470 px, else stand below each other."""
-_SHARE, _RANK, _KL = "percent", "%d", "%.2f"
-_COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    "question": ("question", "as asked", None),
-    "outcome": ("right?", "base, tuned, restored, in this order: ✓ right, ✗ wrong, – not asked", None),
-    "kl": ("KL (nats)", "aligned KL, tuned against base; empty: not scored", _KL),
-    "gold": ("gold", "the right answer", None),
-    "base_said": ("base answer", "before fine-tuning; ✓ right, ✗ wrong", None),
-    "tuned_said": ("tuned answer", "✓ right, ✗ wrong", None),
-    "restored_said": ("restored answer", "at the chosen k; ✓ right, ✗ wrong", None),
-    "level": ("level", "mastery level, 0 to 4", _RANK),
-    "gold_p_base": ("gold p, base", "probability of gold's first token, base after its completion prompt", _SHARE),
-    "gold_p_tuned": ("gold p, tuned", "the same, tuned after the question", _SHARE),
-    "gold_p_restored": ("gold p, restored", "the same, restored at the chosen k", _SHARE),
-    "gold_rank_base": ("gold rank, base", "1: the likeliest token", _RANK),
-    "gold_rank_tuned": ("gold rank, tuned", "1: the likeliest token", _RANK),
-    "gold_rank_restored": ("gold rank, restored", "1: the likeliest token", _RANK),
-    "back_at_k": ("right again at k (%)", "smallest measured k; empty: right when tuned, or never", "%g"),
-    "topic": ("topic", "", None),
-    "domain": ("domain", "in: topics that were trained on; out: others", None),
-    "split": ("split", "dev: k is chosen on it; test: reported", None),
-}  # fmt: skip
-_ROWS = 24
-"""Of the list in sight; the others by scrolling."""
-_MARKS = {True: "✓", False: "✗"}
 
 
 @st.cache_resource(show_spinner="Reading the answers of all states …", max_entries=4)
@@ -71,18 +50,20 @@ def first_token(
 
 SPREAD_COLUMNS = {"low": "bin_from", "high": "bin_to", "n_restored": "n_restored_in_bin"}
 """Names of the histogram's columns in a table, where low and high are the ends of intervals."""
+BEYOND = {"beyond": ("beyond", "the last bin, which holds all that lie beyond the axis", None)}
+"""Its header."""
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def spread(root: str, run_id: str, stamp: str, population: Filters) -> pd.DataFrame:
-    """See questions.spread."""
-    return questions.spread(gathered(root, run_id, stamp), population)
+    """See question_spread.spread."""
+    return question_spread.spread(gathered(root, run_id, stamp), population)
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def by_level(root: str, run_id: str, stamp: str, population: Filters) -> pd.DataFrame:
-    """See questions.by_level."""
-    return questions.by_level(gathered(root, run_id, stamp), population)
+    """See question_spread.by_level."""
+    return question_spread.by_level(gathered(root, run_id, stamp), population)
 
 
 def asked_in(key: Key, run_id: str) -> tuple[Asked, str]:
@@ -107,11 +88,53 @@ def pick_k(asked: Asked, chosen: float) -> float:
     return float(picked)
 
 
-def pick_filters(asked: Asked, k: float) -> Filters:
+class Picked(NamedTuple):
+    """What the reader wants to see."""
+
+    filters: Filters
+    counts: dict[str, int]
+    """Kind of change -> how many questions pass the other filters."""
+
+
+def pick_filters(asked: Asked, k: float) -> Picked:
     """The widgets above the list. Raises SpecError for a KL range the wrong way round."""
+    chips = st.container()
+    wanted = _pick_others(asked, k)
+    counts = questions.flip_counts(asked, wanted)
+    with chips:
+        return Picked(replace(wanted, flip=_pick_flip(counts)), counts)
+
+
+def _pick_flip(counts: Mapping[str, int]) -> str:
+    """A chip for each kind of change with its count; in the address without it, as a count is no name."""
+    wanted = st.query_params.get(_CHANGE, _ANY)
+    if wanted not in FLIPS:
+        st.warning(f"There is no kind of change {wanted!r}. Shown instead: all.")
+    st.session_state[_CHIPS] = wanted if wanted in FLIPS else _ANY
+    return str(
+        st.pills(
+            "What became of the answer (and how many)",
+            list(FLIPS),
+            format_func=lambda flip: f"{flip} · {counts[flip]:,}",
+            required=True,
+            key=_CHIPS,
+            on_change=_change_to_address,
+        )
+    )
+
+
+def _change_to_address() -> None:
+    if (flip := st.session_state[_CHIPS]) == _ANY:
+        st.query_params.pop(_CHANGE, None)
+    else:
+        st.query_params[_CHANGE] = flip
+    _first_page()
+
+
+def _pick_others(asked: Asked, k: float) -> Filters:
+    """All filters but the kind of change."""
     with st.container(horizontal=True, key="token_shifts_filters", vertical_alignment="bottom"):
         search = _widget(st.text_input, "Search", "search", placeholder="question or answer", width=220)
-        flip = _widget(st.selectbox, "What became of the answer", "change", list(FLIPS), width=230)
         levels = _widget(
             st.multiselect, "Mastery level", "levels", list(range(5)), placeholder="all", width=230
         )
@@ -134,7 +157,7 @@ def pick_filters(asked: Asked, k: float) -> Filters:
         descending = _widget(st.toggle, "largest first", "descending", True)
     wanted = {"domain": domain, "split": split}
     return Filters(
-        k, base, flip, tuple(levels), tuple(topics), kl_from=low, kl_to=high, search=search, sort=sort,
+        k, base, levels=tuple(levels), topics=tuple(topics), kl_from=low, kl_to=high, search=search, sort=sort,
         descending=descending, **{name: None if value == _ANY else value for name, value in wanted.items()},
     )  # fmt: skip
 
@@ -179,69 +202,6 @@ def pick_page(asked: Asked, filters: Filters, n: int, opened: Mapping[str, Any] 
     _turn_to(min(st.session_state.get(_PAGE, 1), n_pages))
     number = st.pagination(n_pages, key=_PAGE, bind="query-params") if n_pages > 1 else 1
     return questions.browse(asked, filters, number, fact_id)
-
-
-def listed(asked: Asked, filters: Filters, page: Page, opened: Mapping[str, Any] | None) -> None:
-    """The page's rows, of which one can be opened (the opened one is ticked), and a download of all that pass."""
-    ids = tuple(page.rows["fact_id"])
-    if not ids:
-        st.info("No question passes these filters.")
-        return
-    ticked = [ids.index(opened["fact_id"])] if opened and opened["fact_id"] in ids else []
-    key = f"{_NAME}.list.{hash((ids, *ticked))}"
-    st.dataframe(
-        _shown(page.rows),
-        hide_index=True,
-        column_config=_config(),
-        key=key,
-        on_select=_open_selected,
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": ticked}},
-        height=38 + 35 * min(max(len(ids), 1), _ROWS),
-        alt="Questions with the answers of base, tuned and restored, KL and the gold token's probability and rank",
-        placeholder="–",
-    )
-    st.session_state[f"{_NAME}.ids"] = (key, ids)
-    st.download_button(
-        f"Download CSV ({page.n:,} rows)",
-        lambda: questions.all_passing(asked, filters).to_csv(index=False),
-        f"{_NAME}.csv",
-        "text/csv",
-        key=f"{_NAME}.csv",
-        on_click="ignore",
-    )
-
-
-def _shown(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the list, answers with their marks."""
-    marks = {who: rows[f"{who}_right"].map(_MARKS).fillna("–") for who in ("base", "tuned", "restored")}
-    said = {f"{who}_said": mark + " " + rows[f"{who}_answer"].fillna("") for who, mark in marks.items()}
-    outcome = marks["base"] + " " + marks["tuned"] + " " + marks["restored"]
-    topics = rows["topic"].map(topic_name)
-    return rows.assign(outcome=outcome, **said, topic=topics)[list(_COLUMNS)]
-
-
-def _config() -> dict[str, Any]:
-    """Header, meaning and number format of each column."""
-    wide = {"question": 290, "outcome": 60, "kl": 78}
-    return {
-        name: (st.column_config.NumberColumn if form else st.column_config.TextColumn)(
-            header,
-            help=meaning or None,
-            width=wide.get(name, "small"),
-            pinned=None,
-            **({"format": form} if form else {}),
-        )
-        for name, (header, meaning, form) in _COLUMNS.items()
-    }
-
-
-def _open_selected() -> None:
-    """Open the row that was clicked."""
-    key, ids = st.session_state[f"{_NAME}.ids"]
-    rows = st.session_state[key]["selection"]["rows"]
-    if rows:
-        st.query_params[_QUESTION] = ids[rows[0]]
 
 
 def turn(page: Page) -> None:

@@ -18,6 +18,9 @@ GOLD = "★"
 """Marks the right answer's first token."""
 _PATTERNS = {"base": ".", "tuned": "", "restored": "/"}
 _ROW_PIXELS = 36
+_IN_BIN = "%{customdata[0]:.2f} to %{customdata[1]:.2f} nats: <b>%{y:,}</b> questions<extra></extra>"
+_BEYOND_PLACE = 1.06
+"""Where the bin of what lies beyond stands, in lengths of the axis."""
 
 
 def spelled(token: str) -> str:
@@ -116,43 +119,78 @@ def spread_figure(
 ) -> go.Figure:
     """How many questions moved how far: tuned as bars, restored as a stepped line, the opened question as a line.
 
-    spread: see questions.spread.
+    spread: see question_spread.spread. The bin of what lies beyond the axis stands apart, hatched and named; the
+    restored model has a circle there.
     """
-    middles, widths = (spread["low"] + spread["high"]) / 2, spread["high"] - spread["low"]
-    said = "%{customdata[0]:.2f} to %{customdata[1]:.2f} nats: <b>%{y:,}</b> questions<extra></extra>"
-    edges = spread[["low", "high"]].to_numpy().tolist()
+    inside, beyond = spread[~spread["beyond"]], spread[spread["beyond"]]
     figure = go.Figure()
+    middles = (inside["low"] + inside["high"]) / 2
+    edges = inside[["low", "high"]].to_numpy().tolist()
     figure.add_bar(
-        x=middles.tolist(), y=spread["n_tuned"].tolist(), width=widths.tolist(), customdata=edges, name="tuned",
+        x=middles.tolist(), y=inside["n_tuned"].tolist(), width=(inside["high"] - inside["low"]).tolist(),
+        customdata=edges, name="tuned", hovertemplate=f"tuned, {_IN_BIN}",
         marker={"color": faded(palette.tuned, 0.75), "line": {"color": palette.background, "width": 1}},
-        hovertemplate=f"tuned, {said}",
     )  # fmt: skip
     figure.add_scatter(
-        x=middles.tolist(), y=spread["n_restored"].tolist(), mode="lines", customdata=edges,
+        x=middles.tolist(), y=inside["n_restored"].tolist(), mode="lines", customdata=edges,
         line={"color": palette.restored, "width": 2, "shape": "hvh"}, name=f"restored {k_percent:g}%",
-        hovertemplate=f"restored, {said}",
+        hovertemplate=f"restored, {_IN_BIN}",
     )  # fmt: skip
-    if here_nats is not None and not spread.empty:
-        side = "right" if here_nats > spread["high"].max() / 2 else "left"
-        figure.add_vline(
-            x=here_nats,
-            line={"color": palette.text, "width": 2, "dash": "dash"},
-            annotation={
-                "text": f"▼ this question, {here_nats:.2f}",
-                "font": {"color": palette.text},
-                "xanchor": side,
-            },
-            annotation_position="top",
-        )
     figure.update_xaxes(title_text="KL against base (nats)", title_standoff=4, rangemode="tozero")
     figure.update_yaxes(title_text="questions", rangemode="tozero")
+    if not beyond.empty:
+        _add_beyond(figure, beyond, palette)
+    if here_nats is not None and not spread.empty:
+        _mark_here(figure, here_nats, spread, palette)
     return styled(figure, palette, height=300, top=34)
+
+
+def _add_beyond(figure: go.Figure, beyond: pd.DataFrame, palette: Palette) -> None:
+    """The bin of all that lies beyond the axis, and ticks that name it."""
+    end, largest = beyond[["low", "high"]].iloc[0]
+    place, width = end * _BEYOND_PLACE, end * (_BEYOND_PLACE - 1)
+    figure.add_bar(
+        x=[place], y=beyond["n_tuned"].tolist(), width=[width], customdata=[[end, largest]], showlegend=False,
+        hovertemplate=f"tuned, {_IN_BIN}",
+        marker={
+            "color": faded(palette.tuned, 0.75),
+            "pattern": {"shape": "/", "fgcolor": palette.background, "fillmode": "overlay", "size": 6},
+        },
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[place], y=beyond["n_restored"].tolist(), mode="markers", customdata=[[end, largest]],
+        marker={"color": palette.restored, "size": 8}, showlegend=False, hovertemplate=f"restored, {_IN_BIN}",
+    )  # fmt: skip
+    step = next(s for s in (m * 10.0**e for e in range(-6, 6) for m in (1, 2, 5)) if end / s <= 8)
+    ticks = [i * step for i in range(int(end * 0.97 / step) + 1)]
+    figure.update_xaxes(
+        tickvals=[*ticks, place],
+        ticktext=[*[f"{tick:g}" for tick in ticks], f"{end:.1f} to {largest:.1f}"],
+        range=[0, place + width],
+    )
+
+
+def _mark_here(figure: go.Figure, here_nats: float, spread: pd.DataFrame, palette: Palette) -> None:
+    """A line where the opened question stands; in the last bin where that is beyond the axis."""
+    inside = spread[~spread["beyond"]]
+    end = inside["high"].max()
+    is_beyond = bool(spread["beyond"].any()) and here_nats > end
+    figure.add_vline(
+        x=end * _BEYOND_PLACE if is_beyond else here_nats,
+        line={"color": palette.text, "width": 2, "dash": "dash"},
+        annotation={
+            "text": f"▼ this question, {here_nats:.2f}",
+            "font": {"color": palette.text},
+            "xanchor": "right" if here_nats > end / 2 else "left",
+        },
+        annotation_position="top",
+    )
 
 
 def by_level_figure(levels: pd.DataFrame, k_percent: float, palette: Palette = LIGHT) -> go.Figure:
     """Accuracy against mean KL, one point a mastery level and state, each with its level's number; bars: 95% intervals.
 
-    levels: see questions.by_level.
+    levels: see question_spread.by_level.
     """
     figure = go.Figure()
     looks = {

@@ -77,10 +77,35 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~$:-])", r"\\\1", text)
 
 
-def counted(counts: Mapping[str, int], n_all: int, k_percent: float) -> str:
-    """How many questions pass the other filters, and what became of their answers."""
-    kinds = " · ".join(f"{name}: {n:,}" for name, n in counts.items() if name != "all")
-    return f"{counts['all']:,} of {n_all:,} questions pass the filters (k = {k_percent:g}%). {kinds}."
+def counted(n: int, n_all: int, k_percent: float) -> str:
+    """How many questions pass the filters."""
+    return f"{n:,} of {n_all:,} questions pass the filters (restored: k = {k_percent:g}%)."
+
+
+def about_spread(spread: pd.DataFrame) -> str:
+    """What the histogram's last bin is, where there is one beyond the axis."""
+    beyond = spread[spread["beyond"]]
+    if beyond.empty:
+        return ""
+    row = beyond.iloc[0]
+    return (
+        f" The hatched bar at the end holds all beyond {row['low']:.1f} nats: {row['n_tuned']:,} tuned, and (circle) "
+        f"{row['n_restored']:,} restored."
+    )
+
+
+def about_kl_over_n(rows: pd.DataFrame) -> str:
+    """What the mean KL is of, and what its dashed line means. rows: across_chains.shifts."""
+    n = rows.groupby("domain")[["n_scored", "n"]].max()
+    counted = "; ".join(
+        f"{DOMAIN_NAMES.get(str(domain), str(domain))} {row['n_scored']:,} of {row['n']:,} scored"
+        for domain, row in n.iterrows()
+    )
+    return (
+        f"Aligned KL in nats, tuned against base ({counted}: base has to begin its completion with the answer, so the "
+        "questions are the same for every chain). Dashed: base itself, its question prompt against its completion "
+        "prompt, so that much comes from the change of prompt and not of weights; a tuned model can lie below."
+    )
 
 
 def answers(question: Mapping[str, Any], course: pd.DataFrame, k_percent: float, base: str) -> str:

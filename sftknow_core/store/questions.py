@@ -1,7 +1,8 @@
 """One chain's questions, each with what base, tuned and restored made of it, for browsing.
 
     answers, first_token (Parquet parts of all evaluations)  --gather-->  Asked: two tables in memory
-    Asked + Filters  --browse-->  one page of rows, sorted and filtered in SQL; --course, spread, by_level--> figures
+    Asked + Filters  --browse-->  one page of rows, sorted and filtered in SQL; --course--> figure
+    (question_spread.py: how far all of them moved)
 
 Reading the parts of 22,000 questions and ten states takes seconds and is done once a chain; everything after that
 runs on the tables in memory. KL is in nats, probabilities and accuracies are shares, k is in percent. KL and the
@@ -21,7 +22,6 @@ import pandas as pd
 import pyarrow as pa
 
 from sftknow_core.errors import CacheError
-from sftknow_core.stats.intervals import t_interval, wilson
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.opening import open_memory
@@ -30,8 +30,6 @@ from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN
 from sftknow_core.store.views import chain_summary
 
-N_BINS = 40
-"""Of the histogram of KL."""
 _QUESTIONS = """
 SELECT t.fact_id, t.place, t.topic, t.level, t.split, t.domain, t.question, t.gold,
     b.answer AS base_answer, b.is_right AS base_right, f.answer AS five_answer, f.is_right AS five_right,
@@ -136,7 +134,7 @@ def gather(cache: Cache, run_id: str) -> Asked:
 def browse(asked: Asked, filters: Filters, page: int = 1, opened: str | None = None) -> Page:
     """Page `page` (the nearest there is) of what passes; with `opened` also where that question stands."""
     where, values = condition(filters)
-    with _over(asked) as con:
+    with over(asked) as con:
         con.execute(
             f"CREATE TEMP TABLE passing AS SELECT row_number() OVER ({filters.order}) AS nth, * "
             f"FROM ({answered(filters)}) WHERE {where}",
@@ -164,7 +162,7 @@ def n_pages(n: int) -> int:
 
 def one(asked: Asked, fact_id: str) -> dict[str, Any] | None:
     """One question's row of Asked.questions; None: it was not asked."""
-    with _over(asked) as con:
+    with over(asked) as con:
         found = con.sql("FROM questions WHERE fact_id = ?", params=[fact_id]).to_arrow_table().to_pylist()
     return found[0] if found else None
 
@@ -173,7 +171,7 @@ def flip_counts(asked: Asked, filters: Filters) -> dict[str, int]:
     """What became of the answer -> how many questions, whatever `filters.flip` is."""
     where, values = condition(replace(filters, flip="all"))
     counts = ", ".join(f"count(*) FILTER ({text})" for text in FLIPS.values())
-    with _over(asked) as con:
+    with over(asked) as con:
         found = con.execute(f"SELECT {counts} FROM ({answered(filters)}) WHERE {where}", values).fetchall()[0]
     return dict(zip(FLIPS, found, strict=True))
 
@@ -182,7 +180,7 @@ def all_passing(asked: Asked, filters: Filters) -> pd.DataFrame:
     """Everything that passes, in order: what a download holds."""
     where, values = condition(filters)
     query = f"SELECT * FROM ({answered(filters)}) WHERE {where} {filters.order}"
-    with _over(asked) as con:
+    with over(asked) as con:
         found: pd.DataFrame = con.sql(query, params=values or None).df()
     return found
 
@@ -191,78 +189,14 @@ def course(asked: Asked, fact_id: str) -> pd.DataFrame:
     """One question over k: k_percent, state, answer, is_right, gold_p, gold_rank, kl; base first (k NaN), then by k."""
     query = """SELECT k AS k_percent, kind AS state, answer, is_right, gold_p, gold_rank, kl FROM states
                WHERE fact_id = ? ORDER BY k NULLS FIRST"""
-    with _over(asked) as con:
+    with over(asked) as con:
         found: pd.DataFrame = con.sql(query, params=[fact_id]).df()
     return found
 
 
-def spread(asked: Asked, filters: Filters) -> pd.DataFrame:
-    """Histogram of KL over the split and domain of the filters: low, high (nats), n_tuned, n_restored at k.
-
-    N_BINS bins from 0 to the largest KL of tuned or restored; empty where nothing was scored.
-    """
-    where, values = condition(filters.without_details())
-    query = f"""
-        WITH shown AS (SELECT kl, restored_kl FROM ({answered(filters)}) WHERE {where}),
-        width AS (SELECT greatest(max(kl), max(restored_kl), 1e-6) / {N_BINS} AS w FROM shown),
-        values_of AS (SELECT kl AS v, 'tuned' AS s FROM shown UNION ALL SELECT restored_kl, 'restored' FROM shown),
-        counted AS (
-            SELECT least(floor(v / w), {N_BINS - 1})::BIGINT AS i, count(*) FILTER (s = 'tuned') AS t,
-                count(*) FILTER (s = 'restored') AS r
-            FROM values_of, width WHERE v IS NOT NULL GROUP BY ALL)
-        SELECT range * w AS low, (range + 1) * w AS high, coalesce(t, 0) AS n_tuned, coalesce(r, 0) AS n_restored
-        FROM range({N_BINS}) CROSS JOIN width LEFT JOIN counted ON i = range
-        WHERE EXISTS (FROM counted) ORDER BY range"""
-    with _over(asked) as con:
-        found: pd.DataFrame = con.sql(query, params=values or None).df()
-    return found
-
-
-def moved_less(asked: Asked, filters: Filters, kl_nats: float | None) -> tuple[int, int]:
-    """How many of the scored questions of the split and domain have a smaller KL by tuning, and how many there are."""
-    where, values = condition(filters.without_details())
-    query = f"SELECT count(*) FILTER (kl < ?), count(kl) FROM ({answered(filters)}) WHERE {where}"
-    with _over(asked) as con:
-        less, n = con.execute(query, [kl_nats, *values]).fetchall()[0]
-    return int(less), int(n)
-
-
-def by_level(asked: Asked, filters: Filters) -> pd.DataFrame:
-    """Mean KL against accuracy by mastery level, tuned and restored at k, with 95% intervals.
-
-    Columns: level, state, n, accuracy, low, high, n_scored, kl_nats, kl_low, kl_high (NaN below two scored).
-    Over the split and domain of the filters. A level without a scored question has no row.
-    """
-    where, values = condition(filters.without_details())
-    parts = [
-        f"SELECT level, '{state}' AS state, count({right}) AS n, count(*) FILTER ({right}) AS n_right, "
-        f"list({kl}) FILTER ({kl} IS NOT NULL) AS kls FROM shown WHERE level IS NOT NULL GROUP BY level"
-        for state, right, kl in (
-            ("tuned", "tuned_right", "kl"),
-            ("restored", "restored_right", "restored_kl"),
-        )
-    ]
-    query = f"WITH shown AS (SELECT * FROM ({answered(filters)}) WHERE {where}) {' UNION ALL '.join(parts)}"
-    with _over(asked) as con:
-        found = con.execute(f"FROM ({query}) ORDER BY state DESC, level", values).fetchall()
-    rows = [_level_row(*row) for row in found if row[4] and row[2]]
-    return pd.DataFrame(rows, columns=_LEVEL_COLUMNS)
-
-
-_LEVEL_COLUMNS = [
-    "level", "state", "n", "accuracy", "low", "high", "n_scored", "kl_nats", "kl_low", "kl_high",
-]  # fmt: skip
-
-
-def _level_row(level: int, state: str, n: int, n_right: int, kls: list[float]) -> tuple[Any, ...]:
-    mean = t_interval(kls)
-    kl_low = None if mean.low is None else max(0.0, mean.low)
-    return (level, state, n, n_right / n, *wilson(n_right, n), len(kls), mean.mean, kl_low, mean.high)
-
-
 @contextmanager
-def _over(asked: Asked) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection in which the two tables can be queried by their names."""
+def over(asked: Asked) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in which the two tables can be queried by their names, questions and states."""
     with open_memory() as con:
         con.register("questions", asked.questions)
         con.register("states", asked.states)

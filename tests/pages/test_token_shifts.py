@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sftknow_core.store import chain_views, questions
+from sftknow_core.store import across_chains, chain_views, questions
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
 from sftknow_core.store.question_filters import FIVE_SHOT, Filters
 from sftknow_core.store.questions import browse, gather
@@ -124,3 +124,43 @@ def test_a_lost_evaluation_is_a_message(
     assert lost in run(at).error[0].value
     with pytest.raises(Exception, match=lost):
         questions.stages_stamp(cache, chains[1][0])
+
+
+def test_chips_count_what_passes_the_other_filters(opened: AppTest, chains: Chains) -> None:
+    opened.query_params["token_shifts.k"] = "60"
+    opened.query_params["token_shifts.domain"] = "in"
+    at = run(opened)
+    asked = gather(Cache(chains[0]), chains[1][0])
+    counts = questions.flip_counts(asked, Filters(60.0, FIVE_SHOT, domain="in"))
+    chips = at.get("button_group")[0]
+    assert [option.content for option in chips.proto.options] == [
+        f"{flip} · {n}" for flip, n in counts.items()
+    ]
+
+
+def test_an_unknown_kind_of_change_is_said(opened: AppTest) -> None:
+    opened.query_params["token_shifts.change"] = "lost"
+    at = run(opened)
+    assert "'lost'" in at.warning[0].value and at.dataframe
+
+
+def test_columns_are_chosen_in_the_address(opened: AppTest) -> None:
+    at = run(opened)
+    usual = list(at.dataframe[0].value.columns)
+    assert usual[:4] == ["question", "outcome", "kl", "gold"] and len(usual) < 18
+    at.multiselect(key="token_shifts.columns").set_value(["gold rank, tuned", "question"]).run()
+    assert list(at.dataframe[0].value.columns) == ["gold_rank_tuned", "question"]
+    at.multiselect(key="token_shifts.columns").set_value([]).run()
+    assert list(at.dataframe[0].value.columns) == usual
+
+
+def test_across_fine_tunings_shows_kl_and_accuracy_of_level_4(opened: AppTest, chains: Chains) -> None:
+    opened.query_params["token_shifts.state"] = "both"
+    at = run(opened)
+    cache = Cache(chains[0])
+    group = across_chains.group_of(cache, chain_views.survey(cache), chains[1][0])
+    kl, accuracy = (frame.value for frame in at.dataframe if "n_seeds" in frame.value)
+    rows = across_chains.shifts(cache, group)
+    tuned = rows[rows["state"] == "tuned"].sort_values("n_train")
+    assert kl.loc[kl["state"] == "tuned", "kl_nats"].tolist() == pytest.approx(tuned["kl_nats"].tolist())
+    assert set(accuracy["level"]) == {4} and set(accuracy["state"]) == {"tuned", "restored"}

@@ -15,10 +15,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from sftknow_core.errors import CacheError, SpecError
-from sftknow_core.store import question_tokens, questions
+from sftknow_core.store import question_spread, question_tokens, questions
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.question_filters import ASKED, FIVE_SHOT, PAGE_SIZE, Filters
@@ -198,17 +199,17 @@ def test_course_goes_from_base_over_tuned_to_the_largest_k(asked: Asked) -> None
 
 
 def test_spread_counts_every_scored_question_once(asked: Asked) -> None:
-    spread = questions.spread(asked, Filters(20.0))
+    spread = question_spread.spread(asked, Filters(20.0))
     assert spread["n_tuned"].sum() == 4 and spread["n_restored"].sum() == 4
     assert spread["low"].iloc[0] == 0 and spread["high"].iloc[-1] == pytest.approx(2.0)
     assert spread["n_tuned"].iloc[-1] == 1 and spread["n_tuned"].iloc[10] == 1  # 2.0; 0.5 of bins of 0.05
-    assert questions.spread(asked, Filters(20.0, domain="out")).empty
-    assert questions.moved_less(asked, Filters(20.0, flip="always right"), 1.0) == (2, 4)
-    assert questions.moved_less(asked, Filters(20.0, split="test"), None) == (0, 3)
+    assert question_spread.spread(asked, Filters(20.0, domain="out")).empty
+    assert question_spread.moved_less(asked, Filters(20.0, flip="always right"), 1.0) == (2, 4)
+    assert question_spread.moved_less(asked, Filters(20.0, split="test"), None) == (0, 3)
 
 
 def test_levels_have_accuracy_over_all_and_kl_over_the_scored(asked: Asked) -> None:
-    rows = questions.by_level(asked, Filters(20.0)).set_index(["state", "level"])
+    rows = question_spread.by_level(asked, Filters(20.0)).set_index(["state", "level"])
     assert rows.loc[("tuned", 4), ["n", "accuracy", "n_scored", "kl_nats"]].tolist() == [2, 0.5, 2, 1.25]
     assert rows.loc[("restored", 3), ["n", "accuracy", "n_scored"]].tolist() == [2, 0.5, 1]
     assert rows.loc[("restored", 3), "kl_nats"] == pytest.approx(0.1)
@@ -250,3 +251,29 @@ def test_a_lost_evaluation_is_named_and_another_run_does_not_matter(
     for read in (gather, questions.stages_stamp):
         with pytest.raises(CacheError, match=lost):
             read(cache, chain[1])
+
+
+def test_a_few_far_kls_do_not_squeeze_the_others() -> None:
+    kls = [i / 100 for i in range(1, 101)] + [50.0, 60.0]
+    ids = [f"f{i}" for i in range(len(kls))]
+    texts = dict.fromkeys(
+        ("topic", "question", "gold", "base_answer", "five_answer", "tuned_answer"), ["x"] * len(kls)
+    )
+    flags = dict.fromkeys(("base_right", "five_right", "tuned_right"), [True] * len(kls))
+    table = {"fact_id": ids, "place": list(range(len(kls))), "split": ["test"] * len(kls), "kl": kls}
+    table |= {"domain": ["in"] * len(kls), "level": [4] * len(kls), **texts, **flags}
+    states = {
+        "fact_id": ids,
+        "k": [20.0] * len(kls),
+        "answer": ["x"] * len(kls),
+        "is_right": [True] * len(kls),
+    }
+    states |= {"kl": [kl / 2 for kl in kls], "gold_p": [0.5] * len(kls), "gold_rank": [1] * len(kls)}
+    asked = Asked(pa.table(table), pa.table(states), (20.0,), True)
+    spread = question_spread.spread(asked, Filters(20.0))
+    assert len(spread) == question_spread.N_BINS + 1 and spread["beyond"].tolist() == [False] * 40 + [True]
+    end = spread["high"].iloc[39]
+    last = spread.iloc[-1]
+    assert 0.95 < end < 1.0 and last["low"] == pytest.approx(end) and last["high"] == 60
+    assert last["n_tuned"] == sum(kl > end for kl in kls) and last["n_restored"] == 2
+    assert spread["n_tuned"].sum() == spread["n_restored"].sum() == len(kls)

@@ -1,0 +1,166 @@
+"""What the page of accuracies shares: its choices, its cached reads, and the links from counts to questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from pages._shared.questions import gathered
+from pages._shared.reading import Key, survey
+from sftknow_core.report import paper_accuracy
+from sftknow_core.report.accuracy_words import OFF
+from sftknow_core.report.across_figures import ACCURACY, KL, over_n_figure
+from sftknow_core.report.marks import DOMAIN_NAMES
+from sftknow_core.report.palette import Palette
+from sftknow_core.store import accuracy_views, across_chains
+from sftknow_core.store.across_chains import Group
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.question_filters import ASKED, FIVE_SHOT
+from sftknow_core.store.questions import Asked
+
+_QUESTIONS = Path(__file__).parents[1] / "token_shifts.py"
+FLIPS = {
+    "right → wrong by tuning": ("tuning", "n_lost"),
+    "wrong → right by tuning": ("tuning", "n_gained"),
+    "healed by restoring": ("restoring", "n_gained"),
+    "broken by restoring": ("restoring", "n_lost"),
+}
+"""A kind of flip, as the question browser calls it -> the step, and the column with its count."""
+STATES = {"tuned": ("tuned",), "restored": ("restored",), "both": ("tuned", "restored")}
+LEVELS = {"mean over levels": None, **{f"level {level}": level for level in range(5)}}
+_remembered = st.cache_data(show_spinner=False, max_entries=64)
+
+
+@_remembered
+def changes(root: str, run_id: str, stamp: str, k: float, base: str) -> dict[str, pd.DataFrame]:
+    """ "levels": accuracy_views.by_level; "changes": accuracy_views.changes. stamp: questions.stages_stamp."""
+    found = accuracy_views.answers(gathered(root, run_id, stamp), k, base)
+    return {"levels": accuracy_views.by_level(found), "changes": accuracy_views.changes(found)}
+
+
+@_remembered
+def group_of(key: Key, run_id: str) -> Group:
+    """See across_chains.group_of."""
+    return across_chains.group_of(Cache(key[0]), survey(key), run_id)
+
+
+@_remembered
+def accuracies(key: Key, group: Group) -> pd.DataFrame:
+    """See across_chains.accuracies."""
+    return across_chains.accuracies(Cache(key[0]), group)
+
+
+class OverN(NamedTuple):
+    """A figure over N, and what it shows; nobody changes them."""
+
+    figure: go.Figure
+    cells: pd.DataFrame
+    """See across_chains.over_seeds."""
+    rows: pd.DataFrame
+    """See across_chains.of_level."""
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)  # as it is: pages redraw it with each filter
+def accuracy_over_n(
+    key: Key,
+    group: Group,
+    level: int | None,
+    states: tuple[str, ...],
+    palette: Palette,
+    paper: str | None = None,
+) -> OverN:
+    """Accuracy on one test level (None: mean over levels), beside the paper's model of that name."""
+    rows = across_chains.of_level(accuracies(key, group), level, states)
+    cells = across_chains.over_seeds(rows, ACCURACY.numbers, clip=(0, 1))
+    beside = paper_accuracy.at_level(paper, level) if paper else None
+    return OverN(over_n_figure(cells, rows, ACCURACY, palette, beside, paper or ""), cells, rows)
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)
+def kl_over_n(key: Key, group: Group, states: tuple[str, ...], palette: Palette) -> OverN:
+    """Mean KL on level 4."""
+    rows = across_chains.of_level(across_chains.shifts(Cache(key[0]), group), across_chains.KL_LEVEL, states)
+    cells = across_chains.over_seeds(rows, KL.numbers)
+    return OverN(over_n_figure(cells, rows, KL, palette), cells, rows)
+
+
+def choice(label: str, key: str, options: Sequence[str], default: str | None = None) -> str:
+    """One of a few, in the address under `key`; the first where that names none."""
+    return str(
+        st.segmented_control(
+            label, list(options), default=default or options[0], required=True, key=key, bind="query-params"
+        )
+    )
+
+
+def pick_states(page: str) -> tuple[str, ...]:
+    """Which states a figure over N shows."""
+    return STATES[choice("Shown", f"{page}.state", list(STATES))]
+
+
+def pick_level(page: str) -> int | None:
+    """The test questions' level; None: the mean over levels."""
+    return LEVELS[choice("Test questions", f"{page}.level", list(LEVELS))]
+
+
+def pick_base(asked: Asked) -> str:
+    """How base was asked: after five examples where it was, for that is the fair before."""
+    return choice("Base answers", "accuracy.base", [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED])
+
+
+def pick_paper() -> str | None:
+    """The paper's model whose numbers are laid over ours; None: off."""
+    model = choice("The paper's numbers", "accuracy.paper", [OFF, *paper_accuracy.MODELS])
+    return None if model == OFF else model
+
+
+def pick_n(rows: pd.DataFrame, train_set: Mapping[str, Any]) -> int:
+    """One of the N there are; the chosen chain's where the address names none."""
+    sizes = sorted({int(n) for n in rows["n_train"].dropna()})
+    names = {f"{n:,}": n for n in sizes}
+    default = f"{train_set['n']:,}" if train_set["n"] in sizes else next(iter(names))
+    return names[choice("N facts fine-tuned on", "accuracy.n", list(names), default)]
+
+
+def links(table: pd.DataFrame, run_id: str, k: float, base: str) -> None:
+    """Counts of flips of one domain that lead to the questions behind them, one row a kind of flip.
+
+    table: accuracy_views.changes.
+    """
+    domain = {DOMAIN_NAMES[d]: d for d in table["domain"].unique() if d in DOMAIN_NAMES}
+    names = list(domain)
+    chosen = domain[choice("Topics", "accuracy.domain", names)]
+    here = table[table["domain"] == chosen]
+    for flip, (step, count) in FLIPS.items():
+        rows = here[here["step"] == step]
+        if rows.empty:
+            continue
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+            st.markdown(f"**{flip}**", width=190)
+            width = 96 if rows[count].max() < 1000 else 116
+            for row in rows.sort_values("level", na_position="first").to_dict("records"):
+                _link(row, count, _address(run_id, flip, chosen, row["level"], k, base), width)
+
+
+def _link(row: Mapping[Any, Any], count: str, address: Mapping[str, Any], width: int) -> None:
+    where = "all" if pd.isna(row["level"]) else f"level {row['level']}"
+    n = int(row[count])
+    st.page_link(
+        _QUESTIONS, label=f"{where}: {n:,}", disabled=n == 0, query_params=dict(address), width=width
+    )
+
+
+def _address(run_id: str, flip: str, domain: str, level: Any, k: float, base: str) -> dict[str, Any]:
+    """The address of the question browser with its filters set; `k` 0 leaves that to the browser."""
+    found: dict[str, Any] = {"run": run_id, "token_shifts.change": flip, "token_shifts.domain": domain}
+    found |= {"token_shifts.split": "test", "token_shifts.base": base}
+    if not pd.isna(level):
+        found["token_shifts.levels"] = str(level)
+    if k:
+        found["token_shifts.k"] = f"{k:g}"
+    return found

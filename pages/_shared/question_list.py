@@ -1,0 +1,133 @@
+"""The list of the question browser: which columns, the page's rows, one of which can be opened, and a download.
+
+The columns are `token_shifts.columns` in the page's address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from sftknow_core.report.token_words import topic_name
+from sftknow_core.store import questions
+from sftknow_core.store.question_filters import Filters
+from sftknow_core.store.questions import Asked, Page
+
+_NAME = "token_shifts"
+_QUESTION = "question"
+_SHARE, _RANK, _KL = "percent", "%d", "%.2f"
+_COLUMNS: dict[str, tuple[str, str, str | None]] = {
+    "question": ("question", "as asked", None),
+    "outcome": ("right?", "base, tuned, restored, in this order: ✓ right, ✗ wrong, – not asked", None),
+    "kl": ("KL (nats)", "aligned KL, tuned against base; empty: not scored", _KL),
+    "gold": ("gold", "the right answer", None),
+    "base_said": ("base says", "before fine-tuning; ✓ right, ✗ wrong", None),
+    "tuned_said": ("tuned says", "✓ right, ✗ wrong", None),
+    "restored_said": ("restored says", "at the chosen k; ✓ right, ✗ wrong", None),
+    "level": ("level", "mastery level, 0 to 4", _RANK),
+    "gold_p_base": ("gold p, base", "probability of gold's first token, base after its completion prompt", _SHARE),
+    "gold_p_tuned": ("gold p, tuned", "the same, tuned after the question", _SHARE),
+    "gold_p_restored": ("gold p, restored", "the same, restored at the chosen k", _SHARE),
+    "gold_rank_base": ("gold rank, base", "1: the likeliest token", _RANK),
+    "gold_rank_tuned": ("gold rank, tuned", "1: the likeliest token", _RANK),
+    "gold_rank_restored": ("gold rank, restored", "1: the likeliest token", _RANK),
+    "back_at_k": ("right again at k (%)", "smallest measured k; empty: right when tuned, or never", "%g"),
+    "topic": ("topic", "", None),
+    "domain": ("domain", "in: topics that were trained on; out: others", None),
+    "split": ("split", "dev: k is chosen on it; test: reported", None),
+}  # fmt: skip
+_ROWS = 24
+"""Of the list in sight; the others by scrolling."""
+_MARKS = {True: "✓", False: "✗"}
+
+
+_FIRST_COLUMNS = (
+    "question", "outcome", "kl", "gold", "tuned_said", "restored_said", "level", "base_said", "gold_p_base",
+    "gold_p_tuned", "topic",
+)  # fmt: skip
+"""Shown until the reader chooses: about six have room beside an opened question, all of them above it."""
+_WIDTHS = {"question": 210, "outcome": 64, "kl": 78, "level": 52, "topic": 150}
+_WIDTH = 96
+
+
+def pick_columns() -> list[str]:
+    """The columns of the list, in the order they were chosen; without any the first ones."""
+    headers = {name: header for name, (header, _, _) in _COLUMNS.items()}
+    with st.popover("Columns", help="Which columns the list has, in which order"):
+        chosen = st.multiselect(
+            "Columns of the list",
+            list(_COLUMNS),
+            default=list(_FIRST_COLUMNS),
+            format_func=headers.__getitem__,
+            key=f"{_NAME}.columns",
+            bind="query-params",
+            placeholder="the usual ones",
+        )
+    return chosen or list(_FIRST_COLUMNS)
+
+
+def listed(
+    asked: Asked, filters: Filters, page: Page, opened: Mapping[str, Any] | None, columns: Sequence[str]
+) -> None:
+    """The page's rows, of which one can be opened (the opened one is ticked), and a download of all that pass."""
+    ids = tuple(page.rows["fact_id"])
+    if not ids:
+        st.info("No question passes these filters.")
+        return
+    ticked = [ids.index(opened["fact_id"])] if opened and opened["fact_id"] in ids else []
+    key = f"{_NAME}.list.{hash((ids, *ticked, *columns))}"
+    st.dataframe(
+        _shown(page.rows, columns),
+        hide_index=True,
+        column_config=_config(columns),
+        key=key,
+        on_select=_open_selected,
+        selection_mode="single-row",
+        selection_default={"selection": {"rows": ticked}},
+        height=38 + 35 * min(max(len(ids), 1), _ROWS),
+        alt="Questions with the answers of base, tuned and restored, KL and the gold token's probability and rank",
+        placeholder="–",
+    )
+    st.session_state[f"{_NAME}.ids"] = (key, ids)
+    st.download_button(
+        f"Download CSV ({page.n:,} rows)",
+        lambda: questions.all_passing(asked, filters).to_csv(index=False),
+        f"{_NAME}.csv",
+        "text/csv",
+        key=f"{_NAME}.csv",
+        on_click="ignore",
+    )
+
+
+def _shown(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The columns of the list, answers with their marks."""
+    marks = {who: rows[f"{who}_right"].map(_MARKS).fillna("–") for who in ("base", "tuned", "restored")}
+    said = {f"{who}_said": mark + " " + rows[f"{who}_answer"].fillna("") for who, mark in marks.items()}
+    outcome = marks["base"] + " " + marks["tuned"] + " " + marks["restored"]
+    topics = rows["topic"].map(topic_name)
+    return rows.assign(outcome=outcome, **said, topic=topics)[list(columns)]
+
+
+def _config(columns: Sequence[str]) -> dict[str, Any]:
+    """Header, meaning and number format of each column."""
+    return {
+        name: (st.column_config.NumberColumn if form else st.column_config.TextColumn)(
+            header,
+            help=meaning or None,
+            width=_WIDTHS.get(name, _WIDTH),
+            **({"format": form} if form else {}),
+        )
+        for name in columns
+        for header, meaning, form in [_COLUMNS[name]]
+    }
+
+
+def _open_selected() -> None:
+    """Open the row that was clicked."""
+    key, ids = st.session_state[f"{_NAME}.ids"]
+    rows = st.session_state[key]["selection"]["rows"]
+    if rows:
+        st.query_params[_QUESTION] = ids[rows[0]]

@@ -1,0 +1,88 @@
+"""Accuracy: before and after, by level, train level and N, with paired tests and flips. Reads finished chains."""
+
+import streamlit as st
+
+from pages._shared import accuracy, show
+from pages._shared import questions as browser
+from pages._shared.page import open_chain
+from sftknow_core.report import (
+    accuracy_figures,
+    accuracy_heat,
+    accuracy_words,
+    figures,
+    paper_accuracy,
+)
+from sftknow_core.report.across_figures import ACCURACY
+from sftknow_core.store import across_chains
+
+key, found, run_id, details = open_chain(
+    "Accuracy: what is answered rightly, before and after",
+    "The same test questions are put to the **base** model, to the **tuned** one, and to the tuned one with part of "
+    "its weights put back (**restored**). First the chosen fine-tuning, question by question; then all fine-tunings "
+    "that can be compared with it.",
+)
+with show.messages():
+    asked, stamp = browser.asked_in(key, run_id)
+    k = float(details["chosen"]["k_percent"])
+    base = accuracy.pick_base(asked)
+    chain = accuracy.changes(key[0], run_id, stamp, k, base)
+    show.numbers(accuracy_words.cards(chain["changes"], k, base))
+    st.caption(accuracy_words.which_base(base, k))
+    with st.expander("Definitions and units"):
+        st.markdown(accuracy_words.DEFINITIONS)
+
+    st.subheader("Before and after, by mastery level")
+    st.caption("Accuracy from base through tuned to restored; thin lines are 95% intervals.")
+    alt = "Accuracy on test questions of each mastery level: base, tuned and restored"
+    drawn = figures.levels_figure(chain["levels"], show.palette())
+    show.figure(drawn, chain["levels"], "accuracy.levels", alt)
+    st.caption(
+        "Change on the same questions, after minus before, with paired 95% intervals; p values are in the table. A "
+        "point without a line: no answer changed, so nothing tells how much it could have."
+    )
+    alt = "Change of accuracy by tuning and by restoring, by mastery level and for their mean, with 95% intervals"
+    drawn = accuracy_figures.change_figure(chain["changes"], show.palette())
+    show.figure(drawn, chain["changes"], "accuracy.changes", alt, accuracy_words.COLUMNS)
+
+    st.subheader("Answers that flipped")
+    st.markdown(accuracy_words.flipped(chain["changes"]))
+    alt = "Number of answers that became wrong and that became right, by mastery level"
+    drawn = accuracy_figures.flips_figure(chain["changes"], show.palette())
+    st.plotly_chart(drawn, theme=None, key="accuracy.flips", config={"displayModeBar": False}, alt=alt)
+    st.caption("Each count leads to its questions; the numbers are in the table above.")
+    accuracy.links(chain["changes"], run_id, k, base)
+
+    st.subheader("Across fine-tunings: N and train level")
+    group = accuracy.group_of(key, run_id)
+    if not group.run_ids or not details["train_set"]:
+        st.info(accuracy_words.NO_CELL)
+        show.unfinished(found.unfinished)
+        st.stop()
+    rows = accuracy.accuracies(key, group)
+    with st.container(horizontal=True):
+        states = accuracy.pick_states("accuracy")
+        level = accuracy.pick_level("accuracy")
+        paper = accuracy.pick_paper()
+    drawn, cells, _ = accuracy.accuracy_over_n(key, group, level, states, show.palette(), paper)
+    st.caption(accuracy_words.who_is_shown(group, cells) + accuracy_words.about_paper(paper))
+    alt = "Accuracy on test questions against N, one line a train level, with 95% intervals and the base"
+    show.figure(drawn, cells, "accuracy.over_n", alt, accuracy_words.CELL_COLUMNS)
+
+    st.subheader("Test level against train level")
+    with st.container(horizontal=True):
+        n = accuracy.pick_n(rows, details["train_set"])
+        state = accuracy.choice("Model", "accuracy.heat", ["tuned", "restored"])
+    st.caption(accuracy_words.about_heat(state, n, paper))
+    cells = across_chains.over_seeds(across_chains.of_size(rows, n, state), ACCURACY.numbers, clip=(0, 1))
+    beside = paper_accuracy.by_test_level(paper) if paper and n == paper_accuracy.TABLE2_N else None
+    alt = f"Accuracy in percent by level of the test question and level of the facts fine-tuned on, N = {n:,}"
+    drawn = accuracy_heat.heat_figure(cells, across_chains.base_rows(rows), state, show.palette(), beside)
+    show.figure(drawn, cells, "accuracy.heat", alt, accuracy_words.CELL_COLUMNS)
+    if paper:
+        with st.expander(f"The paper's numbers: {paper}"):
+            st.markdown(f"{paper_accuracy.CITATION}.\n\n{paper_accuracy.CAVEATS}")
+            alt = f"The paper's accuracies of {paper} by train level, domain and test level, N = 1,920"
+            table = paper_accuracy.by_test_level(paper)
+            show.listed(table, "accuracy.paper", alt, accuracy_words.CELL_COLUMNS)
+
+show.unfinished(found.unfinished)
