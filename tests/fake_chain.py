@@ -5,10 +5,13 @@ The summaries are computed from the answers by the same code as those of real ch
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent / "store"))
+from fake_cube import R_SCORES, small_model
 from fake_rows import (
     Asked,
     FakeState,
@@ -47,10 +50,14 @@ def make_chains(
     *,
     per_level: int = 10,
     ks: Sequence[int] = (5, 20, 60),
+    cube: bool = True,
 ) -> list[str]:
-    """Finish a chain for each (train level, N, seed); returns their run ids, in this order."""
+    """Finish a chain for each (train level, N, seed); returns their run ids, in this order.
+
+    cube: whether the comparison of base and tuned holds tensors and a cube, those of fake_cube.small_model.
+    """
     cache, questions = Cache(root), list(make_questions(per_level))
-    return [_chain(cache, questions, Training(*trained), (*ks, 100)) for trained in chains]
+    return [_chain(cache, questions, Training(*trained), (*ks, 100), cube) for trained in chains]
 
 
 def leave_chain(root: Path, level: str, error: Exception) -> str:
@@ -64,14 +71,14 @@ def leave_chain(root: Path, level: str, error: Exception) -> str:
         return run.run_id
 
 
-def _chain(cache: Cache, questions: list[Asked], training: Training, ks: Sequence[int]) -> str:
+def _chain(cache: Cache, questions: list[Asked], training: Training, ks: Sequence[int], cube: bool) -> str:
     facts = tuple(fact for fact, _ in questions)
     asked_id = FactSet(facts, "").data_id
     name = f"demo, {training.level} x {training.n}, seed {training.seed}"
     tuned = ModelHandle(Path("tuned"), hashed(training), name)
     states = [FakeState(BASE.model_id, "base"), FakeState(tuned.model_id, "tuned", 0)]
     states += [FakeState(hashed(training, k), "hybrid" if k == 100 else "restored", k) for k in ks]
-    stages: dict[str, Any] = {"delta": _delta(cache, tuned), "evaluate_train": {}}
+    stages: dict[str, Any] = {"delta": _delta(cache, tuned, cube), "evaluate_train": {}}
     stages["evaluate"] = {
         state.state_id: _evaluate(cache, state, questions, asked_id, training, tuned) for state in states
     }
@@ -136,7 +143,7 @@ def _five_shot(cache: Cache, questions: list[Asked], asked_id: str, training: Tr
     return run.run_id
 
 
-def _delta(cache: Cache, tuned: ModelHandle) -> str:
+def _delta(cache: Cache, tuned: ModelHandle, cube: bool) -> str:
     ids = {"base_id": BASE.model_id, "tuned_id": tuned.model_id, "sum_r": 9e4, "energy": 12.0}
     counts = {"transformer": (800_000, 799_000), "all": (1_200_000, 1_150_000)}
     shares = {1.0: (0.75, 0.7), 20.0: (0.93, 0.9)}
@@ -150,6 +157,14 @@ def _delta(cache: Cache, tuned: ModelHandle) -> str:
                 {"region": "transformer", "eps": 1e-8, "k_percent": k, "share": share, "null_share": null}
                 for k, (share, null) in shares.items()
             ]
-            run.write_chunk(0, {"deltas": deltas, "concentration": held})
+            run.write_chunk(0, {"deltas": deltas, "concentration": held, **(_cube() if cube else {})})
             run.finish()
     return run.run_id
+
+
+def _cube() -> dict[str, list[Row]]:
+    tensors = small_model()
+    bins = [
+        row for score in (*R_SCORES, "absolute") for i, t in enumerate(tensors) for row in t.bins(i, score)
+    ]
+    return {"delta_tensors": [t.row(i) for i, t in enumerate(tensors)], "cube": bins}

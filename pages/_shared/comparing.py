@@ -1,0 +1,45 @@
+"""All measured strategies of a chain on one chart, for a page that has chosen the chain, the split and the axis."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from pages._shared import reading, show
+from pages._shared.reading import Key
+from sftknow_core.report import strategy_words
+from sftknow_core.report.strategy_figures import AXES, strategies_figure
+from sftknow_core.store import strategy_views
+from sftknow_core.store.cache import Cache
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def measured_ways(key: Key, run_id: str, question_set: str | None) -> pd.DataFrame:
+    """See strategy_views.measured_ways."""
+    return strategy_views.measured_ways(Cache(key[0]), run_id, question_set)
+
+
+def compare(key: Key, run_id: str, split: str, axis: str, question_set: str | None = None) -> None:
+    """Figure, table and words: every measured strategy, on one axis; and how to measure the ones that are lacking.
+
+    split: "dev" or "test". axis: "k", "changed" or "update". question_set: None for the chain's own. Raises
+    SftknowError where the chain cannot be read: call it within show.messages().
+    """
+    rows = measured_ways(key, run_id, question_set)
+    rows = rows[rows["split"] == split].drop(columns="split")
+    if not (rows["line"] != "").any():
+        st.info("No restored state of these two models was asked these questions yet.")
+    else:
+        alt = f"Accuracy on {split} questions of every measured strategy against what was put back, with 95% intervals"
+        drawn = strategies_figure(rows, axis, show.palette())
+        st.caption(strategy_words.meanings(rows))
+        show.figure(drawn, rows, "restore.compared", alt, strategy_words.COLUMNS)
+        st.markdown(strategy_words.equal_k(rows))
+        if said := strategy_words.left_out(rows, AXES[axis][0]):
+            st.caption(said)
+    if len(rows) and (missing := strategy_words.lacking(rows)):
+        st.markdown(
+            f"Not measured yet: {', '.join(missing)}. In a terminal (the models and their answers are kept):"
+        )
+        details = reading.chain_details(key, run_id)
+        st.code(strategy_words.commands(details, rows), language="sh", wrap_lines=True)
