@@ -164,10 +164,13 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         raise SpecError(f"holm: got {tested}; p values lie in [0, 1]")
     if not tested:
         return list(p_values)
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted = iter(multipletests(tested, method="holm")[1])
-    return [None if p is None else float(next(adjusted)) for p in p_values]
+    # statsmodels' multipletests gives the same (tests), but collects garbage at each call: 0.2 s with models loaded
+    order = np.argsort(tested, kind="stable")
+    steps = np.asarray(tested)[order] * np.arange(len(tested), 0, -1)
+    adjusted = np.empty(len(tested))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    ordered = iter(adjusted)
+    return [None if p is None else float(next(ordered)) for p in p_values]
 
 
 def _differences(before: ArrayLike, after: ArrayLike, levels: ArrayLike) -> tuple[Array, NDArray[np.int64]]:

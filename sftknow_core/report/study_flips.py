@@ -1,0 +1,49 @@
+"""Questions that change sides between two states of one run: exact McNemar by run and level, Holm within the run.
+
+The only place for McNemar: over runs or over levels it would count the same question, or unlike questions, as one
+sample. What two seeds alone disagree on (`seed_churn`) is the floor for reading these numbers.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from sftknow_core.report.study_context import Study
+from sftknow_core.report.study_grid import CHOSEN, TUNED, Which
+from sftknow_core.stats.paired import holm, mcnemar
+
+COLUMNS = ["level", "size", "method", "seed", "test_level", "n", "n_lost", "n_gained", "p", "p_holm"]
+
+
+def flips(study: Study, before: Which = TUNED, after: Which = CHOSEN, domain: str = "in") -> pd.DataFrame:
+    """One row a chain and test level (COLUMNS); chains that lack a state have none."""
+    grid = study.grid(domain)
+    rows = []
+    for cell in grid.cells():
+        was, now = grid.by_seed(cell, before), grid.by_seed(cell, after)
+        for seed in sorted(set(was) & set(now)):
+            tests = []
+            for level in np.unique(grid.levels):
+                at = grid.levels == level
+                tests.append((int(level), int(at.sum()), mcnemar(was[seed][at] == 1, now[seed][at] == 1)))
+            adjusted = holm([found.p_value for *_, found in tests])
+            rows += [
+                (*cell, seed, level, n, found.n_lost, found.n_gained, found.p_value, p)
+                for (level, n, found), p in zip(tests, adjusted, strict=True)
+            ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def seed_churn(study: Study, which: Which = TUNED, domain: str = "in") -> pd.DataFrame:
+    """level, size, method, test_level, churn: share of questions on which two seeds disagree, mean over their pairs."""
+    grid = study.grid(domain)
+    rows = []
+    for cell in grid.cells():
+        pairs = list(combinations(grid.by_seed(cell, which).values(), 2))
+        for level in np.unique(grid.levels) if pairs else ():
+            at = grid.levels == level
+            rows.append((*cell, int(level), float(np.mean([np.mean(a[at] != b[at]) for a, b in pairs]))))
+    return pd.DataFrame(rows, columns=["level", "size", "method", "test_level", "churn"])

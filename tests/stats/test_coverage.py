@@ -1,0 +1,66 @@
+"""Do the primary intervals hold what 95% promises? A simulation of the design: seeds and questions both vary.
+
+Whether a question is answered rightly is a probit of the sum of normal effects: question, question by state, seed by
+state, question by seed, and the triple. So the accuracy of a level over all questions and all seeds is known exactly:
+Phi(mean / sqrt(sum of the variances)), and an interval either holds the true difference or it does not.
+"""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sftknow_core.stats.contrast import contrast
+
+MEANS = np.array([-2.2, -0.9, -0.1, 0.7, 2.0])
+SHIFT = 0.25
+SD = {"question": 1.0, "question_state": 0.4, "question_seed": 0.3, "triple": 0.5}
+
+
+def draw(rng, n_seeds, n_questions, sd_seed):
+    """after - before, [S, 5 n]."""
+    shape = (n_seeds, 5, n_questions)
+    common = rng.normal(0, SD["question"], shape[1:]) + rng.normal(0, SD["question_seed"], shape)
+    states = []
+    for shift in (0.0, SHIFT):
+        latent = MEANS[None, :, None] + shift + common
+        latent = latent + rng.normal(0, SD["question_state"], shape[1:]) + rng.normal(0, SD["triple"], shape)
+        states.append(latent + rng.normal(0, sd_seed, (n_seeds, 1, 1)) > 0)
+    return (states[1].astype(float) - states[0]).reshape(n_seeds, -1)
+
+
+def truth(sd_seed):
+    scale = np.sqrt(sum(sd**2 for sd in SD.values()) + sd_seed**2)
+    return float((stats.norm.cdf((MEANS + SHIFT) / scale) - stats.norm.cdf(MEANS / scale)).mean())
+
+
+def coverage(n_seeds, n_questions, sd_seed, n_draws, null=0.0):
+    """(share of the intervals that hold the truth, share of p values of the true null below 0.05)."""
+    rng = np.random.default_rng(20)
+    levels = np.repeat(np.arange(5), n_questions)
+    true, held, rejected = truth(sd_seed), 0, 0
+    for _ in range(n_draws):
+        found = contrast(draw(rng, n_seeds, n_questions, sd_seed), levels, null=true)
+        held += found.low <= true <= found.high
+        rejected += found.p_value < 0.05
+    return held / n_draws, rejected / n_draws
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "n_questions", "sd_seed"),
+    [(3, 40, 0.0), (3, 40, 0.1), (3, 120, 0.05), (3, 120, 0.3), (5, 40, 0.05), (5, 120, 0.3)],
+)
+def test_the_primary_interval_covers(n_seeds, n_questions, sd_seed):
+    """3 or 5 seeds, few or many questions, seeds that hardly matter (0) or decide nearly everything (0.3)."""
+    held, rejected = coverage(n_seeds, n_questions, sd_seed, n_draws=500)
+    assert 0.93 <= held <= 0.97
+    assert rejected == pytest.approx(1 - held)  # the p value and the interval say the same
+
+
+def test_one_seed_speaks_for_questions_only():
+    """With one seed the interval covers what this seed would do on all questions, not the mean over seeds."""
+    rng = np.random.default_rng(3)
+    levels = np.repeat(np.arange(5), 60)
+    wide = [contrast(draw(rng, 1, 60, 0.3), levels) for _ in range(300)]
+    assert {found.population for found in wide} == {"questions"}
+    held = np.mean([found.low <= truth(0.3) <= found.high for found in wide])
+    assert held < 0.6  # the seeds' spread is far outside it, and the population says so
