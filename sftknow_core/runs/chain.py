@@ -82,6 +82,17 @@ class ChainSpec:
 
 
 @dataclass(frozen=True)
+class ChainPlan:
+    """What a chain will do, known before anything is computed for it."""
+
+    run_spec: RunSpec
+    """Its identity: the run with this id holds the result."""
+    train_set: TrainSet | None
+    """None where the tuned model is given."""
+    questions: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
 class ChainResult:
     """A finished chain: its run, and the numbers people ask for first."""
 
@@ -107,24 +118,41 @@ def run_chain(
     before anything is computed where that is possible, Stopped when asked to stop.
     """
     spec.check()
-    specs = spec.restore_specs()
     mastery = mastery or score_facts(ws, base, facts.facts, topics)
-    train_set = (
-        draw_train_set(facts.facts, mastery.levels, spec.level, spec.n, spec.seed) if tuned is None else None
-    )
-    questions = choose_questions(facts.facts, mastery.levels, spec.questions)
-    _check_questions(questions)
-    with ws.open_run(
-        _run_spec(base, tuned, facts, mastery, train_set, questions, spec, sft),
-        _about(base, tuned, spec, facts),
-    ) as run:
+    plan = plan_chain(base, facts, mastery, spec, sft, tuned=tuned)
+    with ws.open_run(plan.run_spec, _about(base, tuned, spec, facts)) as run:
         if not run.done:
             outer, ws.parent = ws.parent, run
             try:
-                _do(ws, run, base, facts, topics, spec, sft, tuned, mastery, train_set, questions, specs)
+                _do(ws, run, base, facts, topics, spec, sft, tuned, mastery, plan)
             finally:
                 ws.parent = outer
         return ChainResult(run, run.summary)
+
+
+def plan_chain(
+    base: ModelHandle,
+    facts: FactSet,
+    mastery: Mastery,
+    spec: ChainSpec,
+    sft: SftSpec | None = None,
+    *,
+    tuned: ModelHandle | None = None,
+    questions: tuple[Fact, ...] | None = None,
+) -> ChainPlan:
+    """Draw the train set and name the run that `run_chain` would make, without making it.
+
+    questions: what `choose_questions` gave for this spec, where it was called already. Raises SpecError for a train
+    set or questions that these facts cannot give.
+    """
+    train_set = (
+        draw_train_set(facts.facts, mastery.levels, spec.level, spec.n, spec.seed) if tuned is None else None
+    )
+    if questions is None:
+        questions = choose_questions(facts.facts, mastery.levels, spec.questions)
+    _check_questions(questions)
+    run_spec = _run_spec(base, tuned, facts, mastery, train_set, questions, spec, sft)
+    return ChainPlan(run_spec, train_set, questions)
 
 
 def _do(
@@ -137,10 +165,9 @@ def _do(
     sft: SftSpec | None,
     tuned: ModelHandle | None,
     mastery: Mastery,
-    train_set: TrainSet | None,
-    questions: tuple[Fact, ...],
-    specs: Sequence[RestoreSpec],
+    plan: ChainPlan,
 ) -> None:
+    specs, train_set, questions = spec.restore_specs(), plan.train_set, plan.questions
     stages: dict[str, Any] = {"mastery": mastery.run.run_id, "evaluate": {}, "evaluate_train": {}}
     n_states = len(specs) + 2
     learnt = _train_questions(train_set, spec)
@@ -164,7 +191,7 @@ def _do(
         if learnt:
             stages["evaluate_train"][state.state_id] = evaluate(train_exam, state, loader).run_id
     if spec.baselines:
-        stages["five_shot"] = _five_shot(ws, exam, loader)
+        stages["five_shot"] = ask_after_exemplars(ws, exam, loader)
     ws.finish(
         run,
         summarise_chain(
@@ -173,8 +200,8 @@ def _do(
     )
 
 
-def _five_shot(ws: Workspace, exam: Exam, loader: StateLoader) -> str | None:
-    """The base after five exemplars; None where a topic has too few train facts to show."""
+def ask_after_exemplars(ws: Workspace, exam: Exam, loader: StateLoader) -> str | None:
+    """The run of the base after five exemplars; None where a topic has too few train facts to show."""
     from sftknow_core.errors import DataError
 
     ask = EvaluateSpec(FIVE_SHOT, exam.spec.matcher, exam.spec.max_new_tokens, first_tokens=False)

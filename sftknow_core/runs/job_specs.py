@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 from sftknow_core.errors import SpecError
@@ -34,6 +35,8 @@ class JobSpec:
         """The arguments of `sftknow`, without --cache and --json."""
         given = [*self.command]
         for one in fields(self):
+            if one.metadata.get("positional"):
+                continue
             name = one.metadata.get("option", one.name)
             given += _arguments(f"--{name.replace('_', '-')}", getattr(self, one.name))
         return tuple(given)
@@ -148,6 +151,72 @@ class DeltaJob(JobSpec):
         """Raise SpecError when no tuned model is named."""
         if not self.tuned:
             raise SpecError("tuned: got nothing; give a folder, a hub id, or the start of a model_id")
+
+
+@dataclass(frozen=True)
+class ExportJob(JobSpec):
+    """A restored model written to the disk: as a folder, a recipe, a patch, or several of them."""
+
+    command: ClassVar[tuple[str, ...]] = ("restore",)
+    base: str = "demo"
+    tuned: str = ""
+    k: str = "20"
+    """Percent of the region to restore."""
+    strategy: str = "top"
+    region: str = "transformer"
+    layers: str | None = None
+    output_dtype: str | None = None
+    out: str | None = None
+    """New folder; absolute, since the server's working directory means nothing to people."""
+    recipe: str | None = None
+    patch: str | None = None
+
+    def check(self) -> None:
+        """Raise SpecError for no tuned model, an impossible selection, no path, one that is not absolute or exists."""
+        from sftknow_core.update.spec import RestoreSpec
+
+        if not self.tuned:
+            raise SpecError("tuned: got nothing; give a folder, a hub id, or the start of a model_id")
+        RestoreSpec(self.strategy, self.region, self.layers, self.k)  # type: ignore[arg-type]  # checked there
+        wanted = [path for path in (self.out, self.recipe, self.patch) if path]
+        if not wanted:
+            raise SpecError("path: got nothing; give the full path of what is to be written")
+        for path in map(Path, wanted):
+            if not path.is_absolute():
+                raise SpecError(f"path: got {str(path)!r}; allowed: a full path, such as /data/restored")
+            if path.exists():
+                raise SpecError(f"{path} exists already; give a new path, nothing is overwritten")
+
+
+@dataclass(frozen=True)
+class StudyJob(JobSpec):
+    """A whole study: levels x sizes x seeds."""
+
+    command: ClassVar[tuple[str, ...]] = ("study", "run")
+    study: str = field(default="demo", metadata={"positional": True})
+    """demo, demo-full, paper, or a .toml file."""
+    base: str | None = None
+    """Instead of the file's."""
+    data: str | None = None
+    workers: int | None = None
+    skip_impossible: bool = False
+
+    def check(self) -> None:
+        """Raise SpecError for an unknown study, a file that is wrong, or one without a base model."""
+        from dataclasses import replace
+
+        from sftknow_core.runs.study.read import read_study
+
+        spec = read_study(self.study, base=self.base, data=self.data)
+        if spec.base is None:
+            raise SpecError(f"study {self.study} names no base model; give one")
+        if self.workers is not None:
+            replace(spec, workers=self.workers)
+
+    def arguments(self) -> tuple[str, ...]:
+        """The study stands where it is given, without an option's name."""
+        given = super().arguments()
+        return (*self.command, self.study, *given[len(self.command) :])
 
 
 def command_line(spec: JobSpec, cache: str | None = None) -> str:

@@ -1,0 +1,138 @@
+"""`study run`, `study list` and `study show`: the paper's grid on a model, and what became of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sftknow_core.cli import options as o
+from sftknow_core.errors import SpecError
+from sftknow_core.report import study_listing as text
+
+if TYPE_CHECKING:
+    from sftknow_core.runs.study.plan import StudyPlan
+
+study = typer.Typer(
+    help="Levels x sizes x seeds in one go: run a study, list studies, show one.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(study, name="study")
+
+
+@study.command()
+def run(
+    name_or_file: Annotated[str, typer.Argument(help="demo, demo-full, paper, or a .toml file.")],
+    base: Annotated[
+        str | None, typer.Option("--base", help="Base model instead of the file's.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Facts instead of the file's.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Cells at work at once, instead of the file's.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what there is to do, and what it will take.")
+    ] = False,
+    skip_impossible: Annotated[
+        bool, typer.Option("--skip-impossible", help="Leave out cells that have too few facts.")
+    ] = False,
+    cache: o.CacheOpt = None,
+    device: o.DeviceOpt = "auto",
+    dtype: o.DtypeOpt = "auto",
+    as_json: o.JsonOpt = False,
+) -> None:
+    """Run a study, or what is left of it; exit code 1 when a cell failed."""
+    from dataclasses import replace
+
+    from sftknow_core.runs.study.plan import plan
+    from sftknow_core.runs.study.read import read_study
+    from sftknow_core.runs.study.run import run_study
+    from sftknow_core.store.study_views import study_overview
+
+    spec = read_study(name_or_file, base=base, data=data)
+    if workers is not None:
+        spec = replace(spec, workers=workers)
+    with o.workspace(cache, device, dtype) as ws:
+        if dry_run:
+            o.emit(_plan_result(plan(spec, ws)), as_json, text.show_plan)
+            return
+        done = run_study(spec, ws, skip_impossible=skip_impossible)
+        result = study_overview(ws.cache, done.run.run_id)
+    o.emit(result, as_json, text.show_study)
+    if result["n_failed"]:
+        raise typer.Exit(1)
+
+
+@study.command("list")
+def list_(cache: o.CacheOpt = None, as_json: o.JsonOpt = False) -> None:
+    """List the studies of a cache, and those that come with the package."""
+    from sftknow_core.runs.study.read import shipped
+    from sftknow_core.store.cache import Cache
+    from sftknow_core.store.study_views import list_studies
+
+    found = Cache(cache)
+    o.emit(
+        {"cache": str(found.root), "studies": list_studies(found), "shipped": shipped()},
+        as_json,
+        text.show_studies,
+    )
+
+
+@study.command()
+def show(
+    run_: Annotated[
+        str, typer.Argument(metavar="RUN", help="A study's run, by the start of its id, or a name.")
+    ],
+    cache: o.CacheOpt = None,
+    as_json: o.JsonOpt = False,
+) -> None:
+    """Show a study's cells with their headline numbers, also while it is under way."""
+    from sftknow_core.store.cache import Cache
+    from sftknow_core.store.listing import find_run
+    from sftknow_core.store.study_views import list_studies, study_overview
+
+    found = Cache(cache)
+    named = [one["run_id"] for one in list_studies(found) if one["name"] == run_]
+    if len(named) > 1:
+        raise SpecError(f"{run_!r} is the name of {len(named)} studies: {', '.join(named)}; give a run id")
+    run_id = named[0] if named else find_run(found, run_)
+    o.emit(study_overview(found, run_id), as_json, text.show_study)
+
+
+def _plan_result(found: StudyPlan) -> dict[str, Any]:
+    cells = [
+        {
+            "key": one.cell.key,
+            "level": one.cell.level,
+            "n": one.cell.n,
+            "seed": one.cell.seed,
+            "method": one.cell.method,
+            "state": one.state,
+            "reason": one.reason,
+            "run_ids": list(one.run_ids),
+        }
+        for one in found.cells
+    ]
+    return {
+        "name": found.spec.name,
+        "run_id": found.run_spec.run_id,
+        "base_id": found.base.model_id,
+        "base_name": found.base.name,
+        "mastery_known": found.mastery_known,
+        "n_questions": dict(found.n_questions),
+        "workers": found.spec.workers,
+        "checkpoints": str(found.spec.checkpoints),
+        "seconds": found.estimate.seconds,
+        "disk_bytes": found.estimate.disk_bytes,
+        "peak_bytes": found.estimate.peak_bytes,
+        "estimate": found.estimate.why,
+        "cells": cells,
+    }

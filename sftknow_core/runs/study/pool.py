@@ -1,0 +1,82 @@
+"""The processes that do the cells of a study, behind concurrent.futures.Executor.
+
+A worker is a fresh interpreter: nothing of this process, least of all its torch, leaks into a cell's numbers. It ends
+with the process that started it, even where that one was killed, so that no orphan goes on under a run's lock.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from typing import Any, TypeVar
+
+__all__ = ["BrokenExecutor", "InThisProcess", "Workers"]
+
+T = TypeVar("T")
+
+
+class Workers:
+    """An executor that can be had again after a worker died.
+
+    given: another executor (threads, a cluster), used as it is and left open; None: processes of our own. A script that
+    calls this needs the usual `if __name__ == "__main__":`, because a worker imports the script again.
+    """
+
+    def __init__(self, n: int, given: Executor | None = None) -> None:
+        self.n = n
+        self._given = given
+        self._pool: Executor | None = given
+
+    def submit(self, work: Callable[..., T], *args: Any) -> Future[T]:
+        """Hand out one piece of work."""
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.n, mp_context=context, initializer=_begin)
+        return self._pool.submit(work, *args)
+
+    def renew(self) -> bool:
+        """After a worker died: whether others can be started in place of all of them."""
+        if self._given is not None:
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Wait for what is being done, drop what is not begun, and end our processes."""
+        if self._pool is not None and self._given is None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+class InThisProcess(Executor):
+    """An executor without other processes: `submit` does the work before it returns. For notebooks and tests."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Do the work now; what it raises is kept in the future."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _begin() -> None:
+    """What a new worker does first."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches it as a stop request from the one who hands out
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' bars would tear the one that shows the study
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

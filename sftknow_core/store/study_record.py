@@ -1,0 +1,99 @@
+"""What became of a study's cells: cells.jsonl in the study's run folder, one line an outcome.
+
+The last line about a cell counts. The lines are there while the study is under way and after a kill; the finished
+study's manifest holds the same list under "cells". A record is a dict:
+
+    key, level, n (NULL: all), seed, method      the cell
+    state       done, failed or impossible
+    reason      why it failed or is impossible; else NULL
+    chains      [{strategy, region, layers, run_id}], one a way of restoring; empty unless done
+    sft         the run that made the tuned model; NULL unless done
+    model_id    of the tuned model; NULL unless done
+    seconds     time at work, s; NULL: taken from the cache, or never tried
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+from filelock import FileLock
+
+from sftknow_core.errors import SpecError
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.files import disk_errors
+from sftknow_core.store.line_log import LineLog, read_lines
+from sftknow_core.store.open_run import took
+from sftknow_core.store.run_folder import DONE, RunFolder
+
+KIND = "study"
+CELLS = "cells.jsonl"
+TODO, DONE_STATE, FAILED, IMPOSSIBLE = "to do", "done", "failed", "impossible"
+Record = dict[str, Any]
+
+
+class CellLog:
+    """The records of a study under way, in the hands of its owner."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._log = LineLog(run.root / CELLS)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Put what became of a cell on record. Raises CacheError for a full disk."""
+        self._log.append(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._log.close()
+
+
+def cell_records(run: RunFolder) -> list[Record]:
+    """What is on record, one a cell, in the order of the last lines."""
+    found: dict[str, Record] = {}
+    for line in read_lines(run.root / CELLS)[0]:
+        if "key" in line and "state" in line:
+            found.pop(line["key"], None)
+            found[line["key"]] = line
+    return list(found.values())
+
+
+def all_cells(run: RunFolder) -> list[Record]:
+    """Every cell of the study's grid in the grid's order, with its record or as "to do".
+
+    Raises SpecError when the run is no study.
+    """
+    spec = run.spec
+    if spec.kind != KIND:
+        raise SpecError(f"run {run.run_id} is a {spec.kind}, not a study; `sftknow study list` lists studies")
+    known = {record["key"]: record for record in cell_records(run)}
+    grid = [spec.params[name] for name in ("seeds", "methods", "levels", "sizes")]
+    cells = []
+    for seed, method, level, size in product(*grid):
+        key = f"{method}-{level}-{size}-{seed}"
+        cell = {
+            "key": key,
+            "level": level,
+            "n": None if size == "all" else size,
+            "seed": seed,
+            "method": method,
+        }
+        cells.append(known.get(key) or {**cell, **nothing(TODO)})
+    return cells
+
+
+def nothing(state: str, reason: str | None = None, seconds: float | None = None) -> Record:
+    """The part of a record that a cell without results has."""
+    return {"state": state, "reason": reason, "chains": [], "sft": None, "model_id": None, "seconds": seconds}
+
+
+def reopen(cache: Cache, run_id: str) -> None:
+    """Make a finished study one to go on with; its cells stay on record. One under way is left alone."""
+    run = RunFolder(cache, run_id)
+    lock = FileLock(cache.run_lock(run_id), thread_local=False)
+    if took(lock):
+        try:
+            with disk_errors(run.root):
+                (run.root / DONE).unlink(missing_ok=True)
+        finally:
+            lock.release()

@@ -1,0 +1,174 @@
+"""A study's tables against the chains they are read from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_chain import small_model
+from small_study import small_study, write_facts
+
+from sftknow_core.errors import CacheError, SpecError
+from sftknow_core.report.study_tables import StudyTables
+from sftknow_core.runs.study.pool import InThisProcess
+from sftknow_core.runs.study.run import run_study
+from sftknow_core.runs.study.spec import Restoring
+from sftknow_core.runs.workspace import Workspace
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.run_folder import DONE, RunFolder
+from sftknow_core.store.study_frames import study_frames
+from sftknow_core.store.study_record import CELLS, all_cells
+from sftknow_core.store.study_views import list_studies, study_cells, study_overview
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Two sizes, restored in two ways."""
+    folder = tmp_path_factory.mktemp("study")
+    spec = small_study(
+        small_model(folder / "model"),
+        write_facts(folder / "facts.jsonl"),
+        seeds=(0,),
+        restoring=(Restoring(), Restoring("bottom")),
+        baselines=True,
+    )
+    run_study(spec, Workspace(folder / "cache", device="cpu"), InThisProcess())
+    return Cache(folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def run_id(cache: Cache) -> str:
+    (study,) = list_studies(cache)
+    return str(study["run_id"])
+
+
+@pytest.fixture(scope="module")
+def frames(cache: Cache, run_id: str) -> dict[str, pd.DataFrame]:
+    return study_frames(cache, run_id)
+
+
+def test_the_frames_are_what_statistics_read(frames: dict[str, pd.DataFrame]) -> None:
+    tables = StudyTables(**frames)
+    assert list(tables.chains["size"]) == ["4", "6"]
+    assert list(tables.chains["n"]) == [4, 6]
+    assert set(tables.chains["level"]) == {"0"}
+    assert not tables.enrichment.empty
+
+
+def test_states_are_tuned_and_both_ways_of_restoring(frames: dict[str, pd.DataFrame], cache: Cache) -> None:
+    states = frames["states"]
+    for _, mine in states.groupby("chain"):
+        assert list(zip(mine["kind"], mine["strategy"].fillna("-"), mine["k_percent"], strict=True)) == [
+            ("tuned", "-", 0.0),
+            ("restored", "top", 20.0),
+            ("hybrid", "top", 100.0),
+            ("restored", "bottom", 20.0),
+            ("hybrid", "bottom", 100.0),
+        ]
+        assert mine["chosen"].sum() == 1
+        assert mine["energy_taken_back"].iloc[0] == 0
+        assert mine["energy_taken_back"].iloc[2] == pytest.approx(1)
+
+
+def test_answers_are_those_of_the_chains(frames: dict[str, pd.DataFrame], cache: Cache) -> None:
+    """Rows counted by hand: 10 questions and 2 of the train set, five states a chain; the base once."""
+    answers = frames["answers"]
+    assert len(answers[(answers["chain"] != "base")]) == 2 * 5 * 12
+    base = answers[answers["chain"] == "base"]
+    assert len(base[base["prompt"] == "qa"]) == 10 + 2  # both train sets begin alike: they are nested
+    for chain in frames["chains"]["chain"]:
+        summary = RunFolder(cache, chain).manifest().summary  # type: ignore[union-attr]
+        for state_id, run in summary["stages"]["evaluate"].items():
+            named = "base" if state_id == summary["base_id"] else chain
+            rows = {row["fact_id"]: row for row in RunFolder(cache, run).read("answers").to_pylist()}
+            mine = answers[
+                (answers["chain"] == named)
+                & (answers["state_id"] == state_id)
+                & (answers["prompt"] == "qa")
+                & (answers["split"] != "train")
+            ]
+            assert set(mine["fact_id"]) == set(rows)
+            for row in mine.to_dict("records"):
+                assert row["right"] == rows[row["fact_id"]]["words"]
+                assert row["topic"] == rows[row["fact_id"]]["topic"]
+
+
+def test_shifts_are_those_that_count(frames: dict[str, pd.DataFrame], cache: Cache) -> None:
+    shifts = frames["shifts"]
+    expected = 0
+    for chain in frames["chains"]["chain"]:
+        summary = RunFolder(cache, chain).manifest().summary  # type: ignore[union-attr]
+        for state_id, run in summary["stages"]["evaluate"].items():
+            if state_id != summary["base_id"]:
+                rows = RunFolder(cache, run).read("first_token").to_pylist()
+                mine = shifts[(shifts["state_id"] == state_id) & (shifts["split"] != "train")]
+                wanted = {
+                    ("shift", r["fact_id"]): r["kl_nats"]
+                    for r in rows
+                    if r["kept"] and r["kl_nats"] is not None
+                }
+                wanted |= {
+                    ("aligned", r["fact_id"]): r["kl_aligned_nats"]
+                    for r in rows
+                    if r["kl_aligned_nats"] is not None
+                }
+                found = {(r["measure"], r["fact_id"]): r["kl_nats"] for r in mine.to_dict("records")}
+                assert found == wanted
+                expected += len(wanted)
+    assert (shifts["chain"] != "base").sum() >= expected
+
+
+def test_concentration_and_enrichment(frames: dict[str, pd.DataFrame]) -> None:
+    share = frames["concentration"].groupby("chain")["share"]
+    assert (share.max() <= 1).all()
+    assert share.apply(lambda s: s.is_monotonic_increasing).all()
+    enrichment = frames["enrichment"]
+    for _, rows in enrichment.groupby(["chain", "k_percent", "by"]):
+        k = rows["k_percent"].iloc[0]
+        assert rows["n_restored"].sum() == pytest.approx(rows["n"].sum() * k / 100, abs=1)
+        assert rows["n_restored_null"].sum() == pytest.approx(rows["n_restored"].sum())
+
+
+def test_cells_with_headline_numbers(cache: Cache, run_id: str) -> None:
+    cells = study_cells(cache, run_id)
+    assert list(cells["strategy"]) == ["top", "bottom"] * 2
+    for row in cells.to_dict("records"):
+        headline = RunFolder(cache, row["run_id"]).manifest().summary["headline"]  # type: ignore[union-attr]
+        assert row["tuned_test_in"] == headline["tuned_test_in"]
+    overview = study_overview(cache, run_id)
+    assert (overview["n_cells"], overview["n_done"], overview["n_todo"]) == (2, 2, 0)
+
+
+def copied(cache: Cache, tmp_path: Path) -> Cache:
+    shutil.copytree(cache.root, tmp_path / "copy")
+    return Cache(tmp_path / "copy")
+
+
+def test_a_study_that_is_not_finished_shows_what_it_has(cache: Cache, run_id: str, tmp_path: Path) -> None:
+    partly = copied(cache, tmp_path)
+    run = RunFolder(partly, run_id)
+    (run.root / DONE).unlink()
+    lines = (run.root / CELLS).read_text().splitlines(keepends=True)
+    (run.root / CELLS).write_text(lines[0])
+    assert [cell["state"] for cell in all_cells(run)] == ["done", "to do"]
+    frames = study_frames(partly, run_id, enrichment=False)
+    assert list(frames["chains"]["size"]) == ["4"]
+    assert "enrichment" not in frames
+    assert list(study_cells(partly, run_id)["state"]) == ["done", "done", "to do"]
+    (run.root / CELLS).write_text("")
+    empty = study_frames(partly, run_id)
+    assert {name: len(frame) for name, frame in empty.items()} == dict.fromkeys(empty, 0)
+    StudyTables(**empty)
+
+
+def test_what_is_gone_or_no_study_is_said(cache: Cache, run_id: str, tmp_path: Path) -> None:
+    chain = str(study_cells(cache, run_id)["run_id"].iloc[0])
+    with pytest.raises(SpecError, match="is a chain, not a study"):
+        study_frames(cache, chain)
+    partly = copied(cache, tmp_path)
+    shutil.rmtree(partly.run_folder(chain))
+    with pytest.raises(CacheError, match=f"its chain {chain} is gone"):
+        study_frames(partly, run_id)
+    assert study_cells(partly, run_id)["tuned_test_in"].isna().any()
