@@ -1,86 +1,85 @@
-"""Restore: put any k% of the update back and see what that amounts to, and what was measured. Reads finished runs."""
+"""Restore: put any k% of the update back, see what the model answers then and what that amounts to."""
 
+from collections.abc import Mapping
+
+import pandas as pd
 import streamlit as st
 
-from pages._shared import restoring, show
+from pages._shared import comparing, engine, exporting, measuring, restoring, show, weights
 from pages._shared.page import open_chain
 from sftknow_core.report import figures, restore_figures, restore_words
 from sftknow_core.store import restore_views
 from sftknow_core.update.spec import RestoreSpec
 
-key, found, run_id, details = open_chain(
+opened, found, run_id, details = open_chain(
     "Put part of the update back",
     "Fine-tuning changed nearly every weight of the base model. Here **k%** of a region's weights return to their base "
-    "values and the rest stays tuned: move k and see at once what that takes back, and, where it was measured, what "
-    "the model answers then.",
+    "values and the rest stays tuned: move k and see what the model answers then, and what that takes back.",
 )
-with show.messages():
-    delta_id = restoring.delta_run(key, details["base_id"], details["tuned_id"])
+engine.warm(opened[0])
+weights.keep_selection()
+
+st.session_state[restoring.WHOLE] = True
 
 
-@st.fragment  # the slider redraws this part only
-def slider() -> None:
-    """Everything that depends on the selection."""
+@st.fragment  # letting go of the slider runs this alone: accuracy comes first, the figures after it
+def position() -> None:
+    """The selection, and accuracy there."""
     with show.messages():
-        spec = restoring.pick_spec(restore_words.STRATEGIES)
+        key = restoring.as_it_is_now(opened)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            chosen = restoring.pick_ranking(restore_words.STRATEGIES)
+            questions = measuring.pick_questions(key, run_id)
+            split = restoring.choice("Shown on", "restore.split", {"dev": "dev", "test": "test"})
+        place = measuring.Place(run_id, restoring.with_k(chosen), questions, split)
         taken = None
         with restoring.said():
-            taken = from_weights(spec)
-        from_answers(spec, taken)
+            taken = restoring.taken_if_compared(opened, details, place.spec)
+        if place.spec.strategy in ("top", "largest"):
+            weights.link("pages/parameters.py", "How much of the model this is", run_id, place.spec)
+        waiting = measuring.answers(opened, details, place, taken)
+        restoring.draw_the_rest(place, waiting)
 
 
-def from_weights(spec: RestoreSpec) -> restore_words.Numbers | None:
-    """What the histogram of the changes says of any k; None where the two models were not compared."""
-    st.subheader(f"What k = {spec.k_percent:f}% puts back")
-    if delta_id is None:
-        st.info(
-            "The weights of these two models are not compared in this cache. In a terminal: "
-            f"`sftknow delta --base {details['base_name']} --tuned {details['tuned_id']}`"
-        )
-        return None
-    st.caption(
-        "Counted from a histogram of all changes, for any k, without the model. No question is asked here."
-    )
-    taken = restoring.taken(key, delta_id, restoring.frozen(spec))
-    show.numbers(restore_words.cards(taken, spec))
-    if said := restore_words.nothing_left(taken):
-        st.warning(said)
-    with st.expander("Definitions and units"):
-        st.markdown(restore_words.DEFINITIONS)
-    score, k = restore_words.score_of(spec), float(spec.k_percent)
-    st.markdown(f"**How much the first k% hold**, {restore_words.STRATEGIES[spec.strategy]}")
-    curve = restoring.taken_curve(key, delta_id, restoring.frozen(spec, k=False))
-    alt = f"Share of the summed {score} and of the squared change that the first k% hold, with the null"
-    drawn = restore_figures.taken_figure(curve, k, score, show.palette())
-    show.figure(drawn, curve, "restore.taken", alt)
-    st.markdown(
-        "**Where they sit**: part of each layer and module put back; ×: enrichment; dashed: as by chance"
-    )
-    alt = "Share of each layer's and each module's weights that is put back, with its enrichment"
-    found = restoring.where_taken(key, delta_id, restoring.frozen(spec))
-    share = restoring.share_of(taken)
-    drawn = restore_figures.places_figure(found.layers, found.modules, share, show.palette())
-    show.figure(drawn, restoring.listed_places(found), "restore.places", alt)
-    return taken
+@st.fragment
+def figures_there(place: measuring.Place) -> None:
+    """Everything that takes longer to draw."""
+    with show.messages():
+        key, spec, split, k = restoring.as_it_is_now(opened), place.spec, place.split, place.k
+        rows = restoring.measured(key, run_id, restoring.frozen(spec, k=False), place.questions.set_id)
+        shown = restore_views.shown_state(rows, k, split)
+        taken = None
+        with restoring.said(quietly=True):
+            taken = restoring.taken_if_compared(opened, details, spec)
+        axis = curve(rows, split, k, taken)
+        if shown is not None:
+            levels(rows, shown, split)
+            flips(rows, shown, split, place.questions.set_id)
+        st.subheader("Several strategies on one chart")
+        with restoring.said():
+            comparing.compare(key, run_id, split, axis, place.questions.set_id)
+        with restoring.said(quietly=True):
+            if taken is None:
+                st.info(restore_words.not_compared(details))
+            else:
+                put_back(spec, taken)
+        exporting.section(key, details, spec, lambda: tables(spec, rows))
 
 
-def from_answers(spec: RestoreSpec, taken: restore_words.Numbers | None) -> None:
-    """What the model answered at the k that were measured."""
+def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_words.Numbers | None) -> str:
+    """Accuracy against what was put back; returns the axis chosen."""
     st.subheader("What it answers: accuracy against what was put back")
-    with st.container(horizontal=True):
-        split = restoring.choice("Questions", "restore.split", {"dev": "dev", "test": "test"})
-        axis = restoring.choice("Axis", "restore.axis", restore_words.AXES)
-    st.caption(restore_words.SPLITS[split])
-    rows = restoring.measured(key, run_id, restoring.frozen(spec, k=False))
-    headline = restoring.headline(rows, split)
-    now = restoring.now_on(axis, spec, taken)
+    axis = restoring.choice("Axis", "restore.axis", restore_words.AXES)
+    headline = restore_views.headline(rows, split)
+    now = restore_figures.now_on(axis, k, taken)
     alt = f"Accuracy on {split} questions against what was put back, with 95% bands; base, tuned, five-shot"
     drawn = restore_figures.measured_figure(headline, axis, now, show.palette())
     show.figure(drawn, headline, "restore.measured", alt)
-    shown = restore_views.nearest_state(rows, float(spec.k_percent), split)
-    restoring.say_which(spec, shown, split, details, restoring.n_level(rows, split))
-    if shown is None:
-        return
+    return axis
+
+
+def levels(rows: pd.DataFrame, shown: Mapping[str, object], split: str) -> None:
+    """The same by mastery level, for the shown state."""
     st.subheader(f"Accuracy by mastery level, k = {shown['k_percent']:g}%")
     table = restore_views.levels_at(rows, shown, split)
     alt = (
@@ -88,22 +87,68 @@ def from_answers(spec: RestoreSpec, taken: restore_words.Numbers | None) -> None
     )
     show.figure(figures.levels_figure(table, show.palette()), table, "restore.levels", alt)
 
-    st.subheader(f"Questions that flipped between tuned and k = {shown['k_percent']:g}%")
-    counts = restoring.flip_counts(key, run_id, restoring.state_key(shown), split)
-    st.markdown(restore_words.flip_sentences(counts, shown["k_percent"]))
-    st.caption(
-        "Healed: wrong → right; broken: right → wrong. A test at one k, decided "
-        "before looking; over many k the smallest p is too small by chance."
-    )
+
+def flips(rows: pd.DataFrame, shown: Mapping[str, object], split: str, questions: str | None) -> None:
+    """Questions whose answer changed, against tuned or against the k before."""
+    last = restoring.previous(shown, run_id, questions)
+    heading = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        before, name = restoring.pick_before(rows, split, last)
         flip = restoring.choice("Change", "restore.flip", restore_words.FLIP_NAMES)
         domain = restoring.choice("Topics", "restore.domain", restore_words.DOMAIN_CHOICES)
         search = st.text_input(
             "Search", key="restore.search", bind="query-params", placeholder="question or answer", width=240
         )
-    table = restoring.flipped(key, run_id, restoring.state_key(shown), split, flip, domain, search)
-    show.listed(table, "restore.flipped", "Questions whose answer changed between tuned and restored")
+    k = shown["k_percent"]
+    heading.subheader(f"Questions that flipped between {name or 'the previous k'} and k = {k:g}%")
+    if before is None:
+        st.info(restore_words.NO_PREVIOUS)
+        return
+    key = restoring.as_it_is_now(opened)
+    ids, before_ids = restoring.state_key(shown), restoring.state_key(before)
+    counts = restoring.flip_counts(key, run_id, ids, split, before_ids)
+    heading.markdown(restore_words.flip_sentences(counts, k, name))
+    heading.caption(restore_words.FLIPS_SAY)
+    table = restoring.flipped(key, run_id, ids, split, before_ids, flip, domain, search)
+    columns = {"before_answer": (f"answer, {name}", "✓ right, ✗ wrong", None)}
+    alt = f"Questions whose answer changed between {name} and k = {k:g}%"
+    show.listed(table, "restore.flipped", alt, columns)
 
 
-slider()
+def put_back(spec: RestoreSpec, taken: restore_words.Numbers) -> None:
+    """What the histogram of the changes says of any k."""
+    st.subheader(f"What k = {spec.k_percent:f}% puts back")
+    st.caption(
+        "Counted from a histogram of all changes, for any k, without the model. No question is asked here."
+    )
+    show.numbers(restore_words.cards(taken, spec))
+    if said := restore_words.nothing_left(taken):
+        st.warning(said)
+    with st.expander("Definitions and units"):
+        st.markdown(restore_words.DEFINITIONS)
+    delta_id = restoring.delta_run(opened, details["base_id"], details["tuned_id"])
+    score, k = restore_words.score_of(spec), float(spec.k_percent or 0)
+    st.markdown(f"**How much the first k% hold**, {restore_words.STRATEGIES[spec.strategy]}")
+    curve = restoring.taken_curve(delta_id, restoring.frozen(spec, k=False), opened[0])
+    alt = f"Share of the summed {score} and of the squared change that the first k% hold, with the null"
+    drawn = restore_figures.taken_figure(curve, k, score, show.palette())
+    show.figure(drawn, curve, "restore.taken", alt)
+    st.markdown(
+        "**Where they sit**: part of each layer and module put back; ×: enrichment; dashed: as by chance"
+    )
+    alt = "Share of each layer's and each module's weights that is put back, with its enrichment"
+    places = restoring.where_taken(delta_id, restoring.frozen(spec), opened[0])
+    share = restore_figures.share_of(taken)
+    drawn = restore_figures.places_figure(places.layers, places.modules, share, show.palette())
+    listed = restore_figures.listed_places(places.layers, places.modules)
+    show.figure(drawn, listed, "restore.places", alt)
+
+
+def tables(spec: RestoreSpec, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What the figures show, to take along."""
+    return {"measured": rows, **restoring.tables_of_changes(opened, details, spec)}
+
+
+position()
+figures_there(st.session_state[restoring.PLACE])
 show.unfinished(found.unfinished)

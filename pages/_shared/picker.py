@@ -25,7 +25,10 @@ def pick_chain(finished: pd.DataFrame) -> str:
     if st.session_state.get(_WIDGET) not in labels:
         st.session_state[_WIDGET] = next(iter(labels))
     runs, name = list(labels), labels.__getitem__
-    return str(st.selectbox("Fine-tuning run", runs, format_func=name, key=_WIDGET, on_change=_to_address))
+    chosen = str(st.selectbox("Fine-tuning run", runs, format_func=name, key=_WIDGET, on_change=_to_address))
+    if wanted is None:  # whoever copies the address means this chain, not whichever is the newest by then
+        st.query_params[_PARAMETER] = chosen
+    return chosen
 
 
 def _to_address() -> None:

@@ -1,9 +1,11 @@
-"""What the page "Restore" needs of its own: k in three linked widgets, and its reads, remembered."""
+"""What the page "Restore" needs of its own: the selection in linked widgets, and its reads, remembered."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,14 +14,20 @@ import streamlit as st
 from pages._shared.reading import Key
 from sftknow_core.errors import SftknowError
 from sftknow_core.report import restore_words
-from sftknow_core.report.restore_figures import AXES
-from sftknow_core.store import cube, restore_cube, restore_views
+from sftknow_core.store import cube, question_sets, restore_cube, restore_views
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.cube import PAPER_KS
 from sftknow_core.update.region import REGIONS
 from sftknow_core.update.spec import RestoreSpec, percent
 
 _K, _SLIDER, _QUICK = "restore.k", "restore.slider", "restore.quick"
+SHARED_K = "shared.k"
+"""The k last looked at, for other pages of the same session."""
+_TRAIL = "restore.trail"
+WHOLE, PLACE = "restore.whole", "restore.place"
+"""In the session: whether the whole page is being drawn, and the position that its figures are about."""
+SENT_SECONDS = 0.05
+"""What was drawn so far reaches the browser before the page is drawn anew."""
 _FIRST_K = 20.0
 _remembered = st.cache_data(show_spinner=False, max_entries=512)
 Frozen = tuple[tuple[str, Any], ...]
@@ -27,35 +35,55 @@ Frozen = tuple[tuple[str, Any], ...]
 
 
 @contextmanager
-def said() -> Iterator[None]:
-    """Errors become a message, and what follows on the page is still shown."""
+def said(*, quietly: bool = False) -> Iterator[None]:
+    """Errors become a message, and what follows on the page is still shown. quietly: it was said already."""
     try:
         yield
     except SftknowError as error:
-        st.error(str(error))
+        if not quietly:
+            st.error(str(error))
 
 
-def pick_spec(strategies: Mapping[str, str]) -> RestoreSpec:
-    """Strategy, region, layers and k, all in the page's address. Raises SpecError for layers that are none.
+def draw_the_rest(place: Any, waiting: bool) -> None:
+    """Once accuracy stands: remember the position, and have the figures drawn for it.
+
+    waiting: its accuracy is being measured; the figures follow when it is there. The whole page draws them by itself.
+    """
+    whole = st.session_state.pop(WHOLE, False)
+    drawn = st.session_state.get(PLACE)
+    if whole:
+        st.session_state[PLACE] = place
+    elif not waiting and drawn != place:
+        st.session_state[PLACE] = place
+        time.sleep(SENT_SECONDS)
+        st.rerun()
+
+
+def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:
+    """Strategy, region and layers, in the page's address; k is 0. Raises SpecError for layers that are none.
 
     strategies: RestoreSpec's name -> what people read.
     """
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        strategy = st.selectbox(
-            "Which weights",
-            list(strategies),
-            key="restore.strategy",
-            help=_strategy_help(strategies),
-            bind="query-params",
-            width=180,
-        )
-        region = st.selectbox(
-            "Region", list(REGIONS), key="restore.region", bind="query-params", width=180, help=_REGION_HELP
-        )
-        layers = st.text_input(
-            "Layers", key="restore.layers", bind="query-params", placeholder="all, or e.g. 0-1", width=180
-        )
-    return RestoreSpec(strategy, region, layers.strip() or None, percent(f"{pick_k():.4f}"))
+    strategy = st.selectbox(
+        "Which weights",
+        list(strategies),
+        key="restore.strategy",
+        help=_strategy_help(strategies),
+        bind="query-params",
+        width=150,
+    )
+    region = st.selectbox(
+        "Region", list(REGIONS), key="restore.region", bind="query-params", width=160, help=_REGION_HELP
+    )
+    layers = st.text_input(
+        "Layers", key="restore.layers", bind="query-params", placeholder="all, or e.g. 0-1", width=150
+    )
+    return RestoreSpec(strategy, region, layers.strip() or None, percent("0"))  # type: ignore[arg-type]
+
+
+def with_k(ranking: RestoreSpec) -> RestoreSpec:
+    """The same weights, and k from its three widgets."""
+    return replace(ranking, k_percent=percent(f"{pick_k():.4f}"))
 
 
 _REGION_HELP = (
@@ -77,6 +105,7 @@ def pick_k() -> float:
     with field:
         k = st.number_input("k (%)", 0.0, 100.0, step=0.5, format="%g", key=_K, bind="query-params")
     k = round(float(k), 4)
+    st.session_state[SHARED_K] = k
     st.session_state[_SLIDER] = round(2 * k) / 2
     st.session_state[_QUICK] = f"{k:g}" if f"{k:g}" in PAPER_KS else None
     with rail:
@@ -118,7 +147,7 @@ def _start_at() -> None:
         del st.query_params[_K]
         st.session_state.pop(_K, None)
     if not good and _K not in st.session_state:
-        st.session_state[_K] = _FIRST_K
+        st.session_state[_K] = float(st.session_state.get(SHARED_K, _FIRST_K))
 
 
 @_remembered
@@ -128,44 +157,83 @@ def delta_run(key: Key, base_id: str, tuned_id: str) -> str | None:
 
 
 @_remembered
-def taken(key: Key, delta_id: str, spec: Frozen) -> Mapping[str, Any]:
-    """See restore_cube.what_is_taken."""
-    return restore_cube.what_is_taken(Cache(key[0]), delta_id, RestoreSpec.from_json(dict(spec)))
+def taken(delta_id: str, spec: Frozen, root: str) -> Mapping[str, Any]:
+    """See restore_cube.what_is_taken; a delta run never changes."""
+    return restore_cube.what_is_taken(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
-def where_taken(key: Key, delta_id: str, spec: Frozen) -> restore_cube.Places:
+def where_taken(delta_id: str, spec: Frozen, root: str) -> restore_cube.Places:
     """See restore_cube.where_taken."""
-    return restore_cube.where_taken(Cache(key[0]), delta_id, RestoreSpec.from_json(dict(spec)))
+    return restore_cube.where_taken(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
-def taken_curve(key: Key, delta_id: str, spec: Frozen) -> pd.DataFrame:
+def taken_curve(delta_id: str, spec: Frozen, root: str) -> pd.DataFrame:
     """See restore_cube.taken_curve."""
-    return restore_cube.taken_curve(Cache(key[0]), delta_id, RestoreSpec.from_json(dict(spec)))
+    return restore_cube.taken_curve(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+
+
+def taken_if_compared(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -> Mapping[str, Any] | None:
+    """What the selection amounts to; None where the two models were not compared in this cache."""
+    delta_id = delta_run(key, details["base_id"], details["tuned_id"])
+    return None if delta_id is None else taken(delta_id, frozen(spec), key[0])
+
+
+def tables_of_changes(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -> dict[str, pd.DataFrame]:
+    """The tables behind the figures of the changes; none where the models were not compared or cannot be counted."""
+    try:
+        delta_id = delta_run(key, details["base_id"], details["tuned_id"])
+        if delta_id is None:
+            return {}
+        curve = taken_curve(delta_id, frozen(spec, k=False), key[0])
+        found = where_taken(delta_id, frozen(spec), key[0])
+    except SftknowError:
+        return {}
+    return {"changes_over_k": curve, "layers": found.layers, "modules": found.modules}
+
+
+def as_it_is_now(key: Key) -> Key:
+    """The key with a stamp that changes when a run ends well, and not while a job writes."""
+    return key[0], question_sets.finished_stamp(Cache(key[0]))
 
 
 @_remembered
-def measured(key: Key, run_id: str, spec: Frozen) -> pd.DataFrame:
+def measured(key: Key, run_id: str, spec: Frozen, question_set: str | None) -> pd.DataFrame:
     """See restore_views.measured."""
-    return restore_views.measured(Cache(key[0]), run_id, RestoreSpec.from_json(dict(spec)))
+    return restore_views.measured(Cache(key[0]), run_id, RestoreSpec.from_json(dict(spec)), question_set)
 
 
 @_remembered
-def flip_counts(key: Key, run_id: str, shown: Frozen, split: str) -> pd.DataFrame:
+def flip_counts(key: Key, run_id: str, shown: Frozen, split: str, before: Frozen) -> pd.DataFrame:
     """See restore_views.flip_counts."""
-    return restore_views.flip_counts(Cache(key[0]), run_id, dict(shown), split)
+    return restore_views.flip_counts(Cache(key[0]), run_id, dict(shown), split, dict(before))
 
 
 @_remembered
 def flipped(
-    key: Key, run_id: str, shown: Frozen, split: str, flip: str, domain: str, search: str
+    key: Key, run_id: str, shown: Frozen, split: str, before: Frozen, flip: str, domain: str, search: str
 ) -> pd.DataFrame:
     """See restore_views.flipped; domain "both" is no limit."""
-    domains = ("in", "out") if domain == "both" else (domain,)
     return restore_views.flipped(
-        Cache(key[0]), run_id, dict(shown), split, flips=(flip,), domains=domains, search=search
+        Cache(key[0]),
+        run_id,
+        dict(shown),
+        split,
+        flips=(flip,),
+        domains=("in", "out") if domain == "both" else (domain,),
+        search=search,
+        before=dict(before),
     )
+
+
+def changes(
+    key: Key, run_id: str, shown: Mapping[str, Any], split: str, tuned: Mapping[str, Any] | None
+) -> pd.DataFrame:
+    """restore_views.flip_counts of the shown state against tuned; empty where there is nothing to compare."""
+    if tuned is None or tuned["state_id"] == shown["state_id"]:
+        return pd.DataFrame()
+    return flip_counts(key, run_id, state_key(shown), split, state_key(tuned))
 
 
 def frozen(spec: RestoreSpec, k: bool = True) -> Frozen:
@@ -178,7 +246,7 @@ def state_key(shown: Mapping[str, Any]) -> Frozen:
     return (("state_id", shown["state_id"]), ("run_id", shown["run_id"]))
 
 
-def choice(label: str, key: str, names: Mapping[str, str]) -> str:
+def choice(label: str, key: str, names: Mapping[str, str], meaning: str | None = None) -> str:
     """One of a few, side by side, its name in the address; the first where that names none. names: value -> name."""
     labels = {name: value for value, name in names.items()}
     chosen = str(
@@ -189,59 +257,35 @@ def choice(label: str, key: str, names: Mapping[str, str]) -> str:
             required=True,
             key=key,
             bind="query-params",
+            help=meaning,
         )
     )
     return labels[chosen]
 
 
-def headline(rows: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The rows of `measured` that are means over levels, on one split."""
-    return rows[rows["level"].isna() & (rows["split"] == split)].drop(columns=["level", "split"])
+def previous(shown: Mapping[str, Any], run_id: str, questions: str | None) -> Mapping[str, Any] | None:
+    """The state that was shown before this one, of the same chain and questions; None where there is none yet.
+
+    Each session remembers the two last ones; a redraw of the same state changes nothing.
+    """
+    place = (run_id, questions)
+    here = {name: shown[name] for name in ("state_id", "run_id", "k_percent")}
+    trail = [one for one in st.session_state.get(_TRAIL, []) if one[0] == place]
+    if not trail or trail[-1][1] != here:
+        trail = [*trail[-1:], (place, here)]
+    st.session_state[_TRAIL] = trail
+    found: Mapping[str, Any] | None = trail[0][1] if len(trail) > 1 else None
+    return found
 
 
-def n_level(rows: pd.DataFrame, split: str) -> int:
-    """Questions of a mastery level."""
-    found = rows.loc[rows["level"].notna() & (rows["split"] == split), "n"]
-    return int(found.max()) if len(found) else 60
-
-
-def share_of(numbers: Mapping[str, Any]) -> float:
-    """What is put back of the region, in percent."""
-    return 100 * float(numbers["n_restored"]) / float(numbers["n_region"])
-
-
-def listed_places(found: restore_cube.Places) -> pd.DataFrame:
-    """Layers and modules in one table."""
-    parts = [("layer", found.layers), ("module", found.modules)]
-    tables = [
-        rows.rename(columns={by: "group", "n": "n_weights"}).assign(by=by, group=rows[by].astype(str))
-        for by, rows in parts
-    ]
-    table = pd.concat(tables, ignore_index=True)
-    return table[["by", "group", *table.columns.drop(["by", "group"])]]
-
-
-def now_on(axis: str, spec: RestoreSpec, numbers: Mapping[str, Any] | None) -> float:
-    """The current k on an axis of restore_figures.AXES, in percent; NaN where the cube would have to say."""
-    if axis == "k":
-        return float(spec.k_percent or 0)
-    column, factor, _ = AXES[axis]
-    return float("nan") if numbers is None else factor * float(numbers[column])
-
-
-def say_which(
-    spec: RestoreSpec,
-    shown: Mapping[str, Any] | None,
-    split: str,
-    details: Mapping[str, Any],
-    n_level: int,
-) -> None:
-    """Which measured k is shown, and the command that measures the current one where that is another."""
-    k = float(spec.k_percent or 0)
-    if shown is None:
-        st.info("Nothing was measured for these two models with this strategy, region and layers.")
-    else:
-        st.markdown(restore_words.which_is_shown(k, shown, split))
-    if k and (shown is None or shown["k_percent"] != k):
-        st.markdown(f"To measure k = {k:g}%, in a terminal (the models and their own answers are kept):")
-        st.code(restore_words.command(details, spec, n_level), language="sh", wrap_lines=True)
+def pick_before(
+    rows: pd.DataFrame, split: str, last: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any] | None, str]:
+    """With which state the shown one is compared, and its name; None where there is none yet."""
+    names = restore_words.COMPARED_WITH
+    wanted = choice("Compared with", "restore.before", names)
+    if wanted == "tuned":
+        return restore_views.tuned_state(rows, split), "tuned"
+    if last is None:
+        return None, ""
+    return last, f"k = {last['k_percent']:g}%"

@@ -183,7 +183,7 @@ def listed(table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Heade
         column: _header(header, meaning, how if many and is_numeric_dtype(table[column]) else None)
         for column, (header, meaning, how) in named.items()
     }
-    shown = table if many else table.style.format(formats)
+    shown = table if many else table.style.format(formats, na_rep="–")
     st.dataframe(shown, hide_index=True, column_config=headers, key=f"{name}.table", alt=alt, placeholder="–")
     with st.container(horizontal=True):
         csv = partial(table.to_csv, index=False)  # a long table is written when it is asked for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isnan, log10
 from typing import Any
 
@@ -109,6 +110,29 @@ def places_figure(
     return styled(
         figure, palette, height=90 + _PIXELS_A_BAR * max([len(r) for _, r in found], default=1), bottom=20
     )
+
+
+def share_of(numbers: Mapping[str, Any]) -> float:
+    """What is put back of the region, in percent. numbers: restore_cube.what_is_taken."""
+    return 100 * float(numbers["n_restored"]) / float(numbers["n_region"])
+
+
+def listed_places(layers: pd.DataFrame, modules: pd.DataFrame) -> pd.DataFrame:
+    """Layers and modules of `places_figure` in one table."""
+    tables = [
+        rows.rename(columns={by: "group", "n": "n_weights"}).assign(by=by, group=rows[by].astype(str))
+        for by, rows in (("layer", layers), ("module", modules))
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table[["by", "group", *table.columns.drop(["by", "group"])]]
+
+
+def now_on(axis: str, k: float, numbers: Mapping[str, Any] | None) -> float:
+    """The current k on one of AXES, in percent; NaN where the histogram of the changes would have to say."""
+    if axis == "k":
+        return k
+    column, factor, _ = AXES[axis]
+    return float("nan") if numbers is None else factor * float(numbers[column])
 
 
 def _bars(name: str, rows: pd.DataFrame, palette: Palette) -> go.Bar:

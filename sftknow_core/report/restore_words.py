@@ -27,6 +27,7 @@ FLIP_NAMES = {
     "broken": "broken",
     "still wrong": "still wrong",
 }
+COMPARED_WITH = {"tuned": "tuned", "previous": "previous k"}
 DOMAIN_CHOICES = {"both": "all", "in": "in-domain", "out": "out-of-domain"}
 SPLITS = {
     "dev": "Dev questions: the ones to choose k on. They are of in-domain topics only.",
@@ -37,6 +38,35 @@ SPLITS = {
     ),
 }
 """What it means to look at a split."""
+QUESTIONS_HELP = (
+    "How many questions of each mastery level are asked in each group: dev, test in-domain, test out-of-domain. All of "
+    "base, tuned, curve and intervals come from one set; a larger set contains the smaller one of the same seed. "
+    "Type another number for another size."
+)
+AT_ONCE_HELP = (
+    "When you let go of the slider at a k that was never measured, the models answer all questions there, seconds for "
+    "a small model. The result is kept in the cache. Off: a button asks for it."
+)
+NO_PREVIOUS = (
+    "There is no previous k yet: move the slider, and the answers at the k before it are compared with."
+)
+FLIPS_SAY = (
+    "Healed: wrong → right; broken: right → wrong. A test at one k, decided before looking; over many k the smallest p "
+    "is too small by chance."
+)
+EXPORTS = (
+    "Data: the tables behind this page. Selection: what is put back, and the command that does it. Recipe: the "
+    "selection with its threshold; with base and tuned it makes the restored model again, bit for bit "
+    "(`sftknow rebuild`). Patch: only the weights that go back; with tuned alone it makes the model "
+    "(`sftknow apply-patch`)."
+)
+RECIPE_HELP = "A small file. Making it reads both models once, to find the threshold and the new model's id."
+EXPORT_KINDS = {
+    "Hugging Face folder": (
+        "Weights, config, tokenizer and a card with what was put back and measured: loads like any other model."
+    ),
+    "Patch": "One file with the changed weights alone. It needs the same tuned model to be applied to.",
+}
 DEFINITIONS = """\
 - **k** (%): the share of the region's weights put back to base. 0 is the tuned model; at 100 the whole region is base
   again while embeddings, LM head and norms stay tuned (**hybrid**) unless the region is “all”.
@@ -80,11 +110,51 @@ def nothing_left(numbers: Numbers) -> str | None:
 def which_is_shown(k: float, shown: Numbers, split: str) -> str:
     """Which measured k the answers are from."""
     n = f"{split} questions"
+    if k == 0:
+        return f"k = 0% is the tuned model; measured on {n}."
     if abs(shown["k_percent"] - k) < 1e-9:
         return f"Measured at k = {k:g}% itself, on {n}."
     return (
         f"**k = {k:g}% is not measured.** Shown instead, on {n}: the nearest measured "
         f"**k = {shown['k_percent']:g}%**. Accuracy between measured k is not interpolated."
+    )
+
+
+def which_set(sets: pd.DataFrame, per_level: int | None, set_id: str | None) -> str:
+    """The questions in words. sets: question_sets.question_sets; the other two: the chosen one, None: the own."""
+    known = sets[sets["own"]] if set_id is None else sets[sets["question_set"] == set_id]
+    if known.empty:
+        return f"Another set, of {per_level:,} questions a level: not asked yet of these models."
+    row = known.iloc[0]
+    which = "The chain's own questions" if set_id is None else "Another set"
+    return (
+        f"{which}: up to {row['n_level']:,} of each mastery level in each group, {row['n']:,} in all; "
+        f"{row['n_states']:,} states measured on it. Everything shown together comes from this one set."
+    )
+
+
+def measure_label(lacking: tuple[str, ...], k: float) -> str:
+    """The button that has the engine measure what lacks."""
+    names: list[str] = [name for name in ("tuned", "base") if name in lacking]
+    if "restored" in lacking:
+        names = [f"k = {k:g}%", *names]
+    return f"Measure {', '.join(names)}"
+
+
+def in_a_line(numbers: Numbers) -> str:
+    """What the selection amounts to, from restore_cube.what_is_taken."""
+    of_changed = numbers["k_of_changed_percent"]
+    changed = "" if isnan(of_changed) else f", {of_changed:.1f}% of those that changed"
+    energy = numbers["energy_taken_back"]
+    update = "" if isnan(energy) else f"; it takes back {percent(energy)}% of the update (squared change)"
+    return f"This puts back **{numbers['n_restored']:,} weights**{changed}{update}."
+
+
+def not_compared(details: Numbers) -> str:
+    """What to do where base and tuned were not compared."""
+    return (
+        "The weights of these two models are not compared in this cache, so what k puts back cannot be counted. In a "
+        f"terminal: `sftknow delta --base {details['base_name']} --tuned {details['tuned_id']}`"
     )
 
 
@@ -105,19 +175,19 @@ def command(details: Numbers, spec: RestoreSpec, n_level: int) -> str:
     return shlex.join(words)
 
 
-def flip_sentences(counts: pd.DataFrame, k: float) -> str:
-    """A Markdown list, one line a domain, from restore_views.flip_counts."""
+def flip_sentences(counts: pd.DataFrame, k: float, before: str = "tuned") -> str:
+    """A Markdown list, one line a domain, from restore_views.flip_counts; before: what k is compared with."""
     return "\n".join(
-        _flip_sentence({str(name): value for name, value in row.items()}, k)
+        _flip_sentence({str(name): value for name, value in row.items()}, k, before)
         for row in counts.to_dict("records")
     )
 
 
-def _flip_sentence(row: Numbers, k: float) -> str:
+def _flip_sentence(row: Numbers, k: float, before: str) -> str:
     name = DOMAIN_NAMES.get(row["domain"], row["domain"])
     p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
     said = (
-        f"- **{name}: {row['healed']:,} healed, {row['broken']:,} broken** of {row['n']:,} questions, from tuned to "
+        f"- **{name}: {row['healed']:,} healed, {row['broken']:,} broken** of {row['n']:,} questions, from {before} to "
         f"k = {k:g}%. Exact McNemar test of “as many healed as broken”: {p}."
     )
     if isnan(row["gain"]):

@@ -82,7 +82,7 @@ def survey(cache: Cache) -> Survey:
             kind="stable",
             ignore_index=True,
         ),
-        unfinished=pd.DataFrame(_unfinished(runs), columns=_UNFINISHED),
+        unfinished=pd.DataFrame(_unfinished(runs), columns=_UNFINISHED).astype({"progress": "float64"}),
     )
 
 

@@ -14,9 +14,16 @@ from streamlit.testing.v1 import AppTest
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 from fake_chain import BASE, make_chains
 from fake_cube import FakeTensor, small_model
+from fake_engine import FakeEngine
 
-from sftknow_core.store import chain_views, restore_views
-from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
+from pages._shared import engine, measuring
+from sftknow_core.errors import SpecError
+from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.runs.engine.chain_request import AskedChain
+from sftknow_core.runs.engine.protocol import Models
+from sftknow_core.runs.questions import QuestionSpec
+from sftknow_core.store import chain_views, question_sets, restore_views
+from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
 from sftknow_core.store.ingest import ingest
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_spec import RunSpec
@@ -24,6 +31,14 @@ from sftknow_core.update.spec import RestoreSpec
 
 ROOT = Path(__file__).parents[2]
 Filled = tuple[Path, str]
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """No engine is started here."""
+    found = FakeEngine()
+    monkeypatch.setattr(engine, "client", lambda root: found)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +93,9 @@ def test_slider_field_and_quick_choices_are_linked(filled: Filled, monkeypatch: 
     in_address = at.query_params["restore.k"]
     assert float(in_address[0] if isinstance(in_address, list) else in_address) == 37.5
     at.number_input(key="restore.k").set_value(33.3333).run()
-    assert at.slider(key="restore.slider").value == 33.5 and "33.3333%" in at.subheader[0].value
+    assert at.slider(key="restore.slider").value == 33.5 and any(
+        "33.3333%" in one.value for one in at.subheader
+    )
     at.button_group(key="restore.quick").set_value("60").run()
     assert at.slider(key="restore.slider").value == 60 and not at.exception
 
@@ -95,7 +112,144 @@ def test_an_unmeasured_k_is_said_and_can_be_measured(filled: Filled, monkeypatch
     assert at.code[0].value.endswith("--k 30 --strategy bottom --layers 0")
     at = opened(filled[0], monkeypatch, k="30")
     assert any("k = 30% is not measured" in m.value and "k = 20%" in m.value for m in at.markdown)
-    assert not opened(filled[0], monkeypatch, k="20").code
+    assert not any("--k 20" in one.value for one in opened(filled[0], monkeypatch, k="20").code)
+
+
+def test_a_chain_of_an_earlier_version_says_what_to_do(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
+) -> None:
+    monkeypatch.setattr(measuring, "_asked_chain", older)
+    at = opened(filled[0], monkeypatch, k="30")
+    assert any("earlier version" in one.value for one in at.info) and not fake.asked
+
+
+def older(root: str, run_id: str) -> AskedChain:
+    raise SpecError("this chain was made by an earlier version")
+
+
+def as_asked(run_id: str, cache: Cache) -> AskedChain:
+    """What a request about the made-up chain is made from."""
+    summary = chain_views.chain_summary(cache, run_id)
+    models = Models("demo", summary["tuned_id"], summary["base_id"], summary["tuned_id"])
+    own = question_sets.own_set(cache, run_id)
+    return AskedChain(models, FactsRef(), QuestionSpec(6), "m", {"prompt": "paper"}, own)
+
+
+@pytest.fixture
+def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Filled:
+    """A chain that can be asked more, in a cache of its own."""
+    (run_id,) = make_chains(tmp_path, [("2", 1920, 0)], per_level=6)
+    monkeypatch.setattr(measuring, "_asked_chain", lambda root, run: as_asked(run, Cache(tmp_path)))
+    return tmp_path, run_id
+
+
+def test_a_new_k_is_asked_at_once_and_its_result_takes_the_nearest_ones_place(
+    growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
+) -> None:
+    at = opened(growing[0], monkeypatch, k="10")
+    (request,) = fake.asked.values()
+    assert str(request.state.k_percent) == "10" and request.questions.per_level == 6
+    fake.all_progress("asking 90 questions", 0.4)
+    at.run()
+    assert "asking 90 questions" in at.get("progress")[0].proto.text and len(fake.asked) == 1
+    make_chains(growing[0], [("2", 1920, 0)], per_level=6, ks=(10,))
+    fake.all_end()
+    at.run()
+    assert any("Measured at k = 10% itself" in m.value for m in at.markdown) and not at.exception
+    expected = restore_views.measured(Cache(growing[0]), growing[1], RestoreSpec(k_percent="1"))
+    row = expected[(expected["k_percent"] == 10) & (expected["split"] == "dev") & expected["level"].isna()]
+    assert values(at)["accuracy"] == f"{100 * row['accuracy'].iloc[0]:.1f}%"
+    assert len(fake.asked) == 1
+
+
+def test_sliding_on_cancels_what_is_not_wanted_any_more(
+    growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
+) -> None:
+    at = opened(growing[0], monkeypatch, k="30")
+    at.slider(key="restore.slider").set_value(40.0).run()
+    assert fake.cancelled == list(fake.asked)[:1]
+    assert [str(one.state.k_percent) for one in fake.asked.values()] == ["30", "40"]
+    at.slider(key="restore.slider").set_value(20.0).run()
+    assert len(fake.cancelled) == 2 and len(fake.asked) == 2
+
+
+def test_cancelled_and_failed_are_not_asked_again_unasked(
+    growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
+) -> None:
+    at = opened(growing[0], monkeypatch, k="30")
+    at.button(key="restore.asking.cancel").click().run()
+    assert len(fake.asked) == 1 and any("Cancelled" in one.value for one in at.info)
+    at.button(key="restore.asking.again").click().run()
+    assert len(fake.asked) == 2
+    fake.dies("The engine was killed by signal 9.")
+    at.run()
+    assert "signal 9" in at.error[0].value and "signal 9" in at.warning[0].value and len(fake.asked) == 2
+    at.button(key="shared.engine_restart").click().run()
+    assert fake.running and not at.warning
+
+
+def test_without_the_switch_a_button_asks(
+    growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
+) -> None:
+    at = opened(growing[0], monkeypatch)
+    at.toggle(key="restore.at_once").set_value(False).run()
+    at.slider(key="restore.slider").set_value(30.0).run()
+    assert not fake.asked
+    at.button(key="restore.measure").click().run()
+    assert len(fake.asked) == 1
+
+
+def test_another_set_asks_base_and_tuned_too_and_mixes_nothing(
+    growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
+) -> None:
+    other = Path(growing[0]).parent / "elsewhere"
+    (again,) = make_chains(other, [("2", 1920, 0)], per_level=10)
+    ids = question_sets.own_set(Cache(other), again)
+    monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)
+    at = opened(growing[0], monkeypatch, k="20", questions="10")
+    states = [one.state if isinstance(one.state, str) else "restored" for one in fake.asked.values()]
+    assert states == ["restored", "tuned", "base"]
+    assert {one.questions.per_level for one in fake.asked.values()} == {10}
+    assert any("not asked yet" in one.value for one in at.caption)
+    make_chains(growing[0], [("2", 1920, 0)], per_level=10)
+    fake.all_end()
+    at.run()
+    assert any("up to 10 of each mastery level" in one.value for one in at.caption)
+    assert set(at.dataframe[0].value["n"]) == {50}
+
+
+def test_show_mode_starts_nothing(filled: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine) -> None:
+    monkeypatch.setenv(READ_ONLY_VARIABLE, "1")
+    at = opened(filled[0], monkeypatch, k="30")
+    assert not fake.running and not fake.asked and not at.toggle
+    assert not [one for one in at.button if "recipe" in one.label or "Write" in one.label]
+    assert any("Show mode" in one.value for one in at.caption) and at.metric
+
+
+def test_flips_can_be_counted_from_the_previous_k(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = opened(filled[0], monkeypatch, k="5", before="previous k")
+    assert any("no previous k" in one.value for one in at.info)
+    at.slider(key="restore.slider").set_value(60.0).run()
+    cache, run_id = Cache(filled[0]), filled[1]
+    rows = restore_views.measured(cache, run_id, RestoreSpec(k_percent="1"))
+    five, sixty = (restore_views.nearest_state(rows, k, "dev") for k in (5, 60))
+    counts = restore_views.flip_counts(cache, run_id, sixty, "dev", five)
+    said = f"In-domain: {counts['healed'][0]} healed, {counts['broken'][0]} broken** of 30"
+    assert any(said in m.value and "from k = 5% to k = 60%" in m.value for m in at.markdown)
+
+
+def test_writing_to_the_disk_needs_a_full_new_path(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    at = opened(filled[0], monkeypatch, k="20")
+    for path, why in (
+        ("", "got nothing"),
+        ("here", "allowed: a full path"),
+        (str(tmp_path), "exists already"),
+    ):
+        at.text_input(key="restore.export_path").set_value(path)
+        at.button(key="FormSubmitter:restore.export-Write it").click().run()
+        assert why in at.error[0].value and not at.exception
 
 
 def test_answers_are_those_of_the_store(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +259,8 @@ def test_answers_are_those_of_the_store(filled: Filled, monkeypatch: pytest.Monk
     shown = restore_views.nearest_state(rows, 20, "test")
     assert shown is not None
     healed = restore_views.flipped(cache, run_id, shown, "test", flips=["healed"])
-    assert at.dataframe[-1].value["question"].tolist() == healed["question"].tolist()
+    (listed,) = [one.value for one in at.dataframe if "before_answer" in one.value]
+    assert listed["question"].tolist() == healed["question"].tolist()
     counts = restore_views.flip_counts(cache, run_id, shown, "test")
     said = f"In-domain: {counts['healed'][0]} healed, {counts['broken'][0]} broken** of 30"
     assert any(said in m.value for m in at.markdown)
@@ -126,15 +281,15 @@ def test_the_ends_can_be_shown_on_every_axis(
     filled: Filled, monkeypatch: pytest.MonkeyPatch, axis: str, k: str
 ) -> None:
     at = opened(filled[0], monkeypatch, k=k, axis=axis, region="all")
-    assert len(at.get("plotly_chart")) == 3 and not at.error
+    assert len(at.get("plotly_chart")) >= 4 and not at.error
 
 
 def test_without_a_comparison_the_answers_are_still_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_chains(tmp_path, [("0", 240, 0)], per_level=4)
+    make_chains(tmp_path, [("0", 240, 0)], per_level=4, cube=False)
     at = opened(tmp_path, monkeypatch)
-    assert at.error and len(at.get("plotly_chart")) == 2  # the fake comparison holds no tensors
+    assert at.error and len(at.get("plotly_chart")) == 3  # the fake comparison holds no tensors
 
 
 def test_an_empty_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def test_flips_are_those_of_the_answers(filled: Filled) -> None:
         assert row["p_value"] == pytest.approx(binomtest(healed, healed + broken).pvalue)
         assert row["gain"] == pytest.approx((healed - broken) / 30)  # levels of equal size
         listed = views.flipped(cache, first, shown, "test", flips=["healed"], domains=[row["domain"]])
-        assert len(listed) == healed and set(listed["tuned_answer"].str[0]) == {"✗"}
+        assert len(listed) == healed and set(listed["before_answer"].str[0]) == {"✗"}
         assert set(listed["restored_answer"].str[0]) == {"✓"}
 
 

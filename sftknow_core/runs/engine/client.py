@@ -27,7 +27,7 @@ from typing import IO, Any
 from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.runs.child import child_command, child_environment
 from sftknow_core.runs.engine.protocol import Request, to_json
-from sftknow_core.store.cache import Cache
+from sftknow_core.store.cache import Cache, check_may_write
 from sftknow_core.store.files import disk_errors
 
 _ANSWERS_KEPT = 1_000
@@ -149,12 +149,18 @@ class EngineClient:
         self._closed = False
 
     @property
+    def running(self) -> bool:
+        """Whether an engine process is there now."""
+        process = self._process
+        return process is not None and process.popen.poll() is None
+
+    @property
     def notice(self) -> str | None:
         """How the last engine died that was not asked to end; None: none did."""
         return self._board.notice
 
     def start(self) -> None:
-        """Start the engine where none runs. Raises CacheError when its log cannot be written."""
+        """Start the engine where none runs. Raises CacheError in show mode, and when its log cannot be written."""
         self._running()
 
     def submit(self, request: Request | str) -> str:
@@ -212,6 +218,7 @@ class EngineClient:
         return request_id
 
     def _running(self) -> _Process:
+        check_may_write("start the engine")
         with self._starting:
             if self._closed:
                 raise SftknowError("this engine client was closed; make a new one")

@@ -3,6 +3,7 @@
 To the engine, one object a line; `id` is the client's, and every answer carries it:
 
     {"id", "do": "evaluate", "request": EvaluateRequest}    {"id", "do": "ask", "request": AskRequest}
+    {"id", "do": "recipe", "request": RecipeRequest}
     {"id", "do": "unload"}    {"id", "do": "ping"}    {"id", "do": "status"}    {"id", "do": "cancel", "which": id}
 
 From the engine: {"id", "event": "started"}, {"id", "event": "progress", "text", "share"}, and at last one of
@@ -71,6 +72,8 @@ class EvaluateRequest:
     max_new_tokens: int = 16
     first_tokens: bool = True
     """Whether the token shift is measured too, as chains do."""
+    only_prepare: bool = False
+    """Only get ready what asking needs and every state shares (the base's side of the token shift); no result."""
 
     def __post_init__(self) -> None:
         _check_state(self.models, self.state)
@@ -105,13 +108,28 @@ class AskRequest:
         _check_range("max_new_tokens", self.max_new_tokens, MAX_NEW_TOKENS)
 
 
-Request = EvaluateRequest | AskRequest
+@dataclass(frozen=True)
+class RecipeRequest:
+    """The recipe of a restored model (update/recipe.py): result {"recipe": text, "model_id", "n_restored"}."""
+
+    models: Models
+    spec: RestoreSpec
+
+    def __post_init__(self) -> None:
+        _check_state(self.models, self.spec)
+
+
+Request = EvaluateRequest | AskRequest | RecipeRequest
+_NAMES: dict[str, type[Any]] = {"evaluate": EvaluateRequest, "ask": AskRequest, "recipe": RecipeRequest}
+WORK = tuple(_NAMES)
+"""What is done with a model, one after the other."""
 
 
 def to_json(request: Request) -> dict[str, Any]:
     """The plain form of a request."""
     plain = {one.name: _plain(getattr(request, one.name)) for one in fields(request)}
-    return {"do": "evaluate" if isinstance(request, EvaluateRequest) else "ask", "request": plain}
+    name = next(name for name, kind in _NAMES.items() if isinstance(request, kind))
+    return {"do": name, "request": plain}
 
 
 def from_json(message: Mapping[str, Any]) -> Request:
@@ -123,9 +141,11 @@ def from_json(message: Mapping[str, Any]) -> Request:
     for name, parse in _PARSERS.items():
         if name in values:
             values[name] = parse(values[name])
-    if message.get("do") == "evaluate":
-        return _made(EvaluateRequest, values, "evaluate")
-    return _made(AskRequest, values, "ask")
+    name = str(message.get("do"))
+    if name not in _NAMES:
+        raise SpecError(f"do: got {name!r}; allowed: {', '.join(_NAMES)}")
+    made: Request = _made(_NAMES[name], values, name)
+    return made
 
 
 def _plain(value: Any) -> Any:
@@ -170,6 +190,7 @@ _PARSERS = {
     "facts": lambda value: _made(FactsRef, value, "facts"),
     "questions": lambda value: _made(QuestionSpec, value, "questions"),
     "state": _state,
+    "spec": lambda value: _restore_spec(value if isinstance(value, Mapping) else {"strategy": value}),
     "states": lambda value: tuple(_state(item) for item in _list(value)),
     "groups": _texts,
     "texts": _texts,

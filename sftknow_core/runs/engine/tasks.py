@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sftknow_core.errors import ModelError, SpecError
@@ -19,7 +20,14 @@ from sftknow_core.facts.topics import Topic
 from sftknow_core.runs.delta import ModelPair
 from sftknow_core.runs.engine.ask import answers
 from sftknow_core.runs.engine.model import OpenPair
-from sftknow_core.runs.engine.protocol import GROUPS, AskRequest, EvaluateRequest, Models, StateRef
+from sftknow_core.runs.engine.protocol import (
+    GROUPS,
+    AskRequest,
+    EvaluateRequest,
+    Models,
+    RecipeRequest,
+    StateRef,
+)
 from sftknow_core.runs.engine.workspace import EngineWorkspace
 from sftknow_core.runs.evaluate import FIVE_SHOT, UNITS_PER_QUESTION, EvaluateSpec, Exam, evaluate
 from sftknow_core.runs.mastery import Mastery, score_facts
@@ -33,13 +41,16 @@ Row = dict[str, Any]
 
 
 class Desk:
-    """Where requests are worked on; remembers the last pair, facts and question set."""
+    """Where requests are worked on; remembers the last pair, facts and question set.
+
+    Of question sets two are kept: the last one asked after five examples (key True), and the last one asked otherwise.
+    """
 
     def __init__(self, ws: EngineWorkspace) -> None:
         self.ws = ws
         self._facts: tuple[Hashable, FactSet, dict[str, Topic]] | None = None
         self._mastery: tuple[Hashable, Mastery] | None = None
-        self._exam: tuple[Hashable, Exam] | None = None
+        self._exams: dict[bool, tuple[Hashable, Exam]] = {}
         self._models: dict[str, ModelHandle] = {}
 
     @property
@@ -63,6 +74,8 @@ class Desk:
         state = _state(request.state, base, tuned)
         exam = self._exam_of(request, base)
         self.ws.n_questions = len(exam.questions)
+        if request.only_prepare:
+            return self._prepare(exam)
         run = RunFolder(self.ws.cache, exam.run_spec(state).run_id)
         cached = is_hit(run)
         if not cached:
@@ -80,6 +93,24 @@ class Desk:
             "shifts": run.read("shifts").to_pylist() if "shifts" in there else [],
             "restorations": run.read("restorations").to_pylist() if "restorations" in there else [],
         }
+
+    def _prepare(self, exam: Exam) -> Row:
+        if exam.spec.shifts:
+            self.ws.reporter.stage(f"getting ready for {len(exam.questions):,} questions")
+            _ = exam.reference
+        return {}
+
+    def recipe(self, request: RecipeRequest) -> Row:
+        """The recipe of a restored model as text, its model_id, and how many weights go back."""
+        from sftknow_core.runs.export import export_restored
+
+        base, tuned = self._open(request.models)
+        assert tuned is not None  # requests are checked
+        with TemporaryDirectory(prefix="sftknow-recipe-") as folder:
+            path = Path(folder) / "recipe.json"
+            made = export_restored(self.ws, base, tuned, request.spec, recipe=path)
+            text = path.read_text(encoding="utf-8")
+        return {"recipe": text, "model_id": made["model_id"], "n_restored": made["n_restored"]}
 
     def ask(self, request: AskRequest) -> Row:
         """Greedy answers and first tokens: {"answers": one entry a state, each with one row a text}."""
@@ -102,7 +133,8 @@ class Desk:
 
     def forget(self) -> None:
         """Let go of models, facts and question sets."""
-        self._facts = self._mastery = self._exam = None
+        self._facts = self._mastery = None
+        self._exams.clear()
         self.ws.unload()
 
     def _open(self, models: Models) -> tuple[ModelHandle, ModelHandle | None]:
@@ -144,15 +176,17 @@ class Desk:
         prompt = FIVE_SHOT if request.prompt == FIVE_SHOT else load_prompt(request.prompt).prompt_id
         spec = EvaluateSpec(request.prompt, request.matcher, request.max_new_tokens, request.first_tokens)  # type: ignore[arg-type]
         key = (base, facts_key, mastery.run.run_id, request.questions, request.groups, prompt, spec)
-        if self._exam is None or self._exam[0] != key:
+        of = request.prompt == FIVE_SHOT
+        if of not in self._exams or self._exams[of][0] != key:
             wanted = {GROUPS[group] for group in request.groups}
             chosen = choose_questions(facts.facts, mastery.levels, request.questions)
             questions = tuple(fact for fact in chosen if (fact.split, fact.domain) in wanted)
             if not questions:
                 raise SpecError(f"there is no question with a mastery level in {', '.join(request.groups)}")
-            self.ws.drop_bases()
-            self._exam = (key, Exam(self.ws, base, facts, topics, mastery, questions, spec))
-        return self._exam[1]
+            if not of:  # a base beside the one model serves the token shift
+                self.ws.drop_bases()
+            self._exams[of] = (key, Exam(self.ws, base, facts, topics, mastery, questions, spec))
+        return self._exams[of][1]
 
     def _facts_of(self, ref: FactsRef) -> tuple[FactSet, dict[str, Topic], Hashable]:
         """The facts as they lie on the disk now."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from sftknow_core.errors import SftknowError, SpecError, Stopped
-from sftknow_core.runs.engine.protocol import AskRequest, Request, from_json
+from sftknow_core.runs.engine.protocol import WORK, AskRequest, RecipeRequest, Request, from_json
 from sftknow_core.store.cache import Cache
 
 if TYPE_CHECKING:
@@ -97,13 +97,13 @@ class Engine:
             self._done(request_id, self._status())
         elif kind == "cancel":
             self._done(request_id, {"found": self._cancel(str(message.get("which")))})
-        elif kind in ("evaluate", "ask", _UNLOAD):
+        elif kind in (*WORK, _UNLOAD):
             queued = _Queued(request_id, _UNLOAD if kind == _UNLOAD else from_json(message))
             with self._changed:
                 self._queue.append(queued)
                 self._changed.notify_all()
         else:
-            raise SpecError(f"do: got {kind!r}; allowed: evaluate, ask, unload, ping, status, cancel")
+            raise SpecError(f"do: got {kind!r}; allowed: {', '.join(WORK)}, unload, ping, status, cancel")
 
     def _cancel(self, request_id: str) -> bool:
         """Take a request out of the queue, or have the one in hand stop at its next step."""
@@ -199,6 +199,8 @@ class Engine:
         if isinstance(what, str):
             desk.forget()
             return {}
+        if isinstance(what, RecipeRequest):
+            return desk.recipe(what)
         return desk.ask(what) if isinstance(what, AskRequest) else desk.evaluate(what)
 
     def _failed_inside(self, request_id: str, error: Exception) -> None:

@@ -1,0 +1,158 @@
+"""What the page "Ask" needs of its own: the question's widgets, examples to click, and the engine's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from pages._shared import engine, mode, restoring, show
+from pages._shared.reading import Key
+from sftknow_core.errors import SpecError
+from sftknow_core.report import ask_figures, ask_words
+from sftknow_core.runs.engine.client import AnswerState
+from sftknow_core.runs.engine.protocol import AskRequest, Models
+from sftknow_core.store import restore_views
+from sftknow_core.update.spec import RestoreSpec, percent
+
+_SLOT = "ask.asked"
+_TEXT, _K, _PROMPT = "ask.text", "ask.k", "ask.prompt"
+_MOST_LETTERS = 2_000
+_N_EXAMPLES = 3
+_FIRST_K = 20.0
+COLUMNS = {
+    "answer": ("answer", "greedy, at most 16 tokens", None),
+    "stopped": ("ended", "whether the model ended its answer itself, or ran into the limit", None),
+    "n_tokens": ("tokens", "length of the answer", "{:,.0f}"),
+    "mass_outside": ("outside the ten", "probability of the first token outside the ten likeliest", "{:.1%}"),
+    "rank": ("rank", "1: the likeliest; empty: all others together", "{:.0f}"),
+    "token": ("token", "as text; it often begins with a space", None),
+    "p": ("probability", "of the first token, over the whole vocabulary", "{:.2%}"),
+}
+
+
+class Question(NamedTuple):
+    """What is asked."""
+
+    text: str
+    prompt: str
+    k: float
+    """In percent."""
+
+
+def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
+    """The form; the question once its button is pressed. A link fills it in, and never asks."""
+    _start()
+    _examples(key, run_id, details)
+    with st.form("ask.form", border=True):
+        text = st.text_area(
+            "Question or beginning of a sentence",
+            key=_TEXT,
+            bind="query-params",
+            max_chars=_MOST_LETTERS,
+            height=80,
+            placeholder="Where was … born?",
+        )
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            k = st.number_input(
+                "Restored: k (%)", 0.0, 100.0, step=0.5, format="%g", key=_K, bind="query-params", width=170,
+                help="Share of the transformer layers' weights put back, largest relative change first.",
+            )  # fmt: skip
+            prompt = restoring.choice("How it is sent", _PROMPT, ask_words.PROMPTS, ask_words.PROMPT_HELP)
+            pressed = st.form_submit_button(
+                "Ask base, tuned and restored", type="primary", disabled=not mode.may_act()
+            )
+    st.session_state[restoring.SHARED_K] = float(k)
+    return Question(text, prompt, float(k)) if pressed else None
+
+
+def _start() -> None:
+    """k is the one last looked at on another page, unless the address says otherwise."""
+    given = st.query_params.get(_K)
+    if given is None and _K not in st.session_state:
+        st.session_state[_K] = float(st.session_state.get(restoring.SHARED_K, _FIRST_K))
+
+
+def _examples(key: Key, run_id: str, details: Mapping[str, Any]) -> None:
+    """Questions of the chain's own set whose answer changed, to click."""
+    found = _changed(restoring.as_it_is_now(key), run_id)
+    if found.empty:
+        return
+    st.caption(
+        f"Questions this run was asked, whose answer changed with k = {details['chosen']['k_percent']:g}%:"
+    )
+    with st.container(horizontal=True):
+        for number, row in enumerate(found.to_dict("records")):
+            st.button(
+                f"{row['question']} ({row['flip']})",
+                key=f"ask.example.{number}",
+                on_click=_take,
+                args=(row["question"],),
+                help=f"Right answer: {row['gold']}. Healed: wrong → right by restoring; broken: the other way.",
+            )
+
+
+def _take(text: str) -> None:
+    st.session_state[_TEXT] = text
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _changed(key: Key, run_id: str) -> pd.DataFrame:
+    """A few healed and broken test questions at the chosen k, or at the nearest k where that is tuned."""
+    rows = restoring.measured(key, run_id, restoring.frozen(RestoreSpec(k_percent=percent("0"))), None)
+    chosen = rows.loc[rows["chosen"], "k_percent"]
+    shown = restore_views.nearest_state(rows, float(chosen.iloc[0]) if len(chosen) else _FIRST_K, "test")
+    tuned = restore_views.tuned_state(rows, "test")
+    if shown is None or tuned is None:
+        return pd.DataFrame()
+    ids = restoring.state_key(shown), restoring.state_key(tuned)
+    parts = [
+        restoring.flipped(key, run_id, ids[0], "test", ids[1], flip, "both", "").head(_N_EXAMPLES)
+        for flip in ("healed", "broken")
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def ask(root: str, run_id: str, details: Mapping[str, Any], question: Question) -> None:
+    """Hand the question to the engine. Raises SpecError for an empty one."""
+    if not question.text.strip():
+        raise SpecError("the question is empty: write one, or click an example above")
+    base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
+    models = Models(base, details["tuned_id"], details["base_id"], details["tuned_id"])
+    restored = RestoreSpec(k_percent=percent(f"{question.k:.4f}"))
+    request = AskRequest(models, (question.text.strip(),), ("base", "tuned", restored), question.prompt)
+    engine.ask(_SLOT, root, (run_id, question), {"asking": request})
+
+
+def answers(root: str, run_id: str) -> None:
+    """What came back, or how far it is; nothing where nothing was asked of this chain."""
+    now = engine.standing(_SLOT, root)
+    if now is None or now.about[0] != run_id:
+        return
+    question: Question = now.about[1]
+    if not now.state.ended:
+        engine.watch(_SLOT, root)
+    elif now.state is not AnswerState.DONE:
+        engine.failed(_SLOT, root, now)
+    else:
+        _shown(question, now.results[0]["answers"])
+
+
+def _shown(question: Question, found: ask_words.Answers) -> None:
+    st.subheader("Answers")
+    st.text(f"{question.text.strip()}  ({ask_words.PROMPTS[question.prompt]})")
+    table = ask_words.answer_table(found, question.k)
+    with st.container(horizontal=True, key="ask.answers"):
+        for row in table.to_dict("records"):
+            with st.container(border=True, width=255, height="stretch", gap="xsmall"):
+                st.markdown(f"**{row['state']}**")
+                st.text(row["answer"] or "(nothing)")
+                st.caption("ended by itself" if row["stopped"] else "cut at 16 tokens")
+    show.listed(table, "ask.answers", "Answers of base, tuned and restored", COLUMNS)
+    st.subheader("What each expects first")
+    tokens = ask_words.token_table(found, question.k)
+    drawn = ask_figures.first_tokens_figure(tokens, show.palette())
+    alt = "The ten likeliest first tokens of base, tuned and restored, with their probability and all others"
+    show.figure(drawn, tokens, "ask.tokens", alt, COLUMNS)
