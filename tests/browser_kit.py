@@ -162,22 +162,15 @@ def faults(page: Page) -> dict[str, object]:
 
 def drag_slider(page: Page, k: float) -> None:
     """The handle of the page's slider for k to this value, by mouse."""
-    rail = page.locator(".st-key-restore-slider")
-    rail.scroll_into_view_if_needed()
-    at_rest(page, rail)
-    handle = rail.get_by_role("slider")
-    at, of = handle.bounding_box(), rail.locator("[data-baseweb=slider]").bounding_box()
-    assert at is not None and of is not None
-    middle = at["y"] + at["height"] / 2
-    page.mouse.move(at["x"] + at["width"] / 2, middle)
+    slider = page.locator(".st-key-restore-slider")
+    slider.scroll_into_view_if_needed()
+    at_rest(page, slider)
+    rail, handle = slider.locator("[role=group] > [data-orientation]"), slider.locator("input[type=range]")
+    of = rail.bounding_box()
+    assert of is not None
+    left, width, middle = of["x"], of["width"], of["y"] + of["height"] / 2
+    page.mouse.move(left + width * float(handle.input_value()) / 100, middle)
     page.mouse.down()
-    page.mouse.move(of["x"] + of["width"] * k / 100, middle, steps=4)
-    for _ in range(40):  # a pixel may be more than a step
-        now = float(handle.get_attribute("aria-valuenow") or "nan")
-        if now == k:
-            break
-        at = handle.bounding_box()
-        assert at is not None
-        page.mouse.move(at["x"] + at["width"] / 2 + (1.5 if now < k else -1.5), middle)
-    assert float(handle.get_attribute("aria-valuenow") or "nan") == k
+    page.mouse.move(left + width * k / 100, middle, steps=4)
+    assert float(handle.input_value()) == k, f"the slider stands at {handle.input_value()}"
     page.mouse.up()

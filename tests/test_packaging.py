@@ -10,7 +10,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DATA = {".json", ".csv", ".toml", ".safetensors", ".parquet", ".md", ".html", ".css", ".js", ".j2", ".typed", ".py"}
+DATA = {
+    ".json",
+    ".csv",
+    ".toml",
+    ".safetensors",
+    ".parquet",
+    ".md",
+    ".html",
+    ".css",
+    ".js",
+    ".j2",
+    ".typed",
+    ".py",
+}
 """What a package folder may hold; another kind of file is there by mistake."""
 
 

@@ -1,0 +1,177 @@
+"""How long a reader of the dashboard waits, in a real browser.
+
+    python benchmarks/dashboard.py [--repeats 10] [--chromium PATH]
+
+Times are taken inside the page: from the click, or the release of the mouse, to the frame in which the new numbers
+stand there. A chain of the shipped model with 510 questions a state is made first, and made-up chains with 22,000
+questions for the browser of questions. Everything is then measured once more while a job writes into the same cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from browser_kit import drag_slider, launched, opened, server  # noqa: E402 - tests/ is no package
+from fake_chain import make_chains  # noqa: E402
+from playwright.sync_api import Browser, Page  # noqa: E402
+
+CHAIN = "run --base demo --level 2 --n 240 --seed 0 --k 5,20,40,60 --questions 34"
+MEANWHILE = "run --base demo --level mixed --n 1920 --k 5,20,40,60 --questions 60"
+NEW_KS = (2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 32.5, 37.5, 42.5, 47.5, 52.5, 57.5)
+PAGES = {
+    "Facts and mastery": "facts",
+    "Fine-tune": "fine_tune",
+    "Accuracy": "accuracy",
+    "Token shifts": "token_shifts",
+    "Parameters": "parameters",
+    "Restore": "restore",
+    "Ask": "ask",
+    "Overview": "",
+}
+_UNTIL = """condition => new Promise((done, failed) => {
+  const started = window.__since
+  const holds = new Function('return ' + condition)
+  const look = () => {
+    if (holds()) done(performance.now() - started)
+    else if (performance.now() - started > 60000) failed('waited 60 s for ' + condition)
+    else requestAnimationFrame(look)
+  }
+  look()
+})"""
+_NOTE = """kind => document.addEventListener(
+  kind, () => { window.__since = performance.now() }, {once: true, capture: true})"""
+_QUIET = (
+    "document.querySelector('[data-testid=stApp]').dataset.testScriptState == 'notRunning'"
+    " && !document.querySelector('[data-stale=true]') && !document.querySelector('[data-testid=stSkeleton]')"
+)
+_TEXT = "document.querySelector('[data-testid=stMain]').textContent"
+"""With the rows of the list, which is drawn on a canvas and has them beside as text for screen readers."""
+Times = dict[str, list[float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument(
+        "--per-level", type=int, default=1467, help="of the browser of questions, in each group"
+    )
+    parser.add_argument("--chromium", default=shutil.which("chromium") or "chromium")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, launched(args.chromium) as browser:
+        real, large = Path(folder) / "real", Path(folder) / "large"
+        _sftknow(CHAIN, real)
+        (large_run,) = make_chains(
+            large, [("2", 1920, 0)], per_level=args.per_level, ks=(1, 3, 5, 10, 20, 40, 60)
+        )
+        times: Times = {}
+        for name in ("alone", "a job writing"):
+            with server(real) as at, server(large) as at_large, _meanwhile(real, large, name != "alone"):
+                alone = name == "alone"
+                _page_switches(browser, at, args.repeats, name, times)
+                _slider(browser, at, NEW_KS if alone else tuple(k + 1 for k in NEW_KS), name, times)
+                _questions(browser, f"{at_large}token_shifts?run={large_run}", args.repeats, name, times)
+    print(f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, medians in seconds")
+    print("| what | while | median | from | to | n |\n|---|---|---|---|---|---|")
+    for label, found in times.items():
+        what, _, while_ = label.partition("|")
+        seconds = [one / 1000 for one in found]
+        middle = statistics.median(seconds)
+        print(
+            f"| {what} | {while_} | {middle:.2f} | {min(seconds):.2f} | {max(seconds):.2f} | {len(seconds)} |"
+        )
+
+
+def _page_switches(browser: Browser, at: str, repeats: int, name: str, times: Times) -> None:
+    """Around all pages: the first round of a new server, then the others."""
+    page = opened(browser, at)
+    for number in range(1 + max(1, -(-repeats // len(PAGES)))):
+        which = "page switch, first visit" if number == 0 else "page switch, again"
+        for title, address in PAGES.items():
+            there = f"location.pathname == '/{address}' && document.querySelector('h1') && {_QUIET}"
+            link = page.get_by_test_id("stTopNavLink").filter(has_text=title).first
+            taken = _timed(page, link.click, there)
+            times.setdefault(f"{which}|{name}", []).append(taken)
+    page.close()
+
+
+def _slider(browser: Browser, at: str, ks: tuple[float, ...], name: str, times: Times) -> None:
+    """k that nobody measured, then the same again, when they are measured."""
+    page = opened(browser, f"{at}restore?restore.k=20")
+    for which in ("unmeasured k, 510 questions", "measured k, first visit", "measured k, again"):
+        if which == "measured k, first visit":  # by another reader
+            page.close()
+            page = opened(browser, f"{at}restore?restore.k=20")
+        for k in ks:
+            shown = f"document.querySelector('.st-key-restore-cards')?.innerText.includes('k = {k:g}%')"
+            taken = _timed(page, partial(drag_slider, page, k), shown, release=True)
+            times.setdefault(f"{which}|{name}", []).append(taken)
+    page.close()
+
+
+def _questions(browser: Browser, at: str, repeats: int, name: str, times: Times) -> None:
+    """Filters and orders of the browser of questions, each leading to another list."""
+    page = opened(browser, at)
+    quiet = f"{_TEXT} != window.__text && {_QUIET}"
+    chips = page.locator(".st-key-token_shifts-chips button")
+    for number in range(2 * repeats):
+        page.evaluate(f"window.__text = {_TEXT}")
+        if number % 2:
+            what = "sort 22,000 questions"
+            box = page.locator(".st-key-token_shifts-sort").get_by_role("combobox")
+            box.click()
+            options = page.get_by_role("option")
+            chosen = options.nth((number // 2 + 1) % options.count())
+            taken = _timed(page, chosen.click, quiet)
+        else:
+            what = "filter 22,000 questions"
+            taken = _timed(page, chips.nth(1 + number // 2 % (chips.count() - 1)).click, quiet)
+        times.setdefault(f"{what}|{name}", []).append(taken)
+    page.close()
+
+
+def _timed(page: Page, act: Callable[[], None], condition: str, *, release: bool = False) -> float:
+    """Milliseconds from the click, or the release of the mouse, to the first frame in which the condition holds."""
+    page.evaluate(_NOTE, "mouseup" if release else "mousedown")
+    act()
+    return float(page.evaluate(_UNTIL, condition))
+
+
+@contextmanager
+def _meanwhile(real: Path, large: Path, wanted: bool) -> Iterator[None]:
+    """A job that writes into the caches until the block ends."""
+    jobs = [_start(MEANWHILE, cache) for cache in (real, large)] if wanted else []
+    try:
+        yield
+    finally:
+        for job in jobs:
+            job.terminate()
+            job.wait()
+
+
+def _start(command: str, cache: Path) -> subprocess.Popen[bytes]:
+    line = [sys.executable, "-m", "sftknow_core.cli", *command.split(), "--cache", str(cache)]
+    quiet = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+    return subprocess.Popen(line, cwd=ROOT, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _sftknow(command: str, cache: Path) -> None:
+    if _start(command, cache).wait():
+        raise RuntimeError(f"sftknow {command} failed")
+
+
+if __name__ == "__main__":
+    main()
