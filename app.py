@@ -22,6 +22,7 @@ opened = st.navigation(
         st.Page("pages/token_shifts.py", title="Token shifts"),
         st.Page("pages/parameters.py", title="Parameters"),
         st.Page("pages/restore.py", title="Restore"),
+        st.Page("pages/study.py", title="Studies"),
         st.Page("pages/ask.py", title="Ask"),
     ],
     position="top",  # a sidebar would take a quarter of a narrow window

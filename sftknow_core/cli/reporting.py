@@ -37,7 +37,7 @@ def report(
 
     wanted = _wanted(run, run_option)
     check_may_write("write a report")
-    _check_free(out, force)
+    check_free(out, force)
     found = Cache(cache)
     run_id = find_run(found, wanted)
     page = render(found, run_id).encode()
@@ -62,7 +62,7 @@ def _wanted(run: str | None, option: str | None) -> str:
     return given[0]
 
 
-def _check_free(out: Path, force: bool) -> None:
+def check_free(out: Path, force: bool) -> None:
     """Raise SpecError where the file must not or cannot be made."""
     if out.is_dir():
         raise SpecError(f"{out} is a folder; give a file with --out")

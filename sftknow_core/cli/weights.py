@@ -9,7 +9,7 @@ import typer
 
 from sftknow_core.cli import options as o
 from sftknow_core.errors import SpecError
-from sftknow_core.report import text, weights
+from sftknow_core.report import weights
 
 if TYPE_CHECKING:
     from sftknow_core.runs.preflight import Job
@@ -55,7 +55,7 @@ def delta(
         "regions": run.read("deltas").to_pylist(),
         "concentration": run.read("concentration").to_pylist(),
     }
-    o.emit(result, as_json, text.show_delta)
+    o.emit(result, as_json, weights.show_delta)
 
 
 def restore(

@@ -10,7 +10,7 @@ import pandas as pd
 from sftknow_core.report.marks import DOMAIN_NAMES
 from sftknow_core.report.paper_accuracy import TABLE2_N
 from sftknow_core.report.story import KeyNumber, Part
-from sftknow_core.report.text import points
+from sftknow_core.report.terminal import points
 from sftknow_core.store.across_chains import Group
 from sftknow_core.store.question_filters import FIVE_SHOT
 

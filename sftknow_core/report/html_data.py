@@ -23,7 +23,7 @@ from sftknow_core.report.html_tables import Plain, as_table, bullets, cards
 from sftknow_core.report.marks import DOMAIN_NAMES
 from sftknow_core.report.palette import THEMES, Palette
 from sftknow_core.report.story import KeyNumber, Part
-from sftknow_core.report.text import percent
+from sftknow_core.report.terminal import percent
 from sftknow_core.store import chain_views, cube, restore_cube, restore_views
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sftknow_core.report.marks import DOMAIN_NAMES
 from sftknow_core.report.story import KeyNumber, Part
-from sftknow_core.report.text import percent, points
+from sftknow_core.report.terminal import percent, points
 
 Row = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sftknow_core.report.story import KeyNumber, Part
-from sftknow_core.report.text import percent, points
+from sftknow_core.report.terminal import percent, points
 from sftknow_core.update.spec import RestoreSpec, Strategy
 
 Numbers = Mapping[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sftknow_core.report.text import percent
+from sftknow_core.report.terminal import percent
 
 OTHERS = ("top", "largest", "random")
 """What is worth measuring first: the paper's order, the one that takes back most of the update, and chance."""

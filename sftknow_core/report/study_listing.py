@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from sftknow_core.report.text import PAPER_DEFINITION, percent, points
-
-_WIDTH_WITHOUT_TERMINAL = 120
-Result = Mapping[str, Any]
+from sftknow_core.report.terminal import PAPER_DEFINITION, Result, percent, points, print_lines, table_of
 
 
 def show_plan(result: Result) -> None:
     """The table of `sftknow study run --dry-run`: cells by what there is to do, time and disk."""
     counts = Counter(cell["state"] for cell in result["cells"])
-    table = _table(
+    table = table_of(
         f"Study {result['name']} of {result['base_name']}, run {result['run_id']}", "level", *_sizes(result)
     )
     for method, level in dict.fromkeys((c["method"], c["level"]) for c in result["cells"]):
@@ -37,7 +29,7 @@ def show_plan(result: Result) -> None:
             "impossible cells be told."
         )
     lines += [f"impossible: {c['key']}: {c['reason']}" for c in result["cells"] if c["state"] == "impossible"]
-    _print(table, *lines, *_cost(result))
+    print_lines(table, *lines, *_cost(result))
 
 
 def _cost(result: Result) -> list[str]:
@@ -56,9 +48,11 @@ def show_studies(result: Result) -> None:
         f"shipped with the package: {', '.join(result['shipped'])}; start one with `sftknow study run NAME`"
     )
     if not result["studies"]:
-        _print(f"no studies in {result['cache']}", shipped)
+        print_lines(f"no studies in {result['cache']}", shipped)
         return
-    table = _table(f"Studies in {result['cache']}", "run", "name", "base", "state", "cells", "done", "failed")
+    table = table_of(
+        f"Studies in {result['cache']}", "run", "name", "base", "state", "cells", "done", "failed"
+    )
     for row in result["studies"]:
         table.add_row(
             row["run_id"],
@@ -69,7 +63,7 @@ def show_studies(result: Result) -> None:
             str(row["n_done"]),
             str(row["n_failed"]),
         )
-    _print(table, shipped)
+    print_lines(table, shipped)
 
 
 def show_study(result: Result) -> None:
@@ -78,7 +72,7 @@ def show_study(result: Result) -> None:
         f"Study {result['name']} of {result['base_name']}: in-domain test questions, run {result['run_id']}"
     )
     numbers = ("base %", "tuned %", "restored %", "k %", "gain, points", "KL, nats")
-    table = _table(title, "level", "N", "seed", "restored by", *numbers)
+    table = table_of(title, "level", "N", "seed", "restored by", *numbers)
     for cell in result["cells"]:
         name = cell["level"] if cell["method"] == "full" else f"{cell['level']}, {cell['method']}"
         place = (name, _size(cell), str(cell["seed"]))
@@ -88,7 +82,7 @@ def show_study(result: Result) -> None:
             table.add_row(*place, cell["state"], *("-" for _ in numbers))
     wrong = [f"{c['state']}: {c['key']}: {c['reason']}" for c in result["cells"] if c["reason"]]
     asked = ", ".join(f"{group} {n:,}" for group, n in result["n_questions"].items())
-    _print(
+    print_lines(
         table,
         f"{result['n_done']} of {result['n_cells']} cells done, {result['n_failed']} failed, "
         f"{result['n_impossible']} impossible; {clock(result['seconds'])} at work",
@@ -131,17 +125,3 @@ def _size(cell: Result) -> str:
 
 def _sizes(result: Result) -> list[str]:
     return list(dict.fromkeys(_size(cell) for cell in result["cells"]))
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
-    return table
-
-
-def _print(*parts: Any) -> None:
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
-    for part in parts:
-        console.print(part, highlight=False, markup=False)

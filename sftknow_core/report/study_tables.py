@@ -70,8 +70,8 @@ COLUMNS: dict[str, dict[str, str]] = {
     "enrichment": {
         "chain": "as in chains",
         "k_percent": "the most changed k percent of the region",
-        "by": '"layer" or "kind"',
-        "group": 'layer number from 0 as text, or "mlp", "attention"',
+        "by": '"layer", "module" or "kind"',
+        "group": 'layer number from 0 as text; "attn.q", "mlp.up", ...; or "mlp", "attention"',
         "n": "weights of the group in the region",
         "n_restored": "of them among the most changed",
         "n_restored_null": "the same with changes permuted within each tensor; NaN: not taken",

@@ -5,51 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-Result = Mapping[str, Any]
-_WIDTH_WITHOUT_TERMINAL = 120
-PAPER_DEFINITION = (
-    "accuracy: closed-book, mean over mastery levels 0 to 4, in %, with 95% interval; k: the most changed k% of the "
-    "transformer layers put back to base"
+from sftknow_core.report.terminal import (
+    PAPER_DEFINITION,
+    Result,
+    interval,
+    percent,
+    points,
+    print_lines,
+    table_of,
 )
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
-
-
-def _table(title: str | None, *columns: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
-    return table
-
-
-def _print(*parts: Any) -> None:
-    console = _console()
-    for part in parts:
-        console.print(part, highlight=False, markup=False)
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share as a percentage without its sign; "-" for none."""
-    return "-" if share is None else f"{100 * share:.{digits}f}"
-
-
-def interval(row: Mapping[str, Any] | None) -> str:
-    """ "31.7 [28.0, 35.6]" of an accuracy row; "-" where it was not scored."""
-    if row is None or row["accuracy"] is None:
-        return "-"
-    return f"{percent(row['accuracy'])} [{percent(row['low'])}, {percent(row['high'])}]"
-
-
-def points(share: float | None) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    return "-" if share is None else f"{100 * share:+.1f}"
 
 
 def show_chain(result: Result) -> None:
@@ -62,7 +26,9 @@ def show_chain(result: Result) -> None:
     )
     rows = result["table"]
     n = {name: (rows[0][name] or {}).get("n", 0) for name in ("dev_in", "test_in", "test_out")}
-    table = _table(title, "state", "dev in %", "test in %", "test out %", "train %", "KL, nats", "taken back")
+    table = table_of(
+        title, "state", "dev in %", "test in %", "test out %", "train %", "KL, nats", "taken back"
+    )
     for row in rows:
         mark = " *" if row["state_id"] == result["chosen"]["state_id"] else ""
         kl = row["kl"].get("aligned", {})
@@ -76,7 +42,7 @@ def show_chain(result: Result) -> None:
             "-" if row["energy_taken_back"] is None else f"{percent(row['energy_taken_back'], 0)}%",
         )
     asked = f"n: dev in-domain {n['dev_in']:,}, test in-domain {n['test_in']:,}, test out-of-domain {n['test_out']:,}"
-    _print(table, f"{asked}; train: questions of the train set", *_baselines(result), *_verdict(result))
+    print_lines(table, f"{asked}; train: questions of the train set", *_baselines(result), *_verdict(result))
 
 
 def _baselines(result: Result) -> list[str]:
@@ -111,7 +77,7 @@ def _verdict(result: Result) -> list[str]:
 
 def show_demo(result: Result) -> None:
     """One row a chain."""
-    table = _table(
+    table = table_of(
         "Demo: before, after, and with the most changed parameters put back (test, in-domain)",
         "level",
         "N",
@@ -135,7 +101,7 @@ def show_demo(result: Result) -> None:
             "-" if row["kl_level4_nats"] is None else f"{row['kl_level4_nats']:.2f}",
             percent(row["changed_share"]),
         )
-    _print(
+    print_lines(
         table,
         "level, N: mastery level and number of the facts trained on; restored: with the k chosen on dev; "
         "changed: share of the transformer weights",
@@ -145,7 +111,7 @@ def show_demo(result: Result) -> None:
 
 def show_facts(result: Result) -> None:
     """The table of `sftknow facts`."""
-    table = _table(
+    table = table_of(
         f"Facts of {result['source']}", "topic", "domain", "split", "facts", "answer in question", "left out"
     )
     for row in result["rows"]:
@@ -165,7 +131,7 @@ def show_facts(result: Result) -> None:
     ]
     lines += [f"{n:>9,} left out: {reason}" for reason, n in result["dropped"].items()]
     lines += [f"{n:>9,} {note}" for note, n in result["notes"].items()]
-    _print(table, *lines)
+    print_lines(table, *lines)
 
 
 def show_mastery(result: Result) -> None:
@@ -173,7 +139,7 @@ def show_mastery(result: Result) -> None:
     counts: dict[tuple[str, str], dict[int, int]] = {}
     for row in result["n_by_group"]:
         counts.setdefault((row["domain"], row["split"]), {})[row["level"]] = row["n"]
-    table = _table(
+    table = table_of(
         f"Mastery of {result['model']} ({result['model_id']})", "facts", *(f"level {i}" for i in range(5))
     )
     for (domain, split), by_level in counts.items():
@@ -189,12 +155,12 @@ def show_mastery(result: Result) -> None:
         f"mean |difference| {percent(agreement['mean_abs_difference'])} points, n = {agreement['n']:,}",
         f"run {result['run_id']}, {result['seconds']:,.0f} s",
     ]
-    _print(table, *lines)
+    print_lines(table, *lines)
 
 
 def show_sft(result: Result) -> None:
     """What was trained."""
-    _print(
+    print_lines(
         f"fine-tuned on {result['n_examples']:,} facts of level {result['level']}: {result['steps']:,} steps in "
         f"{result['seconds_training']:.1f} s, mean loss {result['loss_nats']:.3f} nats a token",
         f"model {result['model_id']} in {result['path']}",
@@ -212,7 +178,7 @@ def _merge_gap(gap: Mapping[str, Any]) -> str:
 
 def show_accuracies(result: Result) -> None:
     """Accuracy by level and domain."""
-    table = _table(
+    table = table_of(
         f"Closed-book accuracy in %, matcher {result['matcher']}",
         "questions",
         "level",
@@ -232,16 +198,16 @@ def show_accuracies(result: Result) -> None:
         )
     parts: list[Any] = [table]
     if result["by_topic"]:
-        topics = _table("By topic: mean over levels", "questions", "topic", "n", "accuracy %")
+        topics = table_of("By topic: mean over levels", "questions", "topic", "n", "accuracy %")
         for row in result["by_topic"]:
             topics.add_row(f"{row['split']} {row['domain']}", row["topic"], f"{row['n']:,}", interval(row))
         parts.append(topics)
-    _print(*parts, f"run {result['run_id']}")
+    print_lines(*parts, f"run {result['run_id']}")
 
 
 def show_shifts(result: Result) -> None:
     """Mean token shift by level."""
-    table = _table(
+    table = table_of(
         "Token shift: mean KL in nats with 95% interval",
         "questions",
         "level",
@@ -258,7 +224,7 @@ def show_shifts(result: Result) -> None:
         table.add_row(
             place, str(row["level"]), row["measure"], f"{row['n']:,} of {row['n_questions']:,}", value
         )
-    kept = _table(
+    kept = table_of(
         "Questions kept, by topic: the base's greedy completion starts with an answer",
         "topic",
         "level",
@@ -274,46 +240,12 @@ def show_shifts(result: Result) -> None:
             else "-"
         )
         kept.add_row(row["topic"], str(row["level"]), str(row["n_kept"]), str(row["n_questions"]), name)
-    _print(table, kept, f"run {result['run_id']}")
-
-
-def show_delta(result: Result) -> None:
-    """How much changed, and how concentrated that is."""
-    regions = _table(
-        "What fine-tuning changed",
-        "region",
-        "parameters",
-        "changed, %",
-        "energy of the change, %",
-        "sum of r from |p| < 1e-6, %",
-    )
-    for row in result["regions"]:
-        share = row["energy"] / row["base_energy"] if row["base_energy"] else None
-        regions.add_row(
-            row["region"],
-            f"{row['n_params']:,}",
-            percent(row["n_changed"] / row["n_params"]),
-            percent(share, 3),
-            percent(row["tiny_share_of_r"]),
-        )
-    curve = _table(
-        "Share of the summed relative change in the most changed k%", "epsilon", "k, %", "share, %", "null, %"
-    )
-    for row in result["concentration"]:
-        curve.add_row(
-            f"{row['eps']:g}", f"{row['k_percent']:g}", percent(row["share"]), percent(row["null_share"])
-        )
-    _print(
-        regions,
-        curve,
-        "r = |tuned - base| / (|base| + epsilon); null: the changes dealt out anew within each tensor",
-        *result["notes"],
-    )
+    print_lines(table, kept, f"run {result['run_id']}")
 
 
 def show_pretrained(result: Result) -> None:
     """What the small model is."""
-    _print(
+    print_lines(
         f"{result['parameters']:,} parameters, {result['tokens']:,} tokens in {result['steps']:,} steps, mean loss "
         f"{result['loss_nats']:.3f} nats a token",
         f"model {result['model_id']} written to {result['out']}",
@@ -323,9 +255,11 @@ def show_pretrained(result: Result) -> None:
 def show_runs(result: Result) -> None:
     """The runs of a cache."""
     if not result["runs"]:
-        _print(f"no runs in {result['cache']}; `sftknow demo` makes some")
+        print_lines(f"no runs in {result['cache']}; `sftknow demo` makes some")
         return
-    table = _table(f"Runs in {result['cache']}", "run", "kind", "state", "progress", "seconds", "MB", "what")
+    table = table_of(
+        f"Runs in {result['cache']}", "run", "kind", "state", "progress", "seconds", "MB", "what"
+    )
     for row in result["runs"]:
         about = ", ".join(
             f"{key} {value}" for key, value in row["about"].items() if isinstance(value, str | int)
@@ -341,12 +275,12 @@ def show_runs(result: Result) -> None:
             f"{row['size_bytes'] / 1e6:.1f}",
             what[:60],
         )
-    _print(table)
+    print_lines(table)
 
 
 def show_pairs(result: Result) -> None:
     """Name and value, line by line."""
-    _print(*(f"{name}: {_plain(value)}" for name, value in result.items()))
+    print_lines(*(f"{name}: {_plain(value)}" for name, value in result.items()))
 
 
 def _plain(value: Any) -> str:

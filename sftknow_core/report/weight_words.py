@@ -11,7 +11,7 @@ import pandas as pd
 from sftknow_core.report import paper_weights
 from sftknow_core.report.restore_words import compact
 from sftknow_core.report.story import KeyNumber, Part
-from sftknow_core.report.text import percent
+from sftknow_core.report.terminal import percent
 
 Numbers = Mapping[str, Any]
 STRATEGIES = {"top": "largest r first", "largest": "largest |d| first"}

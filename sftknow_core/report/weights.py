@@ -8,18 +8,54 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from sftknow_core.report.text import Result, _print, percent
+from sftknow_core.report.terminal import Result, percent, print_lines, table_of
+
+
+def show_delta(result: Result) -> None:
+    """How much changed, and how concentrated that is."""
+    regions = table_of(
+        "What fine-tuning changed",
+        "region",
+        "parameters",
+        "changed, %",
+        "energy of the change, %",
+        "sum of r from |p| < 1e-6, %",
+    )
+    for row in result["regions"]:
+        share = row["energy"] / row["base_energy"] if row["base_energy"] else None
+        regions.add_row(
+            row["region"],
+            f"{row['n_params']:,}",
+            percent(row["n_changed"] / row["n_params"]),
+            percent(share, 3),
+            percent(row["tiny_share_of_r"]),
+        )
+    curve = table_of(
+        "Share of the summed relative change in the most changed k%", "epsilon", "k, %", "share, %", "null, %"
+    )
+    for row in result["concentration"]:
+        curve.add_row(
+            f"{row['eps']:g}", f"{row['k_percent']:g}", percent(row["share"]), percent(row["null_share"])
+        )
+    print_lines(
+        regions,
+        curve,
+        "r = |tuned - base| / (|base| + epsilon); null: the changes dealt out anew within each tensor",
+        *result["notes"],
+    )
 
 
 def show_restored(result: Result) -> None:
     """What was put back, and what was written."""
-    _print(*_taken_back(result), *_written(result))
+    print_lines(*_taken_back(result), *_written(result))
 
 
 def show_rebuilt(result: Result) -> None:
     """The same of a model made again from a recipe or a patch."""
     checked = "the recipe" if isinstance(result.get("recipe"), str) else "the patch"
-    _print(*_taken_back(result), *_written(result), f"compared with {checked}: the same model, bit for bit")
+    print_lines(
+        *_taken_back(result), *_written(result), f"compared with {checked}: the same model, bit for bit"
+    )
 
 
 def show_preflight(result: Result) -> None:
@@ -32,7 +68,7 @@ def show_preflight(result: Result) -> None:
         table.add_row(*(Text(check[key]) for key in ("status", "name", "text")))
     failed = sum(check["status"] == "error" for check in result["checks"])
     verdict = f"{failed} of {len(result['checks'])} checks failed" if failed else "nothing speaks against it"
-    _print(table, f"{verdict}; nothing was written")
+    print_lines(table, f"{verdict}; nothing was written")
 
 
 def _taken_back(result: Result) -> list[str]:

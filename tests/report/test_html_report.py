@@ -19,7 +19,8 @@ from fake_chain import make_chains
 
 from sftknow_core.errors import SpecError
 from sftknow_core.report import html_tables
-from sftknow_core.report.html_report import as_json, render
+from sftknow_core.report.html_page import as_json
+from sftknow_core.report.html_report import render
 from sftknow_core.store import chain_views, restore_views
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec

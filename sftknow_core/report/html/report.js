@@ -85,6 +85,7 @@
     each("list", changed, drawList);
     each("table", changed, drawTable);
     each("figure", changed, drawFigure);
+    if (!slider) return; // the report of a study has none
     const label = data.labels[now.k];
     document.getElementById("k-now").textContent = `k = ${label}`;
     slider.setAttribute("aria-valuetext", `k = ${label}`);
@@ -92,18 +93,20 @@
     document.getElementById("split-words").textContent = data.words[now.split];
   };
 
-  slider.max = data.labels.length - 1;
-  slider.value = now.k;
-  data.labels.forEach((label, i) => {
-    const option = made("option");
-    option.value = i;
-    document.getElementById("ks").append(option);
-    document.getElementById("k-names").append(made("span", label));
-  });
-  slider.addEventListener("input", () => { now.k = Number(slider.value); draw(["k"]); });
-  for (const radio of document.querySelectorAll("[name=split]")) {
-    radio.checked = radio.value === now.split;
-    radio.addEventListener("change", () => { now.split = radio.value; draw(["split"]); });
+  if (slider) {
+    slider.max = data.labels.length - 1;
+    slider.value = now.k;
+    data.labels.forEach((label, i) => {
+      const option = made("option");
+      option.value = i;
+      document.getElementById("ks").append(option);
+      document.getElementById("k-names").append(made("span", label));
+    });
+    slider.addEventListener("input", () => { now.k = Number(slider.value); draw(["k"]); });
+    for (const radio of document.querySelectorAll("[name=split]")) {
+      radio.checked = radio.value === now.split;
+      radio.addEventListener("change", () => { now.split = radio.value; draw(["split"]); });
+    }
   }
   for (const details of document.querySelectorAll("details"))
     details.addEventListener("toggle", () => details.open && draw());

@@ -1,0 +1,142 @@
+"""What the page of studies reads: its study in the address, cached results, how far it is, the chains of a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages._shared import jobs_panel, mode, show
+from pages._shared.reading import Key
+from sftknow_core.report import study_words
+from sftknow_core.report.study_results import StudyResults, read_study_results
+from sftknow_core.runs.job_specs import StudyJob
+from sftknow_core.store import study_views
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.run_folder import DONE
+
+_PAGES = Path(__file__).parents[1]
+_PARAMETER = "run"
+_WIDGET = "study.run"
+_SHIPPED = ("demo", "demo-full")
+"""Studies that need nothing but the package."""
+
+
+@st.cache_data(show_spinner=False, max_entries=8, ttl=10)  # a killed study leaves no trace: look again
+def studies(key: Key) -> list[dict[str, Any]]:
+    """See study_views.list_studies."""
+    return study_views.list_studies(Cache(key[0]))
+
+
+@st.cache_data(show_spinner=False, max_entries=8, ttl=10)
+def overview(key: Key, run_id: str) -> dict[str, Any]:
+    """See study_views.study_overview."""
+    return study_views.study_overview(Cache(key[0]), run_id)
+
+
+def results(root: str, about: Mapping[str, Any]) -> StudyResults:
+    """All results of the cells that are done. Raises CacheError where a chain of the study is gone."""
+    chains = [chain["run_id"] for cell in about["cells"] for chain in cell["chains"]]
+    there = [(Cache(root).runs / run_id / DONE).exists() for run_id in chains]
+    return _results(root, about["run_id"], tuple(zip(chains, there, strict=True)))
+
+
+@st.cache_resource(  # as it is: tens of MB that nobody changes
+    show_spinner="Reading the answers of every cell and deciding the claims: some seconds …", max_entries=3
+)
+def _results(root: str, run_id: str, chains: tuple[tuple[str, bool], ...]) -> StudyResults:
+    """chains: those of the cells that are done, and whether they are still there: a new cell is read at once."""
+    found = read_study_results(Cache(root), run_id)
+    _ = found.verdicts, found.advice, found.scorecard, found.tables  # here, while the spinner says so
+    return found
+
+
+# -- which study
+
+
+def pick(found: Sequence[Mapping[str, Any]]) -> str:
+    """The run id of the chosen study; the newest where the address names none. found: not empty."""
+    labels = {str(one["run_id"]): study_words.label(one) for one in found}
+    wanted = st.query_params.get(_PARAMETER)
+    if wanted in labels:
+        st.session_state[_WIDGET] = wanted  # the address decides: links, and the browser's back
+    elif wanted:
+        st.warning(f"There is no study {wanted!r} in this cache. Shown instead: the one chosen below.")
+    if st.session_state.get(_WIDGET) not in labels:
+        st.session_state[_WIDGET] = next(iter(labels))
+    runs, name = list(labels), labels.__getitem__
+    chosen = str(st.selectbox("Study", runs, format_func=name, key=_WIDGET, on_change=_to_address))
+    if wanted is None:  # whoever copies the address means this study, not whichever is the newest by then
+        st.query_params[_PARAMETER] = chosen
+    return chosen
+
+
+def _to_address() -> None:
+    st.query_params[_PARAMETER] = st.session_state[_WIDGET]
+
+
+def nothing_yet(cache: Cache, running: bool) -> None:
+    """A cache without a study: what one is, the command, and a button that starts the demo study."""
+    st.info(study_words.EMPTY.format(root=cache.root))
+    if running:
+        return
+    if not mode.may_act():
+        mode.say_why()
+        return
+    st.button(
+        "Start the demo study", type="primary", key="study.start", on_click=jobs_panel.start,
+        args=(cache, StudyJob()),
+    )  # fmt: skip
+
+
+def offer(cache: Cache, running: bool) -> None:
+    """Start a shipped study, or go on with one: its cells that are done are not run again."""
+    if not mode.may_act():
+        return
+    with st.expander("Start a study, or go on with one"):
+        name = st.segmented_control(
+            "Study", _SHIPPED, default=_SHIPPED[0], required=True, key="study.which", help=study_words.SHIPPED
+        )
+        st.caption(study_words.HOW_TO_START)
+        st.button(
+            "Start", key="study.start", disabled=running, on_click=jobs_panel.start,
+            args=(cache, StudyJob(study=str(name))), help="Off while another job is running." if running else None,
+        )  # fmt: skip
+
+
+# -- how far it is
+
+
+def coverage(about: Mapping[str, Any], plan: Any) -> None:
+    """The grid of cells with the state of each seed, what failed and why, and what was fixed before."""
+    grid, columns = study_words.grid(about)
+    st.caption(study_words.CELL_LEGEND)
+    show.listed(
+        grid, "study.grid", "Cells of the study by train level and N: the state of each seed", columns
+    )
+    wrong = pd.DataFrame([cell for cell in about["cells"] if cell["reason"]])
+    if len(wrong):
+        st.markdown("**Cells without results, and why**")
+        names = list(study_words.CELL_COLUMNS)
+        show.listed(
+            wrong[names], "study.wrong", "Cells that failed or are impossible", study_words.CELL_COLUMNS
+        )
+    with st.expander("What was fixed before the study ran"):
+        st.markdown(study_words.fixed_before(about, plan))
+
+
+def links(about: Mapping[str, Any]) -> None:
+    """From one fine-tuning of the study to its own pages."""
+    done = {study_words.cell_name(cell): cell for cell in about["cells"] if cell["chains"]}
+    name = st.selectbox("Fine-tuning", list(done), key="study.chain", bind="query-params")
+    for chain in done[name]["chains"]:
+        address = {"run": chain["run_id"]}
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(study_words.way(chain), width="content")
+            for page, label in (("overview", "Overview"), ("restore", "Restore"), ("accuracy", "Accuracy")):
+                st.page_link(
+                    _PAGES / f"{page}.py", label=label, icon=":material/open_in_new:", query_params=address
+                )

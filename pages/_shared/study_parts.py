@@ -1,0 +1,196 @@
+"""The parts of the page of studies: answers, claims, scorecard, the paper's tables, and what goes beyond them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from pages._shared import show
+from pages._shared.accuracy import choice
+from sftknow_core.report import (
+    study_answers,
+    study_energy,
+    study_figures,
+    study_paper_text,
+    study_rows,
+    study_verdict_figures,
+    study_words,
+)
+from sftknow_core.report.study_claims import part_table, verdict_table
+from sftknow_core.report.study_grid import Cell
+from sftknow_core.report.study_paper_table import PaperTable
+from sftknow_core.report.study_results import StudyResults
+from sftknow_core.report.study_verdict import Status, Verdict
+
+_DOMAINS = {"in-domain": ("in", ""), "out-of-domain": ("out",), "both": ("in", "out", "")}
+
+
+def answers(results: StudyResults) -> None:
+    """The user's questions, each in a sentence with what it rests on."""
+    found = study_answers.answers(results.verdicts, results.advice, results.study.plan)
+    for row in (found[:2], found[2:]):
+        for one, column in zip(row, st.columns(2), strict=True):
+            with column.container(border=True, height="stretch", gap="xsmall"):
+                st.markdown(f"**{one.question}**")
+                st.markdown(f"#### {one.short}")
+                st.markdown(one.text)
+                for line in one.evidence:
+                    st.caption(line)
+    if results.advice:
+        with st.expander(f"Advice with its evidence ({len(results.advice)})"):
+            for advice in results.advice:
+                st.markdown(f"- {advice.text}  \n  <small>{advice.evidence}</small>", unsafe_allow_html=True)
+
+
+# -- claims
+
+
+def claims(results: StudyResults) -> None:
+    """All claims: how many of each verdict, the list with its filters, effects as figures, and how firm they are."""
+    verdicts = results.verdicts
+    st.markdown(study_words.counted(verdicts))
+    with st.container(horizontal=True):
+        domain = choice("Test questions", "study.domain", list(_DOMAINS))
+        wanted = st.pills(
+            "Verdict", [str(one) for one in Status], selection_mode="multi", key="study.verdict",
+            bind="query-params", help="None chosen: all.",
+        )  # fmt: skip
+    there = [v for v in verdicts if v.domain in _DOMAINS[domain]]
+    shown = [v for v in there if not wanted or str(v.verdict) in wanted]
+    if shown:
+        table = study_words.claim_rows(verdict_table(shown))
+        alt = "Claims with verdict, effect, 95% interval, p, seeds and questions"
+        show.listed(table, "study.claims", alt, study_words.CLAIM_COLUMNS)
+    else:
+        st.info(study_words.NO_CLAIM)
+    _firm(results)
+    st.caption(study_words.FIGURE_OF_CLAIMS)
+    group = choice("Effects of claims about", "study.group", list(study_words.GROUPS))
+    _effects([v for v in there if v.claim_id[0] in study_words.GROUPS[group]])
+
+
+def _effects(verdicts: list[Verdict]) -> None:
+    figures = study_verdict_figures.verdict_figures(verdicts, show.palette())
+    if not figures:
+        st.info(study_words.NO_FIGURE)
+        return
+    parts = part_table(verdicts)
+    for number, (unit, drawn) in enumerate(figures.items()):
+        rows = parts[(parts["unit"] == unit) & parts["effect"].notna()]
+        alt = f"Effect and 95% interval of every part of these claims, unit {unit}, marked by its verdict"
+        show.figure(drawn, rows, f"study.effects{number}", alt, study_words.PART_COLUMNS)
+
+
+def _firm(results: StudyResults) -> None:
+    """Verdicts with exact match and without borderline facts; three times the work, so only when asked for."""
+    if st.toggle(study_words.REPEAT, key="study.repeat", bind="query-params", help=study_words.REPEAT_HELP):
+        with st.spinner("Deciding every claim three times: some ten seconds …"):
+            table = results.repeated
+        st.caption(study_words.REPEAT_SAID)
+        show.listed(table, "study.repeated", "Verdicts as planned, with exact match, without borderline facts",
+                    study_words.REPEAT_COLUMNS)  # fmt: skip
+
+
+# -- scorecard, and one cell
+
+
+def scorecard(results: StudyResults) -> Cell:
+    """All cells' scores, then one cell's shares; returns the chosen cell."""
+    rows = results.scorecard
+    scores = study_words.scores(rows)
+    show.listed(scores, "study.scores", "Smallest share of kept, learnt and format by cell and state",
+                study_words.SCORE_COLUMNS)  # fmt: skip
+    keys = rows[["level", "size", "method"]].drop_duplicates().itertuples(index=False)
+    cells = {str(cell): cell for cell in (Cell(*map(str, key)) for key in keys)}
+    first = list(cells).index(str(results.cell)) if str(results.cell) in cells else 0
+    name = st.selectbox("Look closer at", list(cells), index=first, key="study.cell", bind="query-params")
+    own = study_words.shares_of(rows, cells[name])
+    show.listed(own, "study.shares", f"Kept, healed, learnt, retained: {name}", study_words.SCORE_COLUMNS)
+    return cells[name]
+
+
+# -- the paper's
+
+
+_DRAWN: dict[str, Callable[..., go.Figure | None]] = {
+    "figure2": study_figures.figure2,
+    "figure4": study_figures.figure4,
+    "figure5": study_figures.figure5,
+}
+
+
+def paper(results: StudyResults) -> None:
+    """One of the paper's tables or figures at a time, this study's numbers beside the paper's."""
+    tables = {study_words.table_name(table.id): table for table in results.tables}
+    name = st.selectbox("Table or figure", list(tables), key="study.table", bind="query-params", width=220)
+    table = tables[name]
+    st.markdown(f"**{table.title}**")
+    st.caption(table.caption)
+    if table.reason:
+        st.info(table.reason)
+    drawn = _DRAWN[table.id](results.study, palette=show.palette()) if table.id in _DRAWN else None
+    if drawn is not None:
+        show.figure(drawn, table.frame, f"study.{table.id}", table.title, table.columns)
+    if len(table.shown):
+        st.dataframe(table.shown, hide_index=True, key=f"study.shown.{table.id}", alt=table.title)
+    _downloads(table)
+
+
+def _downloads(table: PaperTable) -> None:
+    with st.container(horizontal=True):
+        csv, latex = study_paper_text.to_csv(table), study_paper_text.to_latex(table)
+        about: dict[str, Any] = {"on_click": "ignore"}
+        st.download_button(
+            "Download CSV", csv, f"{table.id}.csv", "text/csv", key=f"study.csv.{table.id}", **about
+        )
+        st.download_button(
+            "Download LaTeX",
+            latex,
+            f"{table.id}.tex",
+            "application/x-tex",
+            key=f"study.tex.{table.id}",
+            **about,
+        )
+
+
+# -- beyond the paper
+
+
+def beyond(results: StudyResults, cell: Cell) -> None:
+    """What a reviewer would ask, for the chosen cell and its N."""
+    study, colours = results.study, show.palette()
+    parts: list[tuple[str, str, go.Figure | None, pd.DataFrame]] = [
+        (
+            "restored",
+            f"Restoring against base, N = {cell.size}",
+            study_figures.restoration_figure(study, cell.size, colours),
+            study_rows.curve_rows(study, cell.size),
+        ),
+        (
+            "format",
+            f"Knowledge or format? {cell}",
+            study_figures.knowledge_figure(study, cell, colours),
+            study_rows.format_rows(study, cell),
+        ),
+        (
+            "energy",
+            f"Strategies at equal energy: {cell}",
+            study_figures.energy_figure(study, cell, colours),
+            study_energy.energy_rows(study, cell),
+        ),
+        (
+            "healed",
+            f"Which questions does restoring heal? N = {cell.size}",
+            study_figures.healed_figure(study, cell.size, colours),
+            study_rows.healed_rows(study, cell.size),
+        ),
+    ]
+    for name, title, drawn, table in parts:
+        if drawn is not None and len(table):
+            st.markdown(f"**{title}**")
+            st.caption(study_words.BEYOND[name])
+            show.figure(drawn, table, f"study.{name}", title, study_figures.COLUMNS)

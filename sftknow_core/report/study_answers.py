@@ -1,0 +1,183 @@
+"""Verdicts and advice -> a user's four questions, answered in plain sentences with what they rest on.
+
+A sentence claims no more than its verdict: where the data do not decide, it says UNDECIDED and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sftknow_core.report.study_advice import Advice
+from sftknow_core.report.study_context import Plan
+from sftknow_core.report.study_tables import LEVELS
+from sftknow_core.report.study_verdict import Part, Status, Verdict, number
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question of a user, answered."""
+
+    question: str
+    short: str
+    """The answer in some words, e.g. "Yes" or "UNDECIDED"."""
+    text: str
+    """The answer in a sentence or some."""
+    evidence: tuple[str, ...]
+    """What it rests on, one line a claim: verdict, effect, 95% interval, seeds, questions."""
+
+
+_SAID: dict[str, dict[Status, str]] = {
+    "P1b": {
+        Status.SHOWN: "Yes: N = {large} leaves less accuracy than N = {middle}, whatever the train level",
+        Status.NOT_SHOWN: "Not everywhere: at one train level at least, going from N = {middle} to N = {large} costs "
+        "less than {margin:g} pp",
+        Status.CONTRADICTED: "No: at one train level at least, N = {large} leaves more accuracy than N = {middle}",
+    },
+    "P2b": {
+        Status.SHOWN: "Yes: going from N = {middle} to N = {large}, facts of level 0 cost more than those of any other",
+        Status.NOT_SHOWN: "Not shown: some other level costs as much as level 0, within {margin:g} pp",
+        Status.CONTRADICTED: "No: some other level costs more than level 0 when N grows to {large}",
+    },
+    "P2a": {
+        Status.SHOWN: "The level trained on matters more than the seed does",
+        Status.NOT_SHOWN: "The level trained on matters no more than the seed does",
+        Status.CONTRADICTED: "The level trained on matters less than the seed does",
+    },
+    "U1a": {
+        Status.SHOWN: "Up to 90% of the summed relative change can be taken back at no cost, at some level",
+        Status.NOT_SHOWN: "At no level can 90% of the summed relative change be taken back at no cost",
+        Status.CONTRADICTED: "Taking back 90% of the summed relative change costs something at every level",
+    },
+    "U1b": {
+        Status.SHOWN: "The same holds for 90% of the squared change (the update's energy)",
+        Status.NOT_SHOWN: "At no level can 90% of the squared change be taken back at no cost",
+        Status.CONTRADICTED: "Taking back 90% of the squared change costs something at every level",
+    },
+}
+"""Claim -> what each decided verdict means to a user."""
+_LEVELS = frozenset(f"level {level}" for level in LEVELS)
+_QUESTIONS = (
+    ("Does more data hurt?", ("P1b",)),
+    ("Does it hurt to train on facts the base hardly knows?", ("P2b", "P2a")),
+    ("How much of the update is unnecessary?", ("U1a", "U1b")),
+)
+_AMOUNT = "U1a"
+"""Its question asks how much, not whether."""
+_SHORT = {
+    Status.SHOWN: "Yes",
+    Status.NOT_SHOWN: "Not shown",
+    Status.CONTRADICTED: "No, the opposite",
+    Status.UNDECIDED: "UNDECIDED",
+    Status.NOT_TESTED: "NOT TESTED",
+}
+
+
+def answers(verdicts: Sequence[Verdict], advice: Sequence[Advice], plan: Plan) -> tuple[Answer, ...]:
+    """The four questions of a user, in this order; a claim that is not in the list is left out."""
+    found = [_answer(question, claims, verdicts, plan) for question, claims in _QUESTIONS]
+    return (*found, _what_to_do(advice, plan))
+
+
+def _answer(question: str, claims: Sequence[str], verdicts: Sequence[Verdict], plan: Plan) -> Answer:
+    used = [v for claim in claims for v in verdicts if v.claim_id == claim]
+    first = [v for v in used if v.domain != "out"]
+    sentences = [_said(v, plan) for v in first]
+    if claims[0] == _AMOUNT:
+        sentences += _tolerated(verdicts, plan)
+    short = _short(first[0]) if first else _SHORT[Status.NOT_TESTED]
+    return Answer(question, short, " ".join(sentences), tuple(evidence(v) for v in used))
+
+
+def _short(verdict: Verdict) -> str:
+    if verdict.claim_id == _AMOUNT and verdict.verdict in (Status.NOT_SHOWN, Status.CONTRADICTED):
+        return "Less than 90% of it"
+    if verdict.claim_id == _AMOUNT and verdict.verdict is Status.SHOWN:
+        return "Up to 90% of it"
+    return _SHORT[verdict.verdict]
+
+
+def _said(verdict: Verdict, plan: Plan) -> str:
+    """One decided verdict as a sentence, or why it is open."""
+    if verdict.verdict in (Status.UNDECIDED, Status.NOT_TESTED):
+        text = f"{verdict.title}: {verdict.verdict}, because {why(verdict)}"
+    else:
+        said = _SAID[verdict.claim_id][verdict.verdict]
+        text = said.format(middle=plan.middle, large=plan.large, margin=plan.rule.margin_pp)
+    return f"{text}.{_by_level(verdict)}"
+
+
+def _by_level(verdict: Verdict) -> str:
+    """ " SHOWN at level 0, level 1; UNDECIDED at level 2." where the levels differ, else nothing."""
+    found = {status: [p.label for p in verdict.parts if p.status is status] for status in Status}
+    there = {status: labels for status, labels in found.items() if labels}
+    plain = all(p.label in _LEVELS for p in verdict.parts)
+    if not plain or len(there) < 2:
+        return ""
+    return " " + "; ".join(f"{status} at {', '.join(labels)}" for status, labels in there.items()) + "."
+
+
+def why(verdict: Verdict) -> str:
+    """Why a verdict is UNDECIDED or NOT TESTED, as the end of a sentence."""
+    own = [p for p in verdict.parts if p.status is verdict.verdict]
+    reasons = list(dict.fromkeys(p.reason for p in own if p.reason))
+    if reasons:
+        return _spelt(reasons[0]) + (f" (and {len(reasons) - 1} more such parts)" if len(reasons) > 1 else "")
+    if verdict.verdict is Status.NOT_TESTED:
+        return "it was not run"
+    return "the interval holds both no effect and one that would matter"
+
+
+def _spelt(reason: str) -> str:
+    """A part's reason as words that fit into a sentence."""
+    count, _, rest = reason.partition(" of at least ")
+    if count.isdigit() and rest.endswith("seeds"):
+        return f"only {count} of the {rest} that are needed have run"
+    amount, _, needed = reason.partition(", of at least ")
+    if needed.isdigit():
+        return f"only {amount} were asked, and {needed} are needed"
+    return reason
+
+
+def _tolerated(verdicts: Sequence[Verdict], plan: Plan) -> list[str]:
+    """k* by level from R5: how much can be put back without harm."""
+    found = next((v for v in verdicts if v.claim_id == "R5" and v.domain != "out"), None)
+    parts = [p for p in found.parts if p.effect is not None] if found else []
+    if not parts:
+        return []
+    said = "; ".join(f"{_level(p)} up to {p.effect:g}% (shown: {_sure(p)})" for p in parts)
+    cost = f"at most {plan.rule.margin_pp:g} pp of accuracy (N = {plan.large})"
+    return [f"The most weights that went back for {cost}: {said}."]
+
+
+def _level(part: Part) -> str:
+    return part.label.removeprefix("k* at ")
+
+
+def _sure(part: Part) -> str:
+    return f"up to {part.low:g}%" if part.low else "none"
+
+
+def _what_to_do(advice: Sequence[Advice], plan: Plan) -> Answer:
+    question = "What should I do?"
+    if advice:
+        first = [one.text for one in advice if one.topic != "limit"]
+        limits = len(advice) - len(first)
+        more = [f"{limits} limits on restoring are listed with the evidence."] if limits else []
+        return Answer(question, "Advice", " ".join([*first, *more]), ())
+    text = (
+        "No advice: there is no level, N or k whose difference from the others has a 95% interval clear of zero on at "
+        f"least {plan.rule.min_seeds} seeds."
+    )
+    return Answer(question, "UNDECIDED", text, ())
+
+
+def evidence(verdict: Verdict) -> str:
+    """ "P1b, in-domain: UNDECIDED. level 0: +4.5 pp [-36.8, 45.8], 2 seeds, n = 100"."""
+    where = {"in": ", in-domain", "out": ", out-of-domain"}.get(verdict.domain, "")
+    head = f"{verdict.claim_id}{where}: {verdict.verdict}"
+    shown = next((p for p in verdict.parts if p.effect is not None and p.effect == verdict.effect), None)
+    if shown is None:
+        return f"{head}; {why(verdict)}."
+    label = f"{shown.label}: " if shown.label else ""
+    return f"{head}. {label}{number(shown, verdict.unit)}. The interval speaks for {shown.population or 'nothing yet'}."

@@ -1,0 +1,149 @@
+"""A study -> one HTML file that opens anywhere, offline: verdicts, advice, scorecard, figures, tables, definitions.
+
+    StudyResults --figures and texts--> JSON --html/study.html.j2--> page (html_page.py)
+
+The same cache gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from sftknow_core import __version__
+from sftknow_core.report import study_energy, study_figures, study_rows, study_words
+from sftknow_core.report.html_data import Shown
+from sftknow_core.report.html_page import page_of
+from sftknow_core.report.html_tables import Plain, bullets
+from sftknow_core.report.palette import THEMES, Palette
+from sftknow_core.report.study_claims import part_table, verdict_table
+from sftknow_core.report.study_paper_table import COLUMNS, Column, said
+from sftknow_core.report.study_results import StudyResults
+from sftknow_core.report.study_verdict_figures import UNITS, verdict_figures
+
+_CLAIMS = (
+    "verdict",
+    "claim_id",
+    "domain",
+    "title",
+    "sentence",
+    "effect",
+    "low",
+    "high",
+    "unit",
+    "n",
+    "seeds",
+    "p_holm",
+)
+Draw = Callable[[Palette], go.Figure | None]
+
+
+def render(results: StudyResults) -> str:
+    """The report."""
+    shown, about = Shown(), results.about
+    known = {**COLUMNS, **study_words.CLAIM_COLUMNS}
+    table = study_words.claim_rows(verdict_table(results.verdicts))
+    shown.tables["claims"] = as_texts(table, {name: known[name] for name in _CLAIMS})
+    scores = study_words.scores(results.scorecard)
+    shown.tables["scores"] = as_texts(scores, study_words.SCORE_COLUMNS)
+    for one in results.tables:
+        shown.tables[one.id] = _plain_table(one.shown)
+    page = {
+        "label": f"{about.name}: {about.base_name}, seeds {', '.join(map(str, about.seeds))}",
+        "run_id": about.run_id,
+        "progress": f"{about.n_done} of {about.n_cells} cells done.",
+        "created_at": about.created_at,
+        "version": __version__,
+        "counted": study_words.counted(results.verdicts),
+        "effects": _effects(shown, results),
+        "advice": results.advice,
+        "scorecard": bullets(study_words.SCORECARD),
+        "figures": _figures(shown, results),
+        "tables": results.tables,
+        "definitions": bullets(study_words.definitions(results.plan)),
+        "colours": THEMES,
+    }
+    data = {name: getattr(shown, name) for name in ("figures", "marks", "tables", "lists", "numbers")}
+    return page_of("study.html.j2", page, data)
+
+
+def _effects(shown: Shown, results: StudyResults) -> list[Plain]:
+    parts = part_table(results.verdicts)
+    found = []
+    for number, unit in enumerate(verdict_figures(results.verdicts)):
+        name = f"effects{number}"
+        shown.draw(name, partial(_of_unit, results, unit), parts)
+        shown.tables[name] = as_texts(parts[parts["unit"] == unit], study_words.PART_COLUMNS)
+        found.append({"name": name, "unit": UNITS.get(unit, unit)})
+    return found
+
+
+def _of_unit(results: StudyResults, unit: str, palette: Palette) -> go.Figure:
+    return verdict_figures(results.verdicts, palette)[unit]
+
+
+def _figures(shown: Shown, results: StudyResults) -> list[Plain]:
+    study, cell, large = results.study, results.cell, results.plan.large
+    made: list[tuple[str, str, str, Draw, pd.DataFrame]] = []
+    captions = {table.id: table for table in results.tables}
+    for name, draw, rows in (
+        ("figure2", study_figures.figure2, study_rows.accuracy_rows(study)[0]),
+        ("figure4", study_figures.figure4, study_rows.accuracy_rows(study, 4)[0]),
+        ("figure5", study_figures.figure5, study_rows.kl_rows(study)[0]),
+    ):
+        table = captions[name]
+        made.append((f"{name}-drawn", f"{table.name}: {table.title}", table.caption, _of(draw, study), rows))
+    beyond = study_words.BEYOND
+    curve = study_rows.curve_rows(study, large)
+    restored = _of(study_figures.restoration_figure, study, large)
+    made.append(("restored", f"Restoration curves, N = {large}", beyond["restored"], restored, curve))
+    if cell is not None:
+        where = f", {cell}"
+        knowledge = _of(study_figures.knowledge_figure, study, cell)
+        rows = study_rows.format_rows(study, cell)
+        made.append(("format", f"Knowledge or format{where}", beyond["format"], knowledge, rows))
+        energy = _of(study_figures.energy_figure, study, cell)
+        rows = study_energy.energy_rows(study, cell)
+        made.append(("energy", f"Strategies at equal energy{where}", beyond["energy"], energy, rows))
+    healed = _of(study_figures.healed_figure, study, large)
+    rows = study_rows.healed_rows(study, large)
+    made.append(("healed", f"What restoring heals, N = {large}", beyond["healed"], healed, rows))
+    kept = [one for one in made if _draw(shown, one[0], one[3], one[4], COLUMNS)]
+    return [
+        {"name": name, "title": title, "caption": caption.replace("`", "")}
+        for name, title, caption, _, _ in kept
+    ]
+
+
+def _of(draw: Callable[..., go.Figure | None], *given: Any) -> Draw:
+    return lambda palette: draw(*given, palette=palette)
+
+
+def _draw(
+    shown: Shown, name: str, draw: Draw, rows: pd.DataFrame, columns: Mapping[str, Column]
+) -> bool:  # whether there was anything to draw
+    if draw(THEMES["light"]) is None:
+        return False
+    shown.draw(name, lambda palette: draw(palette) or go.Figure(), rows)
+    shown.tables[name] = as_texts(rows, columns)
+    return True
+
+
+def as_texts(rows: pd.DataFrame, columns: Mapping[str, Column]) -> Plain:
+    """A table as html_tables.as_table gives it, with these headers; other columns are left out."""
+    names = [name for name in columns if name in rows]
+    written = [[said(value, columns[name][2]) for value in rows[name]] for name in names]
+    return {
+        "head": [columns[name][0] for name in names],
+        "numeric": [columns[name][2] is not None for name in names],
+        "rows": [list(row) for row in zip(*written, strict=True)],
+    }
+
+
+def _plain_table(shown: pd.DataFrame) -> Plain:
+    rows = [list(map(str, row)) for row in shown.itertuples(index=False, name=None)]
+    return {"head": list(map(str, shown.columns)), "numeric": [False] * len(shown.columns), "rows": rows}

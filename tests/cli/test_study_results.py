@@ -1,0 +1,59 @@
+"""`sftknow study claims`, `tables` and `report`: results as JSON and files, refusals that leave nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_study import make, mean_of
+
+from sftknow_core.cli import study_results
+from sftknow_core.report.study_context import Study
+from sftknow_core.report.study_results import About, StudyResults
+
+from .conftest import Sftknow
+
+
+@pytest.fixture(autouse=True)
+def study(monkeypatch: pytest.MonkeyPatch) -> StudyResults:
+    """A study that is there whatever it is called."""
+    about = About(
+        "0123456789abcdef", "small", "", "demo", "done", "", "words", "transformer", (3, 4, 5), 45, 45, {}, {}
+    )
+    found = StudyResults(Study(make(mean_of, per_level=20)), about)
+    monkeypatch.setattr(study_results, "_read", lambda *_: found)
+    return found
+
+
+def test_claims(sftknow: Sftknow, study: StudyResults) -> None:
+    done = sftknow("study", "claims", "small", "--json")
+    assert done.code == 0, done.err
+    assert [c["verdict"] for c in done.json["claims"]] == [str(v.verdict) for v in study.verdicts]
+    assert sum(done.json["counts"].values()) == len(study.verdicts)
+    assert len(done.json["scorecard"]) == len(study.scorecard)
+    said = " ".join(sftknow("study", "claims", "small").out.split())
+    for verdict in study.verdicts:
+        assert " ".join(verdict.sentence.split()) in said
+    assert "Advice" in said and "Scorecard" in said
+
+
+def test_tables(sftknow: Sftknow, tmp_path: Path) -> None:
+    out = tmp_path / "tables"
+    done = sftknow("study", "tables", "small", "--out", out, "--format", "csv,latex", "--json")
+    assert done.code == 0, done.err
+    assert (
+        sorted(done.json["files"]) == sorted(path.name for path in out.iterdir())
+        and done.json["n_files"] == 22
+    )
+    assert "table11" in done.json["not_run"]
+    wrong = sftknow("study", "tables", "small", "--out", tmp_path / "no", "--format", "pdf")
+    assert wrong.code == 2 and "got pdf" in wrong.err and not (tmp_path / "no").exists()
+
+
+def test_report(sftknow: Sftknow, tmp_path: Path) -> None:
+    out = tmp_path / "study.html"
+    done = sftknow("study", "report", "small", "--out", out, "--json")
+    assert done.code == 0, done.err
+    assert done.json["size_bytes"] == out.stat().st_size < 10_000_000
+    again = sftknow("study", "report", "small", "--out", out)
+    assert again.code == 2 and "exists already" in again.err
