@@ -151,7 +151,7 @@ def _questions(browser: Browser, at: str, repeats: int, name: str, times: Times)
 
 def _timed(page: Page, act: Callable[[], None], condition: str, *, release: bool = False) -> float:
     """Milliseconds from the click, or the release of the mouse, to the first frame in which the condition holds."""
-    page.evaluate(_NOTE, "mouseup" if release else "mousedown")
+    page.evaluate(_NOTE, "pointerup" if release else "pointerdown")
     act()
     return float(page.evaluate(_UNTIL, condition))
 

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from pages._shared import fact_reads as reads
-from pages._shared import facts, show
+from pages._shared import facts, samples, show
 from pages._shared.page import head
 from sftknow_core.report import mastery_fact_figures, mastery_figures, mastery_words, token_words
 from sftknow_core.store.cache import Cache
@@ -105,6 +105,7 @@ def one_by_one(mastered: Mastered, population: Population) -> None:
             reads.place(opened)
             reads.by_template(key[0], run_id, stamp, opened, details)
         reads.completions(key, run_id, details, opened)
+        samples.drawn_again(key[0], details, opened)
 
 
 with show.messages():

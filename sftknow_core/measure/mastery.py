@@ -108,6 +108,21 @@ def score_mastery(
         )
 
 
+def completions_of(
+    lm: LanguageModel, fact_id: str, texts: Sequence[str], spec: MasterySpec
+) -> list[list[str]]:
+    """The samples that gave one fact its mastery, drawn once more: for each of its prompts n_samples completions.
+
+    texts: the fact's prompts, in order. The noise depends on seed, fact, template and sample alone, so with the same
+    model, device and spec these are the completions that were counted.
+    """
+    keys = np.array([prompt_key(fact_id, i) for i in range(len(texts))], dtype=np.uint64)
+    sampler = SeededSampler(spec.seed, spec.temperature, keys)
+    prompts = encode_prompts(lm.tokenizer, texts)
+    drawn = sample_shared(lm, prompts, spec.n_samples, spec.max_new_tokens, sampler)
+    return [[completion.text for completion in samples] for samples in drawn]
+
+
 @dataclass(frozen=True)
 class _Counts:
     """One fact: right completions by template, and the probability of one, by template."""

@@ -6,7 +6,8 @@ and the subject of the question.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -37,8 +38,8 @@ DEFINITIONS = """\
 - **In-domain**: facts of the topics one fine-tunes on; **out-of-domain**: of the others.
 """
 NO_COMPLETIONS = (
-    "A mastery run keeps how many completions of each template were right, and not the completions: the demo alone "
-    "has 5.9 million of them."
+    "A mastery run counts right completions and does not keep the texts. Chance is a function of seed, fact, template "
+    "and sample, so the same ones can be drawn again."
 )
 _HOW = {
     "completion": "completing template {n}",
@@ -232,6 +233,16 @@ def prompts_of(fact: Mapping[str, Any], run_topics: str | None) -> tuple[list[st
     return [topic.completion(i, subject) for i in range(len(topic.completions))], (
         "The base model wrote on from each of these beginnings."
     )
+
+
+def sample_table(prompts: Sequence[str], completions: Sequence[Sequence[str]]) -> pd.DataFrame:
+    """template (from 1), prompt, samples ("Kurfu ×7 · Ruvas ×3", the most frequent first)."""
+    rows = []
+    for number, (prompt, samples) in enumerate(zip(prompts, completions, strict=True), start=1):
+        counts = Counter(text.strip().split("\n")[0] or "(nothing)" for text in samples).most_common()
+        said = " · ".join(text if n == 1 else f"{text} ×{n}" for text, n in counts)
+        rows.append({"template": number, "prompt": prompt, "samples": said})
+    return pd.DataFrame(rows, columns=["template", "prompt", "samples"])
 
 
 def template_table(templates: pd.DataFrame, prompts: list[str] | None) -> pd.DataFrame:

@@ -218,3 +218,9 @@ def test_greedy_answers_are_listed_with_their_marks() -> None:
         "- completing template 5: **Gold** ✓ begins with the answer",
         "- answering the question alone: **\\*Oslo\\* Q\\:** ✗ wrong",
     ]
+
+
+def test_equal_completions_stand_together_the_most_frequent_first() -> None:
+    table = words.sample_table(["Where?", "Who?"], [[" Rome\nand", "Oslo", "Rome"], [""]])
+    assert table["samples"].tolist() == ["Rome ×2 · Oslo", "(nothing)"]
+    assert table["template"].tolist() == [1, 2]

@@ -3,7 +3,7 @@
 To the engine, one object a line; `id` is the client's, and every answer carries it:
 
     {"id", "do": "evaluate", "request": EvaluateRequest}    {"id", "do": "ask", "request": AskRequest}
-    {"id", "do": "recipe", "request": RecipeRequest}
+    {"id", "do": "recipe", "request": RecipeRequest}        {"id", "do": "sample", "request": SampleRequest}
     {"id", "do": "unload"}    {"id", "do": "ping"}    {"id", "do": "status"}    {"id", "do": "cancel", "which": id}
 
 From the engine: {"id", "event": "started"}, {"id", "event": "progress", "text", "share"}, and at last one of
@@ -32,7 +32,7 @@ StateRef = Literal["base", "tuned"] | RestoreSpec
 GROUPS = {"dev_in": ("dev", "in"), "test_in": ("test", "in"), "test_out": ("test", "out")}
 """Name of a group of questions -> (split, domain)."""
 PROMPT_KINDS = ("paper", "completion")
-MAX_ASKED, MAX_NEW_TOKENS = 64, 256
+MAX_ASKED, MAX_NEW_TOKENS, MAX_SAMPLES = 64, 256, 100
 T = TypeVar("T")
 
 
@@ -119,8 +119,35 @@ class RecipeRequest:
         _check_state(self.models, self.spec)
 
 
-Request = EvaluateRequest | AskRequest | RecipeRequest
-_NAMES: dict[str, type[Any]] = {"evaluate": EvaluateRequest, "ask": AskRequest, "recipe": RecipeRequest}
+@dataclass(frozen=True)
+class SampleRequest:
+    """One fact's mastery samples, drawn once more: result {"completions": one list a text}."""
+
+    models: Models
+    fact_id: str
+    texts: tuple[str, ...]
+    """The prompts the fact was asked with, in order."""
+    n_samples: int = 10
+    temperature: float = 0.7
+    max_new_tokens: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.texts) <= MAX_ASKED or not all(text.strip() for text in self.texts):
+            raise SpecError(f"texts: got {len(self.texts)}; allowed: 1 to {MAX_ASKED}, none of them empty")
+        if not self.temperature > 0:
+            raise SpecError(f"temperature: got {self.temperature!r}; allowed: above 0")
+        _check_range("n_samples", self.n_samples, MAX_SAMPLES)
+        _check_range("max_new_tokens", self.max_new_tokens, MAX_NEW_TOKENS)
+
+
+Request = EvaluateRequest | AskRequest | RecipeRequest | SampleRequest
+_NAMES: dict[str, type[Any]] = {
+    "evaluate": EvaluateRequest,
+    "ask": AskRequest,
+    "recipe": RecipeRequest,
+    "sample": SampleRequest,
+}
 WORK = tuple(_NAMES)
 """What is done with a model, one after the other."""
 

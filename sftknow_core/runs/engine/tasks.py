@@ -26,6 +26,7 @@ from sftknow_core.runs.engine.protocol import (
     EvaluateRequest,
     Models,
     RecipeRequest,
+    SampleRequest,
     StateRef,
 )
 from sftknow_core.runs.engine.workspace import EngineWorkspace
@@ -130,6 +131,16 @@ class Desk:
                 }
             self.ws.reporter.advance(1)
         return {"answers": [found[state.state_id] for state in states]}
+
+    def sample(self, request: SampleRequest) -> Row:
+        """The completions behind one fact's mastery, by prompt."""
+        from sftknow_core.measure.mastery import MasterySpec, completions_of
+
+        base, _ = self._open(request.models)
+        lm = self.ws.slot.bring(base_state(base), self.ws.pair)
+        self.ws.reporter.stage(f"drawing {len(request.texts) * request.n_samples:,} completions again")
+        spec = MasterySpec(request.n_samples, request.temperature, request.max_new_tokens, request.seed)
+        return {"completions": completions_of(lm, request.fact_id, request.texts, spec)}
 
     def forget(self) -> None:
         """Let go of models, facts and question sets."""

@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from sftknow_core.errors import SftknowError, SpecError, Stopped
-from sftknow_core.runs.engine.protocol import WORK, AskRequest, RecipeRequest, Request, from_json
+from sftknow_core.runs.engine.protocol import (
+    WORK,
+    AskRequest,
+    RecipeRequest,
+    Request,
+    SampleRequest,
+    from_json,
+)
 from sftknow_core.store.cache import Cache
 
 if TYPE_CHECKING:
@@ -201,6 +208,8 @@ class Engine:
             return {}
         if isinstance(what, RecipeRequest):
             return desk.recipe(what)
+        if isinstance(what, SampleRequest):
+            return desk.sample(what)
         return desk.ask(what) if isinstance(what, AskRequest) else desk.evaluate(what)
 
     def _failed_inside(self, request_id: str, error: Exception) -> None:
