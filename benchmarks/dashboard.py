@@ -29,6 +29,9 @@ from browser_kit import drag_slider, launched, opened, server  # noqa: E402 - te
 from fake_chain import make_chains  # noqa: E402
 from playwright.sync_api import Browser, Page  # noqa: E402
 
+from sftknow_core.store import chain_views  # noqa: E402
+from sftknow_core.store.cache import Cache  # noqa: E402
+
 CHAIN = "run --base demo --level 2 --n 240 --seed 0 --k 5,20,40,60 --questions 34"
 MEANWHILE = "run --base demo --level mixed --n 1920 --k 5,20,40,60 --questions 60"
 NEW_KS = (2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 32.5, 37.5, 42.5, 47.5, 52.5, 57.5)
@@ -76,16 +79,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, launched(args.chromium) as browser:
         real, large = Path(folder) / "real", Path(folder) / "large"
         _sftknow(CHAIN, real)
+        real_run = str(chain_views.survey(Cache(real)).finished["run_id"].iloc[0])
         (large_run,) = make_chains(
             large, [("2", 1920, 0)], per_level=args.per_level, ks=(1, 3, 5, 10, 20, 40, 60)
         )
         times: Times = {}
         for name in ("alone", "a job writing"):
-            with server(real) as at, server(large) as at_large, _meanwhile(real, large, name != "alone"):
-                alone = name == "alone"
+            alone = name == "alone"
+            with server(real) as at, _meanwhile(real, not alone):
                 _page_switches(browser, at, args.repeats, name, times)
-                _slider(browser, at, NEW_KS if alone else tuple(k + 1 for k in NEW_KS), name, times)
-                _questions(browser, f"{at_large}token_shifts?run={large_run}", args.repeats, name, times)
+                ks = NEW_KS if alone else tuple(k + 1 for k in NEW_KS)
+                _slider(browser, f"{at}restore?run={real_run}&restore.k=20", ks, name, times)
+            with server(large) as at, _meanwhile(large, not alone):
+                _questions(browser, f"{at}token_shifts?run={large_run}", args.repeats, name, times)
             _print(times)
 
 
@@ -116,11 +122,11 @@ def _page_switches(browser: Browser, at: str, repeats: int, name: str, times: Ti
 
 def _slider(browser: Browser, at: str, ks: tuple[float, ...], name: str, times: Times) -> None:
     """k that nobody measured, then the same again, when they are measured."""
-    page = opened(browser, f"{at}restore?restore.k=20")
+    page = opened(browser, at)
     for which in ("unmeasured k, 510 questions", "measured k, first visit", "measured k, again"):
         if which == "measured k, first visit":  # by another reader
             page.close()
-            page = opened(browser, f"{at}restore?restore.k=20")
+            page = opened(browser, at)
         for k in ks:
             shown = f"document.querySelector('.st-key-restore-cards')?.innerText.includes('k = {k:g}%')"
             taken = _timed(page, partial(drag_slider, page, k), shown, release=True)
@@ -157,9 +163,9 @@ def _timed(page: Page, act: Callable[[], None], condition: str, *, release: bool
 
 
 @contextmanager
-def _meanwhile(real: Path, large: Path, wanted: bool) -> Iterator[None]:
-    """A job that writes into the caches until the block ends."""
-    jobs = [_start(MEANWHILE, cache) for cache in (real, large)] if wanted else []
+def _meanwhile(cache: Path, wanted: bool) -> Iterator[None]:
+    """A job that writes into the cache until the block ends."""
+    jobs = [_start(MEANWHILE, cache)] if wanted else []
     try:
         yield
     finally:
