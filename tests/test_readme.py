@@ -30,7 +30,8 @@ def test_pictures_and_folders_are_there() -> None:
         assert (ROOT / target).is_file(), target
     tree = re.search(r"## Where things are\n\n```\n(.*?)```", README, re.DOTALL)
     assert tree is not None
+    above = [ROOT]
     for line in tree[1].splitlines():
-        name = line.split()[0]
-        parent = ROOT / "sftknow_core" if line.startswith("  ") else ROOT
-        assert (parent / name).exists(), name
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        above[depth + 1 :] = [above[depth] / name]
+        assert above[-1].exists(), above[-1]
