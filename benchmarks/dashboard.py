@@ -10,6 +10,8 @@ questions for the browser of questions. Everything is then measured once more wh
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import platform
 import shutil
@@ -17,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -25,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from browser_kit import drag_slider, launched, opened, server  # noqa: E402 - tests/ is no package
+from browser_kit import drag_slider, launched, opened, server, settled  # noqa: E402 - tests/ is no package
 from fake_chain import make_chains  # noqa: E402
 from playwright.sync_api import Browser, Page  # noqa: E402
 
@@ -34,17 +37,21 @@ from sftknow_core.store.cache import Cache  # noqa: E402
 
 CHAIN = "run --base demo --level 2 --n 240 --seed 0 --k 5,20,40,60 --questions 34"
 MEANWHILE = "run --base demo --level mixed --n 1920 --k 5,20,40,60 --questions 60"
+_SEEDS = itertools.count(100)
+"""Of those jobs, so that each has something to do."""
 NEW_KS = (2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 32.5, 37.5, 42.5, 47.5, 52.5, 57.5)
 PAGES = {
-    "Facts and mastery": "facts",
-    "Fine-tune": "fine_tune",
-    "Accuracy": "accuracy",
-    "Token shifts": "token_shifts",
-    "Parameters": "parameters",
-    "Restore": "restore",
-    "Ask": "ask",
-    "Overview": "",
+    "Facts and mastery": "What the base model knows",
+    "Fine-tune": "Fine-tune a model and watch it",
+    "Accuracy": "Accuracy: what is answered rightly, before and after",
+    "Token shifts": "Token shifts, question by question",
+    "Parameters": "How much really changed",
+    "Restore": "Put part of the update back",
+    "Studies": "Studies: does it hold for this model?",
+    "Ask": "Ask base, tuned and restored",
+    "Overview": "What fine-tuning took, and what comes back",
 }
+"""Name in the top bar -> the title by which the page is known to be there."""
 _UNTIL = """condition => new Promise((done, failed) => {
   const started = window.__since
   const holds = new Function('return ' + condition)
@@ -86,8 +93,9 @@ def main() -> None:
         times: Times = {}
         for name in ("alone", "a job writing"):
             alone = name == "alone"
+            with _meanwhile(real, not alone):
+                _page_switches(browser, real, name, times)
             with server(real) as at, _meanwhile(real, not alone):
-                _page_switches(browser, at, args.repeats, name, times)
                 ks = NEW_KS if alone else tuple(k + 1 for k in NEW_KS)
                 _slider(browser, f"{at}restore?run={real_run}&restore.k=20", ks, name, times)
             with server(large) as at, _meanwhile(large, not alone):
@@ -107,17 +115,20 @@ def _print(times: Times) -> None:
         )
 
 
-def _page_switches(browser: Browser, at: str, repeats: int, name: str, times: Times) -> None:
-    """Around all pages: the first round of a new server, then the others."""
-    page = opened(browser, at)
-    for number in range(1 + max(1, -(-repeats // len(PAGES)))):
-        which = "page switch, first visit" if number == 0 else "page switch, again"
-        for title, address in PAGES.items():
-            there = f"location.pathname == '/{address}' && document.querySelector('h1') && {_QUIET}"
-            link = page.get_by_test_id("stTopNavLink").filter(has_text=title).first
-            taken = _timed(page, link.click, there)
-            times.setdefault(f"{which}|{name}", []).append(taken)
-    page.close()
+def _page_switches(browser: Browser, cache: Path, name: str, times: Times) -> None:
+    """Around all pages, on two new servers: the first round, and a second one."""
+    for _ in range(2):
+        with server(cache) as at:
+            page = opened(browser, at)
+            for which in ("page switch, first visit", "page switch, again"):
+                for label, title in PAGES.items():
+                    there = (
+                        f"document.querySelector('h1')?.innerText.trim() == {json.dumps(title)} && {_QUIET}"
+                    )
+                    link = page.get_by_test_id("stTopNavLink").filter(has_text=label).first
+                    times.setdefault(f"{which}|{name}", []).append(_timed(page, link.click, there))
+                    settled(page)
+            page.close()
 
 
 def _slider(browser: Browser, at: str, ks: tuple[float, ...], name: str, times: Times) -> None:
@@ -128,7 +139,10 @@ def _slider(browser: Browser, at: str, ks: tuple[float, ...], name: str, times: 
             page.close()
             page = opened(browser, at)
         for k in ks:
-            shown = f"document.querySelector('.st-key-restore-cards')?.innerText.includes('k = {k:g}%')"
+            shown = (
+                f"document.querySelector('.st-key-restore-cards')?.innerText.includes('k = {k:g}%')"
+                " && !document.querySelector('.st-key-restore-cards [data-stale=true]')"
+            )
             taken = _timed(page, partial(drag_slider, page, k), shown, release=True)
             times.setdefault(f"{which}|{name}", []).append(taken)
     page.close()
@@ -141,6 +155,7 @@ def _questions(browser: Browser, at: str, repeats: int, name: str, times: Times)
     chips = page.locator(".st-key-token_shifts-chips button")
 
     def measure(what: str, act: Callable[[], None]) -> None:
+        page.wait_for_timeout(1_000)  # what the change before still draws is not the answer to this one
         page.evaluate(f"window.__text = {_TEXT}")
         times.setdefault(f"{what}|{name}", []).append(_timed(page, act, quiet))
 
@@ -149,9 +164,10 @@ def _questions(browser: Browser, at: str, repeats: int, name: str, times: Times)
     chips.first.click()
     page.wait_for_timeout(3_000)
     for number in range(repeats):
+        order = _ORDERS[number % len(_ORDERS)]
+        page.wait_for_timeout(1_000)
         page.locator(".st-key-token_shifts-sort").get_by_role("combobox").click()
-        chosen = page.get_by_role("option", name=_ORDERS[number % len(_ORDERS)], exact=True)
-        measure("sort 22,000 questions", chosen.click)
+        measure("sort 22,000 questions", page.get_by_role("option", name=order, exact=True).click)
     page.close()
 
 
@@ -164,14 +180,26 @@ def _timed(page: Page, act: Callable[[], None], condition: str, *, release: bool
 
 @contextmanager
 def _meanwhile(cache: Path, wanted: bool) -> Iterator[None]:
-    """A job that writes into the cache until the block ends."""
-    jobs = [_start(MEANWHILE, cache)] if wanted else []
+    """One job after the other that writes into the cache, until the block ends."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            job = _start(f"{MEANWHILE} --seed {next(_SEEDS)}", cache)
+            while job.poll() is None and not over.wait(0.2):
+                pass
+            job.terminate()
+            job.wait()
+
+    worker = threading.Thread(target=work)
+    if wanted:
+        worker.start()
     try:
         yield
     finally:
-        for job in jobs:
-            job.terminate()
-            job.wait()
+        over.set()
+        if wanted:
+            worker.join()
 
 
 def _start(command: str, cache: Path) -> subprocess.Popen[bytes]:
