@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from small_chain import small_facts
-
 from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.runs.engine.protocol import (
     AskRequest,
@@ -65,23 +63,6 @@ class Bench:
     def about(self, request_id: str) -> list[Mapping[str, Any]]:
         """All messages about one request."""
         return [message for message in self.sent if message["id"] == request_id]
-
-
-def small_facts_file(path: Path) -> Path:
-    """The small chain's facts as a file that a request can name."""
-    rows = [
-        {
-            "topic": f.topic,
-            "subject": f.subject,
-            "question": f.question,
-            "answers": list(f.objects),
-            "split": f.split,
-            "domain": f.domain,
-        }
-        for f in small_facts().facts
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ The model knows nothing, so every fact has level 0; what is tested with it is th
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,23 @@ def everything(cache: Path) -> dict[str, dict[str, Any]]:
         summary = {key: value for key, value in manifest.summary.items() if not key.startswith("seconds")}
         found[info.run_id] = {"kind": info.kind, "tables": tables, "weights": weights, "summary": summary}
     return found
+
+
+def small_facts_file(path: Path) -> Path:
+    """The small chain's facts as a file that a request can name."""
+    rows = [
+        {
+            "topic": f.topic,
+            "subject": f.subject,
+            "question": f.question,
+            "answers": list(f.objects),
+            "split": f.split,
+            "domain": f.domain,
+        }
+        for f in small_facts().facts
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
 
 
 def differences(one: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]]) -> list[str]:

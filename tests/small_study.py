@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
-
-from small_chain import small_facts
 
 from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.runs.evaluate import EvaluateSpec
 from sftknow_core.runs.study.spec import StudySpec
 
 TRAINING = {"lr": 1e-2, "batch_size": 2, "compute_dtype": "float32"}
-
-
-def write_facts(path: Path) -> Path:
-    """The small facts as a file of own facts."""
-    rows = [
-        {
-            "topic": f.topic,
-            "subject": f.subject,
-            "question": f.question,
-            "answers": list(f.objects),
-            "split": f.split,
-            "domain": f.domain,
-        }
-        for f in small_facts().facts
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def small_study(model: Path, facts: Path, **changes: Any) -> StudySpec:

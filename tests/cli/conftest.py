@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_chain import small_facts, small_model
+from small_chain import small_facts_file, small_model
 
 from sftknow_core.cli import main
 
@@ -53,17 +53,4 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def facts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Own facts as JSONL: 24 of them, in three topics and all splits."""
-    path = tmp_path_factory.mktemp("facts") / "facts.jsonl"
-    rows = [
-        {
-            "topic": f.topic,
-            "subject": f.subject,
-            "question": f.question,
-            "answers": list(f.objects),
-            "split": f.split,
-            "domain": f.domain,
-        }
-        for f in small_facts().facts
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+    return small_facts_file(tmp_path_factory.mktemp("facts") / "facts.jsonl")

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_chain import small_model
-from small_study import small_study, write_facts
+from small_chain import small_facts_file, small_model
+from small_study import small_study
 from streamlit.testing.v1 import AppTest
 
 from sftknow_core.report.study_results import read_study_results
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Level 0, two sizes, two seeds; one k, no claim can be more than UNDECIDED."""
     folder = tmp_path_factory.mktemp("study-page")
-    spec = small_study(small_model(folder / "model"), write_facts(folder / "facts.jsonl"))
+    spec = small_study(small_model(folder / "model"), small_facts_file(folder / "facts.jsonl"))
     run_study(spec, Workspace(folder / "cache", device="cpu"), InThisProcess())
     return folder / "cache"
 

@@ -197,7 +197,7 @@ def test_outlives_every_end_of_its_parent(tmp_path: Path, sent: signal.Signals) 
 
 def test_stops_and_goes_on(memory_folder: Path, model: Path) -> None:
     """A chain on a tiny model with endless training: told by its runs, stopped by their stop file."""
-    from engine_requests import small_facts_file
+    from small_chain import small_facts_file
 
     cache = Cache(memory_folder / "jobs-stop")
     facts = small_facts_file(memory_folder / "jobs.jsonl")

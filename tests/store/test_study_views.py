@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_chain import small_model
-from small_study import small_study, write_facts
+from small_chain import small_facts_file, small_model
+from small_study import small_study
 
 from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.report.study_tables import StudyTables
@@ -29,7 +29,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     folder = tmp_path_factory.mktemp("study")
     spec = small_study(
         small_model(folder / "model"),
-        write_facts(folder / "facts.jsonl"),
+        small_facts_file(folder / "facts.jsonl"),
         seeds=(0,),
         restoring=(Restoring(), Restoring("bottom")),
         baselines=True,

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_requests import Bench, Chain, small_facts_file
+from engine_requests import Bench, Chain
+from small_chain import small_facts_file
 
 from sftknow_core.errors import CacheError, DataError, SpecError
 from sftknow_core.facts.facts_ref import FactsRef

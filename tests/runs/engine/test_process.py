@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from engine_requests import Chain, small_facts_file
+from engine_requests import Chain
+from small_chain import small_facts_file
 
 from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.runs.child import child_environment

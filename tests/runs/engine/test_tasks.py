@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_requests import Bench, Chain, small_facts_file
+from engine_requests import Bench, Chain
+from small_chain import small_facts_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftknow_core.facts.facts_ref import FactsRef

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from engine_requests import Bench, Chain, small_facts_file
+from engine_requests import Bench, Chain
+from small_chain import small_facts_file
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.facts_ref import FactsRef

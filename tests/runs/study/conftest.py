@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_chain import everything, small_model
-from small_study import small_study, write_facts
+from small_chain import everything, small_facts_file, small_model
+from small_study import small_study
 
 from sftknow_core.runs.study.pool import InThisProcess
 from sftknow_core.runs.study.run import run_study
@@ -24,7 +24,7 @@ def model(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def facts(folder: Path) -> Path:
-    return write_facts(folder / "facts.jsonl")
+    return small_facts_file(folder / "facts.jsonl")
 
 
 @pytest.fixture(scope="session")
