@@ -94,7 +94,7 @@ def one_by_one(mastered: Mastered, population: Population) -> None:
         page = facts.pick_page(mastered, passing, opened)
         facts.listed(mastered, passing, page, opened)
     with right:
-        facts.turn(page)
+        facts.BROWSER.turn(page)
         if opened is None:
             st.info("No fact is open. Loosen the filters, or follow a link to one.")
             return

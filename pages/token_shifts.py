@@ -34,7 +34,7 @@ with show.messages():
         page = browser.pick_page(asked, filters, counts[filters.flip], opened)
         question_list.listed(asked, filters, page, opened, columns)
     with right:
-        browser.turn(page)
+        question_list.BROWSER.turn(page)
         if opened is None:
             st.info("No question is open. Loosen the filters, or follow a link to one.")
         else:

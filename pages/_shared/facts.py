@@ -6,12 +6,14 @@ The opened fact is `fact` in the page's address and the mastery run `run`; the r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import pandas as pd
 import streamlit as st
 
 from pages._shared import show
+from pages._shared.browsing import Browser, config_of
 from pages._shared.reading import Key
 from sftknow_core.report.paper_numbers import mastery_models
 from sftknow_core.report.token_words import topic_name
@@ -23,7 +25,7 @@ from sftknow_core.store.mastery_views import Mastered
 
 _NAME = "facts"
 _FACT, _RUN = "fact", "run"
-_PAGE, _PICKED = f"{_NAME}.page", f"{_NAME}.run"
+_PICKED = f"{_NAME}.run"
 _ANY = "all"
 _DOMAINS = {_ANY: None, "in-domain": "in", "out-of-domain": "out"}
 ALL, SINGLE = "all facts together", "fact by fact"
@@ -50,8 +52,8 @@ _COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "split": ("split", "train, dev or test", None),
     "reason": ("reason", "why there is no level", None),
 }  # fmt: skip
-_ROWS = 24
-"""Of the list in sight; the others by scrolling."""
+_WIDTHS = {"question": 270, "gold": 110, "level": 58, "r": 62, "flag": 66}
+BROWSER = Browser(_NAME, _FACT, "fact", PAGE_SIZE)
 
 
 def nothing_yet(root: str, unfinished: pd.DataFrame) -> NoReturn:
@@ -148,7 +150,7 @@ def _widget(widget: Any, label: str, name: str, options: Sequence[Any] | None = 
     """A widget in the address that leads back to the first page when it changes."""
     given = () if options is None else (options,)
     key = f"{_NAME}.{name}"
-    return widget(label, *given, key=key, bind="query-params", on_change=_first_page, **how)
+    return widget(label, *given, key=key, bind="query-params", on_change=BROWSER.first_page, **how)
 
 
 def say_what_is_wrong(mastered: Mastered) -> None:
@@ -171,15 +173,6 @@ def say_what_is_wrong(mastered: Mastered) -> None:
                 )
 
 
-def _first_page() -> None:
-    _turn_to(1)
-
-
-def _turn_to(page: int) -> None:
-    if st.session_state.get(_PAGE, 1) != page:  # Streamlit logs every setting of a widget that has a default
-        st.session_state[_PAGE] = page
-
-
 def opened_in(mastered: Mastered, found: Places) -> dict[str, Any] | None:
     """The fact that the address names, as a row of Mastered.facts; else the first of the list, if any.
 
@@ -198,43 +191,23 @@ def opened_in(mastered: Mastered, found: Places) -> dict[str, Any] | None:
 def pick_page(mastered: Mastered, found: Places, opened: Mapping[str, Any] | None) -> Page:
     """The page of the list that is turned to, with the choice of it; a link to a fact turns to the fact's."""
     fact_id = opened["fact_id"] if opened else None
-    if _PAGE not in st.session_state and _PAGE not in st.query_params:
+    if BROWSER.page_key not in st.session_state and BROWSER.page_key not in st.query_params:
         place = mastery_facts.turned_to(mastered, found, 1, fact_id).place or 1
-        _turn_to((place - 1) // PAGE_SIZE + 1)
-    n_pages = mastery_facts.n_pages(len(found))
-    _turn_to(min(st.session_state.get(_PAGE, 1), n_pages))
-    number = st.pagination(n_pages, key=_PAGE, bind="query-params") if n_pages > 1 else 1
+        BROWSER.turn_to((place - 1) // PAGE_SIZE + 1)
+    number = BROWSER.pick_number(mastery_facts.n_pages(len(found)))
     return mastery_facts.turned_to(mastered, found, number, fact_id)
 
 
 def listed(mastered: Mastered, found: Places, page: Page, opened: Mapping[str, Any] | None) -> None:
     """The page's rows, of which one can be opened (the opened one is ticked), and a download of all that pass."""
-    ids = tuple(page.rows["fact_id"])
-    if not ids:
-        st.info("No fact passes these filters.")
-        return
-    ticked = [ids.index(opened["fact_id"])] if opened and opened["fact_id"] in ids else []
-    key = f"{_NAME}.list.{hash((ids, *ticked))}"
-    st.dataframe(
-        _shown(page.rows),
-        hide_index=True,
-        column_config=_config(),
-        key=key,
-        on_select=_open_selected,
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": ticked}},
-        height=38 + 35 * min(len(ids), _ROWS),
-        alt="Facts with their answer, mastery level, R and its interval, and expected mastery",
-        placeholder="–",
-    )
-    st.session_state[f"{_NAME}.ids"] = (key, ids)
-    st.download_button(
-        f"Download CSV ({page.n:,} rows)",
-        lambda: mastery_facts.all_passing(mastered, found).to_csv(index=False),
-        f"{_NAME}.csv",
-        "text/csv",
-        key=f"{_NAME}.csv",
-        on_click="ignore",
+    shown = _shown(page.rows)
+    BROWSER.listed(
+        page,
+        shown,
+        config_of(_COLUMNS, list(shown.columns), _WIDTHS, "small"),
+        opened,
+        partial(mastery_facts.all_passing, mastered, found),
+        "Facts with their answer, mastery level, R and its interval, and expected mastery",
     )
 
 
@@ -245,44 +218,3 @@ def _shown(rows: pd.DataFrame) -> pd.DataFrame:
     chosen = [name for name in _COLUMNS if name != "reason" or rows["reason"].notna().any()]
     percent = {name: 100 * rows[name].astype(float) for name in _SHARES}
     return rows.assign(flag=flag, topic=rows["topic"].map(topic_name), **percent)[chosen]
-
-
-def _config() -> dict[str, Any]:
-    """Header, meaning and number format of each column."""
-    widths = {"question": 270, "gold": 110, "level": 58, "r": 62, "flag": 66}
-    return {
-        name: (st.column_config.NumberColumn if form else st.column_config.TextColumn)(
-            header, help=meaning, width=widths.get(name, "small"), **({"format": form} if form else {})
-        )
-        for name, (header, meaning, form) in _COLUMNS.items()
-    }
-
-
-def _open_selected() -> None:
-    """Open the row that was clicked."""
-    key, ids = st.session_state[f"{_NAME}.ids"]
-    rows = st.session_state[key]["selection"]["rows"]
-    if rows:
-        st.query_params[_FACT] = ids[rows[0]]
-
-
-def turn(page: Page) -> None:
-    """Buttons (and keys) to the facts before and after the opened one; the list turns along."""
-    with st.container(horizontal=True):
-        for label, fact_id, step, shortcut in (
-            ("← Previous", page.previous_id, -1, "K"),
-            ("Next →", page.next_id, 1, "J"),
-        ):
-            st.button(
-                label,
-                key=f"{_NAME}.{label}",
-                disabled=fact_id is None,
-                shortcut=shortcut,
-                on_click=_open,
-                args=(fact_id, (page.place or 0) + step),
-            )
-
-
-def _open(fact_id: str, place: int) -> None:
-    st.query_params[_FACT] = fact_id
-    _turn_to((place - 1) // PAGE_SIZE + 1)

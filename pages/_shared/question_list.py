@@ -6,18 +6,21 @@ The columns are `token_shifts.columns` in the page's address.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from pages._shared.browsing import Browser, config_of
 from sftknow_core.report.token_words import topic_name
 from sftknow_core.store import questions
-from sftknow_core.store.question_filters import Filters
+from sftknow_core.store.question_filters import PAGE_SIZE, Filters
 from sftknow_core.store.questions import Asked, Page
 
 _NAME = "token_shifts"
-_QUESTION = "question"
+QUESTION = "question"
+"""The opened question in the address."""
 _SHARE, _RANK, _KL = "percent", "%d", "%.2f"
 _COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "question": ("question", "as asked", None),
@@ -39,8 +42,7 @@ _COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "domain": ("domain", "in: topics that were trained on; out: others", None),
     "split": ("split", "dev: k is chosen on it; test: reported", None),
 }  # fmt: skip
-_ROWS = 24
-"""Of the list in sight; the others by scrolling."""
+BROWSER = Browser(_NAME, QUESTION, "question", PAGE_SIZE)
 _MARKS = {True: "✓", False: "✗"}
 
 
@@ -73,32 +75,13 @@ def listed(
     asked: Asked, filters: Filters, page: Page, opened: Mapping[str, Any] | None, columns: Sequence[str]
 ) -> None:
     """The page's rows, of which one can be opened (the opened one is ticked), and a download of all that pass."""
-    ids = tuple(page.rows["fact_id"])
-    if not ids:
-        st.info("No question passes these filters.")
-        return
-    ticked = [ids.index(opened["fact_id"])] if opened and opened["fact_id"] in ids else []
-    key = f"{_NAME}.list.{hash((ids, *ticked, *columns))}"
-    st.dataframe(
+    BROWSER.listed(
+        page,
         _shown(page.rows, columns),
-        hide_index=True,
-        column_config=_config(columns),
-        key=key,
-        on_select=_open_selected,
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": ticked}},
-        height=38 + 35 * min(max(len(ids), 1), _ROWS),
-        alt="Questions with the answers of base, tuned and restored, KL and the gold token's probability and rank",
-        placeholder="–",
-    )
-    st.session_state[f"{_NAME}.ids"] = (key, ids)
-    st.download_button(
-        f"Download CSV ({page.n:,} rows)",
-        lambda: questions.all_passing(asked, filters).to_csv(index=False),
-        f"{_NAME}.csv",
-        "text/csv",
-        key=f"{_NAME}.csv",
-        on_click="ignore",
+        config_of(_COLUMNS, columns, _WIDTHS, _WIDTH),
+        opened,
+        partial(questions.all_passing, asked, filters),
+        "Questions with the answers of base, tuned and restored, KL and the gold token's probability and rank",
     )
 
 
@@ -109,25 +92,3 @@ def _shown(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     outcome = marks["base"] + " " + marks["tuned"] + " " + marks["restored"]
     topics = rows["topic"].map(topic_name)
     return rows.assign(outcome=outcome, **said, topic=topics)[list(columns)]
-
-
-def _config(columns: Sequence[str]) -> dict[str, Any]:
-    """Header, meaning and number format of each column."""
-    return {
-        name: (st.column_config.NumberColumn if form else st.column_config.TextColumn)(
-            header,
-            help=meaning or None,
-            width=_WIDTHS.get(name, _WIDTH),
-            **({"format": form} if form else {}),
-        )
-        for name in columns
-        for header, meaning, form in [_COLUMNS[name]]
-    }
-
-
-def _open_selected() -> None:
-    """Open the row that was clicked."""
-    key, ids = st.session_state[f"{_NAME}.ids"]
-    rows = st.session_state[key]["selection"]["rows"]
-    if rows:
-        st.query_params[_QUESTION] = ids[rows[0]]

@@ -14,17 +14,16 @@ import pandas as pd
 import streamlit as st
 
 from pages._shared import show
+from pages._shared.question_list import BROWSER, QUESTION
 from pages._shared.reading import Key
 from sftknow_core.report import token_figures, token_words
 from sftknow_core.report.token_words import SentPrompt, topic_name
 from sftknow_core.store import question_spread, question_tokens, questions
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.question_filters import ASKED, FIVE_SHOT, FLIPS, PAGE_SIZE, SORTS, Filters
+from sftknow_core.store.question_filters import ASKED, FIVE_SHOT, FLIPS, SORTS, Filters
 from sftknow_core.store.questions import Asked, Page
 
 _NAME = "token_shifts"
-_QUESTION = "question"
-_PAGE = f"{_NAME}.page"
 _CHANGE, _CHIPS = f"{_NAME}.change", f"{_NAME}.chips"
 _ANY = "all"
 STYLE = """<style>
@@ -128,7 +127,7 @@ def _change_to_address() -> None:
         st.query_params.pop(_CHANGE, None)
     else:
         st.query_params[_CHANGE] = flip
-    _first_page()
+    BROWSER.first_page()
 
 
 def _pick_others(asked: Asked, k: float) -> Filters:
@@ -164,7 +163,9 @@ def _pick_others(asked: Asked, k: float) -> Filters:
 
 def _widget(widget: Any, label: str, name: str, *options: Any, **how: Any) -> Any:
     """A widget in the address that leads back to the first page when it changes."""
-    return widget(label, *options, key=f"{_NAME}.{name}", bind="query-params", on_change=_first_page, **how)
+    return widget(
+        label, *options, key=f"{_NAME}.{name}", bind="query-params", on_change=BROWSER.first_page, **how
+    )
 
 
 def _kl_bound(name: str) -> float | None:
@@ -172,21 +173,12 @@ def _kl_bound(name: str) -> float | None:
     return _widget(st.number_input, f"KL {name} (nats)", f"kl_{name}", **how)  # type: ignore[no-any-return]
 
 
-def _first_page() -> None:
-    _turn_to(1)
-
-
-def _turn_to(page: int) -> None:
-    if st.session_state.get(_PAGE, 1) != page:  # Streamlit logs every setting of a widget that has a default
-        st.session_state[_PAGE] = page
-
-
 def opened_in(asked: Asked, filters: Filters) -> dict[str, Any] | None:
     """The question that the address names, as a row of Asked.questions; else the first of the list, if any.
 
     A question that the chain did not ask is said so.
     """
-    wanted = st.query_params.get(_QUESTION)
+    wanted = st.query_params.get(QUESTION)
     found = questions.one(asked, wanted) if wanted else None
     if wanted and found is None:
         st.warning(f"This chain did not ask a question {wanted!r}. Shown instead: the first of the list.")
@@ -198,32 +190,8 @@ def opened_in(asked: Asked, filters: Filters) -> dict[str, Any] | None:
 def pick_page(asked: Asked, filters: Filters, n: int, opened: Mapping[str, Any] | None) -> Page:
     """The page of the list that is turned to, with the choice of it. n: questions that pass."""
     fact_id = opened["fact_id"] if opened else None
-    n_pages = questions.n_pages(n)
-    _turn_to(min(st.session_state.get(_PAGE, 1), n_pages))
-    number = st.pagination(n_pages, key=_PAGE, bind="query-params") if n_pages > 1 else 1
+    number = BROWSER.pick_number(questions.n_pages(n))
     return questions.browse(asked, filters, number, fact_id)
-
-
-def turn(page: Page) -> None:
-    """Buttons (and keys) to the questions before and after the opened one; the list turns along."""
-    with st.container(horizontal=True):
-        for label, fact_id, step, shortcut in (
-            ("← Previous", page.previous_id, -1, "K"),
-            ("Next →", page.next_id, 1, "J"),
-        ):
-            st.button(
-                label,
-                key=f"{_NAME}.{label}",
-                disabled=fact_id is None,
-                shortcut=shortcut,
-                on_click=_open,
-                args=(fact_id, (page.place or 0) + step),
-            )
-
-
-def _open(fact_id: str, place: int) -> None:
-    st.query_params[_QUESTION] = fact_id
-    _turn_to((place - 1) // PAGE_SIZE + 1)
 
 
 def prompt(sent: SentPrompt) -> None:
