@@ -157,7 +157,9 @@ def test_start_a_fine_tuning_see_its_loss_fall_and_its_results(
     expect(page.get_by_text("✓ done").first).to_be_visible(timeout=240_000)
     settled(page)
     drawn = page.locator(".js-plotly-plot").first.evaluate(SMOOTH_LOSS)
-    assert drawn[-1] < 0.5 * drawn[0]  # and falls: seen whole, since a busy page may show the first steps late
+    assert (
+        drawn[-1] < 0.5 * drawn[0]
+    )  # and falls: seen whole, since a busy page may show the first steps late
     page.get_by_role("link", name="See its results").first.click()
     expect(page.get_by_role("heading", name="What fine-tuning took, and what comes back")).to_be_visible()
     (new,) = set(chain_views.survey(Cache(real_cache)).finished["run_id"]) - before
