@@ -20,8 +20,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,11 +34,13 @@ from browser_kit import drag_slider, launched, opened, server, settled  # noqa: 
 from fake_chain import make_chains  # noqa: E402
 from playwright.sync_api import Browser, Page  # noqa: E402
 
+from sftknow_core.runs import jobs  # noqa: E402
+from sftknow_core.runs.job_specs import ChainJob  # noqa: E402
 from sftknow_core.store import chain_views  # noqa: E402
 from sftknow_core.store.cache import Cache  # noqa: E402
 
 CHAIN = "run --base demo --level 2 --n 240 --seed 0 --k 5,20,40,60 --questions 34"
-MEANWHILE = "run --base demo --level mixed --n 1920 --k 5,20,40,60 --questions 60"
+MEANWHILE = ChainJob(base="demo", level="mixed", n=1920, ks=("5", "20", "40", "60"), questions=60)
 _SEEDS = itertools.count(100)
 """Of those jobs, so that each has something to do."""
 NEW_KS = (2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 32.5, 37.5, 42.5, 47.5, 52.5, 57.5)
@@ -184,12 +188,15 @@ def _meanwhile(cache: Path, wanted: bool) -> Iterator[None]:
     over = threading.Event()
 
     def work() -> None:
+        at = Cache(cache)
         while not over.is_set():
-            job = _start(f"{MEANWHILE} --seed {next(_SEEDS)}", cache)
-            while job.poll() is None and not over.wait(0.2):
-                pass
-            job.terminate()
-            job.wait()
+            job = jobs.start(at, replace(MEANWHILE, seed=next(_SEEDS)))
+            while jobs.look(at, job.job_id).state is jobs.JobState.RUNNING:
+                if over.wait(0.5):
+                    jobs.stop(at, job.job_id)
+                    break
+            while jobs.look(at, job.job_id).state is jobs.JobState.RUNNING:
+                time.sleep(0.1)
 
     worker = threading.Thread(target=work)
     if wanted:
@@ -202,15 +209,10 @@ def _meanwhile(cache: Path, wanted: bool) -> Iterator[None]:
             worker.join()
 
 
-def _start(command: str, cache: Path) -> subprocess.Popen[bytes]:
+def _sftknow(command: str, cache: Path) -> None:
     line = [sys.executable, "-m", "sftknow_core.cli", *command.split(), "--cache", str(cache)]
     quiet = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-    return subprocess.Popen(line, cwd=ROOT, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def _sftknow(command: str, cache: Path) -> None:
-    if _start(command, cache).wait():
-        raise RuntimeError(f"sftknow {command} failed")
+    subprocess.run(line, cwd=ROOT, env=quiet, check=True, capture_output=True)
 
 
 if __name__ == "__main__":

@@ -223,6 +223,16 @@ def test_stops_by_a_signal_where_there_is_no_run_to_tell(tmp_path: Path) -> None
     assert stopped.state is JobState.STOPPED and not stopped.stopping
 
 
+@pytest.mark.skipif(os.name == "nt", reason="priorities have other names there")
+def test_gives_way_to_whoever_watches(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    job = start(cache, DemoJob())
+    try:
+        assert os.getpriority(os.PRIO_PROCESS, job.process.pid) >= 10
+    finally:
+        stop(cache, job.job_id, wait_seconds=20)
+
+
 def test_killed_without_a_word(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     job = start(cache, DemoJob())
