@@ -24,7 +24,8 @@ from sftknow_core.report.marks import DOMAIN_NAMES
 from sftknow_core.report.palette import THEMES, Palette
 from sftknow_core.report.story import KeyNumber, Part
 from sftknow_core.report.terminal import percent
-from sftknow_core.store import chain_views, cube, restore_cube, restore_views
+from sftknow_core.report.weight_heat import heat_figure
+from sftknow_core.store import chain_views, cube, restore_cube, restore_views, weight_views
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 from sftknow_core.update.spec import percent as percent_of
@@ -190,14 +191,10 @@ def add_weights(shown: Shown, cache: Cache, details: Mapping[str, Any], slider: 
         shown.draw(
             f"places.{i}",
             partial(restore_figures.places_figure, where.layers, where.modules, share),
-            places[
-                [
-                    c
-                    for c in ("layer", "module", "n_restored", "share", "weight_share", "enrichment")
-                    if c in places
-                ]
-            ],
+            places[[c for c in _PLACES if c in places]],
         )
+        heat = weight_views.heat(cache, slider.delta_id, spec)
+        shown.draw(f"heat.{i}", partial(heat_figure, heat.cells, heat.layers, heat.modules), heat.cells)
     return None
 
 

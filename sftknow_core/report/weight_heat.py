@@ -33,13 +33,13 @@ def heat_figure(
     table = {c: rows.pivot(index="layer", columns="module", values=c).loc[order, names] for c in _CELL}
     enrichment = table["enrichment"].to_numpy(dtype=float)
     text = [
-        [_cell(share, times, len(names)) for share, times in zip(*pair, strict=True)]
-        for pair in zip(table["share"].to_numpy(dtype=float), enrichment, strict=True)
+        [_cell(share, times, of, len(names)) for share, times, of in zip(*row, strict=True)]
+        for row in zip(*(table[c].to_numpy(dtype=float) for c in _CELL), strict=True)
     ]
     said = np.stack([table[c].to_numpy(dtype=float) for c in _CELL], axis=-1)
     figure = go.Figure(
         go.Heatmap(
-            z=enrichment,
+            z=np.nan_to_num(enrichment),  # where nothing is put back plotly would drop rows and columns
             x=names if len(names) > _MOST_COLUMNS else [_wrapped(name) for name in names],
             y=order,
             zmin=0,
@@ -69,9 +69,9 @@ def heat_figure(
 _CELL = ("share", "enrichment", "weight_share")
 
 
-def _cell(share: float, times: float, n_columns: int) -> str:
+def _cell(share: float, times: float, weight_share: float, n_columns: int) -> str:
     if isnan(share):
-        return "" if isnan(times) else "–"
+        return "" if isnan(weight_share) else "–"
     return f"×{times:.2f}" if n_columns > _MOST_COLUMNS else f"{_percent(share)}  ×{times:.2f}"
 
 

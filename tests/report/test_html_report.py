@@ -119,6 +119,14 @@ def test_figures_are_drawn_for_both_themes_and_hold_the_curve(
     assert [shape["x0"] for shape in marks["shapes"]] == [20, 20]
 
 
+def test_the_heat_map_of_each_k_adds_up_to_what_is_put_back(read: Read) -> None:
+    for step in range(4):
+        table = read.data["tables"][f"heat.{step}"]
+        counted = [row[table["head"].index("put back")] for row in table["rows"]]
+        said = read.data["numbers"][f"taken.{step}"][0]["parts"][0]["value"]
+        assert f"{sum(int(n.replace(',', '')) for n in counted):,}" == said
+
+
 def test_every_figure_and_table_named_in_the_page_is_there(read: Read) -> None:
     data = read.data
     steps = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import log10, nan
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -82,6 +83,17 @@ def test_cells_hold_their_numbers(n_modules: int) -> None:
     assert (
         heat.text[0][0] == ("50.0%  ×2.00" if n_modules == 2 else "×2.00") and heat.text[2][n_modules] == ""
     )
+
+
+def test_where_nothing_is_put_back_every_cell_says_so() -> None:
+    cells = pd.DataFrame(
+        [(layer, name, nan, nan, 0.25) for layer in (0, 1) for name in ("attn.q", "mlp.up")],
+        columns=["layer", "module", "share", "enrichment", "weight_share"],
+    ).astype({"layer": "Int64"})
+    layers, modules = cells[cells["module"] == "attn.q"], cells.iloc[:2]
+    (heat,) = heat_figure(cells, layers.drop(columns="module"), modules.drop(columns="layer")).data
+    assert [list(row) for row in heat.text] == [["–", "–", "–"], ["–", "–", "–"], ["–", "–", ""]]
+    assert np.isfinite(heat.z).all()  # else plotly leaves the row out
 
 
 def test_few_identical_weights_are_counted() -> None:

@@ -10,8 +10,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TypeVar
 
 __all__ = ["BrokenExecutor", "InThisProcess", "Workers"]
@@ -33,10 +35,11 @@ class Workers:
 
     def submit(self, work: Callable[..., T], *args: Any) -> Future[T]:
         """Hand out one piece of work."""
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.n, mp_context=context, initializer=_begin)
-        return self._pool.submit(work, *args)
+        with _not_halfway():
+            if self._pool is None:
+                context = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(self.n, mp_context=context, initializer=_begin)
+            return self._pool.submit(work, *args)
 
     def renew(self) -> bool:
         """After a worker died: whether others can be started in place of all of them."""
@@ -63,6 +66,31 @@ class InThisProcess(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+@contextmanager
+def _not_halfway() -> Iterator[None]:
+    """A signal that comes in here is answered at the end.
+
+    An exception raised by a handler while an executor starts its thread and processes leaves one that can neither
+    work nor be shut down.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers run in the main thread alone
+        return
+    came: list[int] = []
+
+    def later(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, later) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _begin() -> None:
