@@ -44,7 +44,7 @@ class Question(NamedTuple):
 
 def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
     """The form; the question once its button is pressed. A link fills it in, and never asks."""
-    _start()
+    _start(details)
     _examples(key, run_id, details)
     with st.form("ask.form", border=True):
         text = st.text_area(
@@ -68,11 +68,12 @@ def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
     return Question(text, prompt, float(k)) if pressed else None
 
 
-def _start() -> None:
-    """k is the one last looked at on another page, unless the address says otherwise."""
+def _start(details: Mapping[str, Any]) -> None:
+    """k is the one last looked at on another page, else the chosen one, unless the address says otherwise."""
     given = st.query_params.get(_K)
     if given is None and _K not in st.session_state:
-        st.session_state[_K] = float(st.session_state.get(restoring.SHARED_K, _FIRST_K))
+        k = st.session_state.get(restoring.SHARED_K, details["chosen"]["k_percent"])
+        st.session_state[_K] = float(k)
 
 
 def _examples(key: Key, run_id: str, details: Mapping[str, Any]) -> None:
@@ -89,13 +90,15 @@ def _examples(key: Key, run_id: str, details: Mapping[str, Any]) -> None:
                 f"{row['question']} ({row['flip']})",
                 key=f"ask.example.{number}",
                 on_click=_take,
-                args=(row["question"],),
+                args=(row["question"], float(details["chosen"]["k_percent"])),
                 help=f"Right answer: {row['gold']}. Healed: wrong → right by restoring; broken: the other way.",
             )
 
 
-def _take(text: str) -> None:
+def _take(text: str, k: float) -> None:
+    """A question as an example of the k at which its answer changed."""
     st.session_state[_TEXT] = text
+    st.session_state[_K] = k
 
 
 @st.cache_data(show_spinner=False, max_entries=64)

@@ -71,9 +71,11 @@ def test_a_link_fills_in_and_asks_nothing(
 
 
 def test_an_example_can_be_clicked(chains: Chains, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine) -> None:
-    at = opened(chains[0], monkeypatch, run=chains[1][0])
+    at = opened(chains[0], monkeypatch, run=chains[1][0], ask_k="12.5")
     example = at.button(key="ask.example.0")
     example.click().run()
+    chosen = next(one.value for one in at.caption if "whose answer changed with k" in one.value)
+    assert f"k = {at.number_input(key='ask.k').value:g}%:" in chosen and "12.5" not in chosen
     assert example.label.startswith(at.text_area(key="ask.text").value) and not fake.asked
 
 
