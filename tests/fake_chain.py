@@ -29,7 +29,7 @@ from fake_rows import (
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.matcher import Matcher
 from sftknow_core.facts.train_set import TrainSet
-from sftknow_core.runs.chain_summary import summarise_chain
+from sftknow_core.runs import chain_summary
 from sftknow_core.runs.workspace import ModelHandle
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
@@ -95,9 +95,10 @@ def _chain(cache: Cache, questions: list[Asked], training: Training, ks: Sequenc
     )
     train_set = TrainSet(_TRAIN, training.level, training.n, training.seed, {})
     known = FactSet((*_TRAIN, *facts), "")
+    of = chain_summary.Asked(states, (), stages, Matcher.WORDS, facts)  # type: ignore[arg-type]
     with open_run(cache, spec, about=_about(training)) as run:
         run.finish(
-            summarise_chain(cache, BASE, tuned, states, stages, train_set, Matcher.WORDS, known, facts)  # type: ignore[arg-type]
+            chain_summary.summarise_chain(cache, BASE, tuned, of, train_set, known)  # type: ignore[arg-type]
         )
     return run.run_id
 

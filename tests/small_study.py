@@ -26,6 +26,8 @@ def small_study(model: Path, facts: Path, **changes: Any) -> StudySpec:
         "evaluate": EvaluateSpec(max_new_tokens=3),
         "train_questions": 2,
         "baselines": False,
+        "completions": False,
+        "controls": (),
     }
     return StudySpec(**{**given, **changes})
 
@@ -49,11 +51,13 @@ compute_dtype = "float32"
 
 [restoring]
 k = [20]
+controls = []
 
 [evaluation]
 max_new_tokens = 3
 train_questions = 2
 baselines = false
+completions = false
 {more}
 """
 

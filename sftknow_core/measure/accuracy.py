@@ -14,9 +14,9 @@ from typing import Any
 
 from sftknow_core.facts.fact import Fact, question_set_id
 from sftknow_core.facts.matcher import FactMatcher, Matcher
-from sftknow_core.facts.prompts import PROMPTS, Prompt
+from sftknow_core.facts.prompts import PROMPTS
 from sftknow_core.facts.synonyms import Synonyms
-from sftknow_core.measure.asking import FiveShot, answer_part, encode_questions
+from sftknow_core.measure.asking import Ask, answer_part, encode_questions
 from sftknow_core.measure.levels import N_LEVELS
 from sftknow_core.model.generate import Progress, generate
 from sftknow_core.model.load import LanguageModel
@@ -34,7 +34,7 @@ def answer_questions(
     levels: Mapping[str, int],
     synonyms: Synonyms,
     *,
-    ask: Prompt | FiveShot = PROMPTS["paper"],
+    ask: Ask = PROMPTS["paper"],
     max_new_tokens: int = MAX_NEW_TOKENS,
     first_row: int = 0,
     batch_size: int | None = None,
@@ -51,7 +51,7 @@ def answer_questions(
     )
     rows = []
     for number, (fact, completion) in enumerate(zip(facts, completions, strict=True), start=first_row):
-        text = answer_part(completion.text, ask)
+        text = answer_part(completion.text, fact, ask)
         scores = FactMatcher(fact, synonyms).scores(text)
         rows.append(
             {

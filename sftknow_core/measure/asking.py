@@ -1,12 +1,13 @@
-"""Questions -> the token ids a model is given: by prompt, in the chat template, or after five exemplars."""
+"""Questions -> the token ids a model is given: by prompt, in the chat template, after five exemplars, or not as a
+question at all but as the beginning of a sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sftknow_core.errors import ModelError
+from sftknow_core.errors import DataError, ModelError
 from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.prompts import (
     Prompt,
@@ -15,6 +16,8 @@ from sftknow_core.facts.prompts import (
     five_shot_exemplars,
     five_shot_qa,
 )
+from sftknow_core.measure.probes import Probe, Probes
+from sftknow_core.measure.templates import TemplateChoice
 from sftknow_core.model.encode import encode_prompts
 
 
@@ -29,12 +32,41 @@ class FiveShot:
     name = "five-shot"
 
 
-def encode_questions(tokenizer: Any, facts: Sequence[Fact], ask: Prompt | FiveShot) -> list[list[int]]:
+@dataclass(frozen=True)
+class ToComplete:
+    """Ask with the completion prompt of each fact's topic ("X was born in"): no format of questions is needed."""
+
+    probes: Probes
+    templates: Mapping[str, TemplateChoice]
+    """Topic -> its completion template; 0 where it has none."""
+
+    name = "completion"
+
+    def probe(self, fact: Fact) -> Probe:
+        """The fact's completion prompts. Raises DataError when there are none."""
+        probe = self.probes.of(fact)
+        if not probe.texts:
+            raise DataError(f"{fact.topic}: {fact.question!r} cannot be asked by completion: {probe.reason}")
+        return probe
+
+    def text(self, fact: Fact) -> str:
+        """The one that stands for the topic. Raises DataError when there is none."""
+        chosen = self.templates.get(fact.topic)
+        return self.probe(fact).texts[chosen.template if chosen else 0]
+
+
+Ask = Prompt | FiveShot | ToComplete
+"""A way of asking."""
+
+
+def encode_questions(tokenizer: Any, facts: Sequence[Fact], ask: Ask) -> list[list[int]]:
     """Ids of each question's prompt, ending where the answer begins.
 
     Raises ModelError for a chat prompt when the tokenizer has no chat template, DataError when a topic has
-    fewer than five other train facts to show.
+    fewer than five other train facts to show, or a fact cannot be asked by completion.
     """
+    if isinstance(ask, ToComplete):
+        return encode_prompts(tokenizer, [ask.text(fact) for fact in facts])
     if isinstance(ask, FiveShot):
         pool = exemplar_pool(ask.facts)
         return encode_prompts(
@@ -62,8 +94,10 @@ def first_answer_tokens(tokenizer: Any, facts: Sequence[Fact], ask: Prompt) -> l
     ]
 
 
-def answer_part(completion: str, ask: Prompt | FiveShot) -> str:
+def answer_part(completion: str, fact: Fact, ask: Ask) -> str:
     """What of a completion is the answer: after exemplars its first line, else all of it."""
+    if isinstance(ask, ToComplete):
+        return ask.probe(fact).answer(completion)
     return first_line(completion) if isinstance(ask, FiveShot) else completion
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import nan
 
 import pandas as pd
 
@@ -103,18 +104,21 @@ def _pair(study: Study, cell: Cell, strategy: str, match: str) -> tuple[Which, W
     picked = top[top["chosen"].astype(bool)]
     ks = (picked if len(picked) else top)["k_percent"].astype(float)
     k = float(ks.mode().min())
-    if match == "k_percent":
-        same = control[control["k_percent"].astype(float) == k]
-    else:
-        energy = top.loc[top["k_percent"].astype(float) == k, match].astype(float).mean()
-        distance = (control[match].astype(float) - energy).abs()
-        near = control[distance <= ENERGY_TOLERANCE]
-        same = near.loc[[distance[near.index].idxmin()]] if len(near) else near
-    if same.empty:
+    amounts = ["k_percent", *(["alpha"] if "alpha" in control else [])]
+    over_seeds = control.astype(dict.fromkeys([*amounts, "energy_taken_back"], float))
+    means = over_seeds.groupby(amounts, dropna=False, as_index=False)["energy_taken_back"].mean()
+    wanted = k if match == "k_percent" else _mean_at(top, k, match)
+    distance = (means[match] - wanted).abs()
+    near = distance[distance <= (ENERGY_TOLERANCE if match == "energy_taken_back" else 0.0)]
+    if near.empty:
         return None
-    row = same.iloc[0]
-    at = None if pd.isna(row["k_percent"]) else float(row["k_percent"])
-    return at_k(k), Which("restored", strategy, at)
+    row = means.loc[near.idxmin()]
+    at, alpha = (None if pd.isna(row.get(name, nan)) else float(row[name]) for name in ("k_percent", "alpha"))
+    return at_k(k), Which("restored", strategy, at, alpha=alpha)
+
+
+def _mean_at(states: pd.DataFrame, k: float, column: str) -> float:
+    return float(states.loc[states["k_percent"].astype(float) == k, column].astype(float).mean())
 
 
 def _states_of(study: Study, cell: Cell, strategy: str) -> pd.DataFrame:

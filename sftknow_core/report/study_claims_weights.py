@@ -5,6 +5,7 @@ One number a chain; cells are averaged within a seed, so the interval speaks for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -119,10 +120,11 @@ def _mlp(study: Study) -> Verdict:
 
 def _blocks(study: Study) -> Verdict:
     """Restoring a block that matters costs accuracy: the first block costs most, the middle one least."""
-    title = "Of the blocks of four layers the first matters most and the middle one least"
+    title = "Of the blocks of layers the first matters most and the middle one least"
     states = study.tables.states
-    of_blocks = states.loc[states["strategy"] == "block", "layers"].dropna().unique()
-    blocks = sorted({str(b) for b in of_blocks}, key=lambda b: int(b.split("-")[0]))
+    of_blocks = states.loc[states["strategy"] == "block", "layers"].dropna().astype(str).unique()
+    of_layers = [b for b in of_blocks if re.fullmatch(r"\d+(-\d+)?", b)]  # a block can be a module as well
+    blocks = sorted(of_layers, key=lambda b: int(b.split("-")[0]))
     middle = len(blocks) // 2
     pairs = [(other, 0) for other in range(1, len(blocks))]
     pairs += [(middle, other) for other in range(1, len(blocks)) if other != middle]

@@ -16,9 +16,9 @@ from sftknow_core.report.study_estimates import FIVE_SHOT, Estimate
 from sftknow_core.report.study_grid import Cell
 from sftknow_core.report.study_rows import chain_ids
 
-ENERGY = ["line", "state", "strategy", "region", "layers", "k_percent", "energy_taken_back", "split", "domain",
+ENERGY = ["line", "state", "strategy", "region", "layers", "k_percent", "alpha", "energy_taken_back", "split", "domain",
           "accuracy", "low", "high", "n", "n_seeds"]  # fmt: skip
-_WAY = ["strategy", "region", "layers", "k_percent"]
+_WAY = ["strategy", "region", "layers", "k_percent", "alpha"]
 _USUAL_REGION = "transformer"
 
 
@@ -26,17 +26,17 @@ def energy_rows(study: Study, cell: Cell) -> pd.DataFrame:
     """One row a state (averaged over the seeds that have it) and domain, on test questions: ENERGY.
 
     energy_taken_back: 0 to 1, mean over seeds. `line` names what is drawn as one curve; empty for the ends. Also the
-    columns k_of_changed_percent, block and alpha, which are empty here.
+    columns k_of_changed_percent and block, which are empty here.
     """
     chains = chain_ids(study, cell)
     states = study.tables.states
     own = states[states["chain"].isin(chains)]
-    own = own.assign(region=own["region"]) if "region" in own else own.assign(region=None)
+    own = own.assign(**{name: None for name in ("region", "alpha") if name not in own})
     rows = [row for domain in study.domains() for row in _of_domain(study, domain, own)]
     found = pd.DataFrame(rows, columns=ENERGY)
-    numbers = ["k_percent", "energy_taken_back", "accuracy", "low", "high"]
+    numbers = ["k_percent", "alpha", "energy_taken_back", "accuracy", "low", "high"]
     found = found.astype({**dict.fromkeys(numbers, "float64"), "n": "Int64", "n_seeds": "Int64"})
-    return found.assign(k_of_changed_percent=float("nan"), block=None, alpha=float("nan"))
+    return found.assign(k_of_changed_percent=float("nan"), block=None)
 
 
 def _of_domain(study: Study, domain: str, states: pd.DataFrame) -> list[dict[str, Any]]:

@@ -42,6 +42,8 @@ class Which(NamedTuple):
     strategy: str = "top"
     k_percent: float | None = None
     layers: str | None = None
+    alpha: float | None = None
+    """Of an interpolation: 0 is base, 1 is tuned."""
 
 
 TUNED, CHOSEN, HYBRID, BASE_STATE = Which("tuned"), Which("chosen"), Which("hybrid"), Which("base")
@@ -210,7 +212,9 @@ def _state_index(states: pd.DataFrame) -> dict[tuple[Any, Which], str]:
             # a block is found by its layers, whatever share of the weights they are
             block = row["strategy"] == "block"
             k = None if block or pd.isna(row["k_percent"]) else float(row["k_percent"])
-            which = Which("restored", str(row["strategy"]), k, layers)
+            alpha = row.get("alpha")
+            alpha = None if pd.isna(alpha) else float(alpha)
+            which = Which("restored", str(row["strategy"]), k, layers, alpha)
         index.setdefault((chain, which), state_id)
         if row["chosen"]:
             index[chain, CHOSEN] = state_id

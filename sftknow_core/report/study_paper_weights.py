@@ -149,8 +149,8 @@ def table11(study: Study, matcher: str) -> PaperTable:
         f"back every weight of one block of layers. {POPULATION}. {_CITED} It names neither N nor domain: inferred."
     )
     how = (
-        "NOT RUN: blocks of layers were not put back in this study. `sftknow restore --strategy block` puts one back "
-        "for a single fine-tuned model; studies restore by k."
+        "NOT RUN: blocks of layers were not put back in this study. In its file: [restoring] controls = "
+        '[{ strategy = "block", block = ["0-3", "4-7"] }]'
     )
     return PaperTable("table11", "Blocks of layers", caption, frame, shown, "" if rows else how)
 

@@ -84,7 +84,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "score": "0 to 1",
     },
 }
-"""Table -> column -> meaning. `answers` may also hold `borderline` (the fact's mastery interval crosses a limit)."""
+"""Table -> column -> meaning. `answers` may also hold `borderline` (the fact's mastery interval crosses a limit), and
+`states` `alpha` (of an interpolation; 0: base, 1: tuned) and `region`."""
 
 _KEYS = {
     "chains": ["chain"],

@@ -8,16 +8,23 @@ facts -> mastery -> train set -> sft -> accuracy and token shift of base and tun
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.topics import Topic
 from sftknow_core.facts.train_set import LEVELS, TrainSet, draw_train_set
-from sftknow_core.runs.chain_summary import summarise_chain
+from sftknow_core.runs.chain_summary import Asked, summarise_chain
 from sftknow_core.runs.delta import ModelPair, compare_models
-from sftknow_core.runs.evaluate import FIVE_SHOT, UNITS_PER_QUESTION, EvaluateSpec, Exam, evaluate
+from sftknow_core.runs.evaluate import (
+    COMPLETION,
+    FIVE_SHOT,
+    UNITS_PER_QUESTION,
+    EvaluateSpec,
+    Exam,
+    evaluate,
+)
 from sftknow_core.runs.mastery import Mastery, score_facts
 from sftknow_core.runs.questions import QuestionSpec, choose_questions
 from sftknow_core.runs.sft import UNITS_PER_EXAMPLE, fine_tune
@@ -62,6 +69,10 @@ class ChainSpec:
     """At most so many train-set questions are asked; None: all; 0: none."""
     baselines: bool = True
     """Whether the base is asked after five exemplars too (the ceiling)."""
+    completions: bool = False
+    """Whether every state is asked with completion prompts too: what it knows whatever the format of questions."""
+    controls: tuple[RestoreSpec, ...] = ()
+    """Other restorations to compare with. They are asked the test and dev questions, and never chosen."""
 
     def check(self) -> None:
         """Raise SpecError for what is impossible whatever the models and facts."""
@@ -79,6 +90,11 @@ class ChainSpec:
             raise SpecError("strategy interpolation takes no k; restore with it by `sftknow restore --alpha`")
         ks = sorted({percent(k) for k in (*self.ks, HYBRID_K)})
         return tuple(RestoreSpec(self.strategy, self.region, self.layers, k) for k in ks if k > 0)  # type: ignore[arg-type]
+
+    def control_specs(self) -> tuple[RestoreSpec, ...]:
+        """The controls that are not tried anyway."""
+        tried = self.restore_specs()
+        return tuple(spec for spec in dict.fromkeys(self.controls) if spec not in tried and not spec.is_tuned)
 
 
 @dataclass(frozen=True)
@@ -168,10 +184,12 @@ def _do(
     plan: ChainPlan,
 ) -> None:
     specs, train_set, questions = spec.restore_specs(), plan.train_set, plan.questions
+    controls = spec.control_specs()
     stages: dict[str, Any] = {"mastery": mastery.run.run_id, "evaluate": {}, "evaluate_train": {}}
     n_states = len(specs) + 2
     learnt = _train_questions(train_set, spec)
-    ws.reporter.expect(n_states * (len(questions) + len(learnt)) * UNITS_PER_QUESTION)
+    n_asked = n_states * (len(questions) + len(learnt)) + len(controls) * len(questions)
+    ws.reporter.expect((n_asked + spec.completions * n_states * len(questions)) * UNITS_PER_QUESTION)
     if train_set is not None:
         assert sft is not None
         ws.reporter.expect(train_set.n * sft.epochs * UNITS_PER_EXAMPLE)
@@ -180,9 +198,11 @@ def _do(
     assert tuned is not None
     pair = ModelPair(base, tuned)
     stages["delta"] = compare_models(ws, pair).run_id
-    loader = StateLoader(ws, base, pair, specs)
+    loader = StateLoader(ws, base, pair, (*specs, *controls))
     exam = Exam(ws, base, facts, topics, mastery, questions, spec.evaluate)
     train_exam = Exam(ws, base, facts, topics, mastery, learnt, spec.evaluate)
+    sentences = to_complete(ws, exam) if spec.completions else None
+    stages |= {"completion": {}} if sentences else {}
     states = [base_state(base), tuned_state(base, tuned), *(restored_state(base, tuned, s) for s in specs)]
     for number, state in enumerate(states):
         ws.reporter.stage(f"asking {len(questions) + len(learnt):,} questions: {state.label}")
@@ -190,14 +210,17 @@ def _do(
         stages["evaluate"][state.state_id] = evaluate(exam, state, loader).run_id
         if learnt:
             stages["evaluate_train"][state.state_id] = evaluate(train_exam, state, loader).run_id
+        if sentences:
+            stages["completion"][state.state_id] = evaluate(sentences, state, loader).run_id
+    compared = [restored_state(base, tuned, one) for one in controls]
+    if compared:
+        only_answers = replace(exam, spec=replace(spec.evaluate, first_tokens=False))
+        ws.reporter.stage(f"asking {len(questions):,} questions: {len(compared)} controls")
+        stages["controls"] = {s.state_id: evaluate(only_answers, s, loader).run_id for s in compared}
     if spec.baselines:
         stages["five_shot"] = ask_after_exemplars(ws, exam, loader)
-    ws.finish(
-        run,
-        summarise_chain(
-            ws.cache, base, tuned, states, stages, train_set, spec.evaluate.matcher, facts, questions
-        ),
-    )
+    of = Asked(states, compared, stages, spec.evaluate.matcher, questions)
+    ws.finish(run, summarise_chain(ws.cache, base, tuned, of, train_set, facts))
 
 
 def ask_after_exemplars(ws: Workspace, exam: Exam, loader: StateLoader) -> str | None:
@@ -213,6 +236,19 @@ def ask_after_exemplars(ws: Workspace, exam: Exam, loader: StateLoader) -> str |
     except DataError as error:
         ws.reporter.say(f"no five-shot baseline: {error}")
         return None
+
+
+def to_complete(ws: Workspace, exam: Exam) -> Exam | None:
+    """The same questions as beginnings of sentences; None where some fact cannot be asked so."""
+    from sftknow_core.errors import DataError
+
+    sentences = replace(exam, spec=replace(exam.spec, prompt=COMPLETION))
+    try:
+        sentences.check()
+    except DataError as error:
+        ws.reporter.say(f"no completion prompts: {error}")
+        return None
+    return sentences
 
 
 def _train_questions(train_set: TrainSet | None, spec: ChainSpec) -> tuple[Fact, ...]:
@@ -251,6 +287,10 @@ def _run_spec(
         "train_questions": spec.train_questions,
         "baselines": spec.baselines,
     }
+    if controls := spec.control_specs():
+        params["controls"] = [one.to_json() for one in controls]
+    if spec.completions:
+        params["completions"] = True
     if train_set is not None:
         params |= {
             "level": spec.level,

@@ -7,7 +7,7 @@ level-balanced (the mean over mastery levels), under the chain's matcher.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,18 +34,25 @@ GROUPS = {"dev_in": ("dev", "in"), "test_in": ("test", "in"), "test_out": ("test
 Row = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a chain asked, and of which models."""
+
+    states: Sequence[State]
+    """Base, tuned and the restored ones of which k is chosen."""
+    controls: Sequence[State]
+    """Restored in other ways, to compare with."""
+    stages: Mapping[str, Any]
+    """Stage -> run id, or state -> run id."""
+    matcher: Matcher
+    questions: Sequence[Fact]
+
+
 def summarise_chain(
-    cache: Cache,
-    base: ModelHandle,
-    tuned: ModelHandle,
-    states: Sequence[State],
-    stages: Mapping[str, Any],
-    train_set: TrainSet | None,
-    matcher: Matcher,
-    facts: FactSet,
-    questions: Sequence[Fact],
+    cache: Cache, base: ModelHandle, tuned: ModelHandle, of: Asked, train_set: TrainSet | None, facts: FactSet
 ) -> dict[str, Any]:
     """The summary that a chain's manifest holds."""
+    states, stages, matcher, questions = of.states, of.stages, of.matcher, of.questions
     asked = {s.state_id: RunFolder(cache, stages["evaluate"][s.state_id]) for s in states}
     learnt = {key: RunFolder(cache, run_id) for key, run_id in stages.get("evaluate_train", {}).items()}
     answers = {state_id: _Answers(run, matcher) for state_id, run in asked.items()}
@@ -61,6 +68,7 @@ def summarise_chain(
         "stages": dict(stages),
         "states": [state.state_id for state in states],
         "table": table,
+        "controls": [_control_row(cache, s, stages["controls"][s.state_id], matcher) for s in of.controls],
         "chosen": chosen,
         "changed_share": _changed_share(delta),
         "concentration": [
@@ -113,6 +121,12 @@ def _state_row(state: State, run: RunFolder, learnt: RunFolder | None, matcher: 
         if (found["split"], found["domain"], found["level"], found["measure"]) == ("test", "in", 4, measure)
     }
     return row
+
+
+def _control_row(cache: Cache, state: State, run_id: str, matcher: Matcher) -> Row:
+    """As `_state_row`, and what was restored."""
+    assert state.spec is not None
+    return state.spec.to_json() | _state_row(state, RunFolder(cache, run_id), None, matcher)
 
 
 def _k(state: State) -> float | None:

@@ -21,11 +21,14 @@ from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
+    from sftknow_core.measure.probes import Probes
     from sftknow_core.measure.reference import BaseReference
 
 CHUNK_QUESTIONS = 256
 UNITS_PER_QUESTION = 0.0035
-FIVE_SHOT = "five-shot"
+FIVE_SHOT, COMPLETION = "five-shot", "completion"
+_BY_NAME = (FIVE_SHOT, COMPLETION)
+"""Ways of asking that are no prompt around a question, and have no token shift."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,13 @@ class EvaluateSpec:
     """How questions are asked and judged."""
 
     prompt: str = "paper"
-    """paper, chat, five-shot, or a file that holds {question}."""
+    """paper, chat, five-shot, completion, or a file that holds {question}."""
     matcher: Matcher = Matcher.WORDS
     """Which score the headline takes; all three are stored."""
     max_new_tokens: int = 16
     """Length limit of an answer, as in the paper."""
     first_tokens: bool = True
-    """Whether to measure the token shift too (never with five-shot)."""
+    """Whether to measure the token shift too (never with five-shot and completion)."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -51,7 +54,7 @@ class EvaluateSpec:
     @property
     def shifts(self) -> bool:
         """Whether first tokens are compared."""
-        return self.first_tokens and self.prompt != FIVE_SHOT
+        return self.first_tokens and self.prompt not in _BY_NAME
 
 
 @dataclass
@@ -90,7 +93,6 @@ class Exam:
     @cached_property
     def reference(self) -> BaseReference:
         """The base model's side of the token shift."""
-        from sftknow_core.measure.probes import Probes
         from sftknow_core.measure.reference import BaseReference
 
         return BaseReference(
@@ -98,26 +100,40 @@ class Exam:
             self.questions,
             self.mastery.levels,
             self.templates,
-            Probes(self.topics, self.facts.facts, int(self.mastery.run.spec.params["seed"])),
+            self.probes,
             load_synonyms(),
             prompt=load_prompt(self.spec.prompt),
         )
 
     @cached_property
-    def _ask(self) -> Any:
-        from sftknow_core.measure.asking import FiveShot
+    def probes(self) -> Probes:
+        """What asks for a fact by completion: the prompts that gave the facts their mastery."""
+        from sftknow_core.measure.probes import Probes
 
-        return (
-            FiveShot(self.facts.select("train"))
-            if self.spec.prompt == FIVE_SHOT
-            else load_prompt(self.spec.prompt)
-        )
+        return Probes(self.topics, self.facts.facts, int(self.mastery.run.spec.params["seed"]))
+
+    def check(self) -> None:
+        """Raise DataError for a question that cannot be asked by completion, where that is the way."""
+        if self.spec.prompt == COMPLETION:
+            for fact in self.questions:
+                self._ask.probe(fact)
+
+    @cached_property
+    def _ask(self) -> Any:
+        from sftknow_core.measure.asking import FiveShot, ToComplete
+
+        if self.spec.prompt == FIVE_SHOT:
+            return FiveShot(self.facts.select("train"))
+        if self.spec.prompt == COMPLETION:
+            return ToComplete(self.probes, self.templates)
+        return load_prompt(self.spec.prompt)
 
     def run_spec(self, state: State) -> RunSpec:
         """The identity of asking one state."""
         from sftknow_core.measure.shift import SHIFT_VERSION
 
-        prompt = FIVE_SHOT if self.spec.prompt == FIVE_SHOT else self._ask.prompt_id
+        named = self.spec.prompt in _BY_NAME
+        prompt = self.spec.prompt if named else self._ask.prompt_id
         inputs = {
             "state": state.state_id,
             "base": self.base.model_id,
@@ -126,7 +142,7 @@ class Exam:
             "topics": topics_id(self.topics),
             "synonyms": synonyms_id(load_synonyms()),
         }
-        if self.spec.prompt == FIVE_SHOT:
+        if named:
             inputs["exemplars"] = self.facts.data_id
         params = {
             "prompt": prompt,

@@ -77,6 +77,8 @@ class StateLoader:
     reports: dict[str, RestoreReport] = field(default_factory=dict)
     """state_id -> what restoring did, for the restored states loaded so far."""
     _working: LanguageModel | None = None
+    _holds: str | None = None
+    """The state_id that the working copy is now."""
 
     def load(self, state: State) -> LanguageModel:
         """The state's model, ready to be asked; a restored one until the next restored one is loaded."""
@@ -86,7 +88,11 @@ class StateLoader:
 
         assert self.pair is not None
         working = self._working_copy()
-        self.reports[state.state_id] = restore_into(working.model, self.pair.weights, self._plan(state.spec))
+        if self._holds != state.state_id:
+            self._holds = None  # neither the one nor the other while it is written
+            plan = self._plan(state.spec)
+            self.reports[state.state_id] = restore_into(working.model, self.pair.weights, plan)
+            self._holds = state.state_id
         return working
 
     def report(self, state: State) -> RestoreReport | None:

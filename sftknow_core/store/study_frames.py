@@ -28,13 +28,13 @@ from sftknow_core.update.spec import count_for
 
 BASE = "base"
 """`chain` of the answers before fine-tuning, which all chains share."""
-QA, FIVE_SHOT = "qa", "five-shot"
+QA, FIVE_SHOT, COMPLETION = "qa", "five-shot", "completion"
 ENRICHMENT_KS = ("1", "20")
 _GROUPED_BY = ("layer", "module", "kind")
 _MAP = pa.schema([("chain", pa.string()), ("run_id", pa.string()), ("prompt", pa.string())])
 _STATES = [
-    "chain", "state_id", "kind", "strategy", "k_percent", "layers", "region", "share_of_r", "energy_taken_back",
-    "chosen",
+    "chain", "state_id", "kind", "strategy", "k_percent", "alpha", "layers", "region", "share_of_r",
+    "energy_taken_back", "chosen",
 ]  # fmt: skip
 
 
@@ -123,6 +123,7 @@ def _states(found: StudyChains) -> pd.DataFrame:
                         "kind": state["kind"],
                         "strategy": None if tuned else way["strategy"],
                         "k_percent": state["k_percent"],
+                        "alpha": None,
                         "layers": None if tuned else way["layers"],
                         "region": None if tuned else way["region"],
                         "share_of_r": 0.0 if tuned else state["share_of_r"],
@@ -130,9 +131,22 @@ def _states(found: StudyChains) -> pd.DataFrame:
                         "chosen": state["state_id"] == found.summaries[first]["chosen"]["state_id"],
                     },
                 )
+            for state in summary.get("controls", ()):
+                rows.setdefault((first, state["state_id"]), _control(first, state))
     frame = pd.DataFrame(list(rows.values()), columns=_STATES)
-    numbers = ("k_percent", "share_of_r", "energy_taken_back")
+    numbers = ("k_percent", "alpha", "share_of_r", "energy_taken_back")
     return frame.astype({**dict.fromkeys(numbers, "float64"), "chosen": "bool"})
+
+
+def _control(chain: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A restored state that is only compared with; a block stands where its layers do."""
+    return {
+        "chain": chain,
+        "layers": state.get("block") or state["layers"],
+        "chosen": False,
+        **{name: state[name] for name in ("state_id", "kind", "strategy", "k_percent", "alpha", "region")},
+        **{name: state[name] for name in ("share_of_r", "energy_taken_back")},
+    }
 
 
 def _asked(found: StudyChains) -> pa.Table:
@@ -142,9 +156,10 @@ def _asked(found: StudyChains) -> pa.Table:
         first = cell["chains"][0]["run_id"]
         for _, summary in found.of(cell):
             stages = summary["stages"]
-            for place in ("evaluate", "evaluate_train"):
+            for place in ("evaluate", "evaluate_train", "controls", "completion"):
                 for state_id, run in stages.get(place, {}).items():
-                    rows[BASE if state_id == summary["base_id"] else first, run] = QA
+                    chain = BASE if state_id == summary["base_id"] else first
+                    rows[chain, run] = COMPLETION if place == "completion" else QA
             if stages.get("five_shot"):
                 rows[BASE, stages["five_shot"]] = FIVE_SHOT
     named = [{"chain": chain, "run_id": run, "prompt": prompt} for (chain, run), prompt in rows.items()]

@@ -21,11 +21,18 @@ from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.study_frames import study_frames
 from sftknow_core.store.study_record import CELLS, all_cells
 from sftknow_core.store.study_views import list_studies, study_cells, study_overview
+from sftknow_core.update.spec import RestoreSpec
+
+CONTROLS = (
+    RestoreSpec("random", k_percent="20"),  # type: ignore[arg-type]
+    RestoreSpec("interpolation", alpha="0.75"),  # type: ignore[arg-type]
+    RestoreSpec("block", block="0"),  # type: ignore[arg-type]
+)
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    """Two sizes, restored in two ways."""
+    """Two sizes, restored in two ways; the larger one with three controls."""
     folder = tmp_path_factory.mktemp("study")
     spec = small_study(
         small_model(folder / "model"),
@@ -33,6 +40,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
         seeds=(0,),
         restoring=(Restoring(), Restoring("bottom")),
         baselines=True,
+        completions=True,
+        controls=CONTROLS,
     )
     run_study(spec, Workspace(folder / "cache", device="cpu"), InThisProcess())
     return Cache(folder / "cache")
@@ -57,27 +66,41 @@ def test_the_frames_are_what_statistics_read(frames: dict[str, pd.DataFrame]) ->
     assert not tables.enrichment.empty
 
 
-def test_states_are_tuned_and_both_ways_of_restoring(frames: dict[str, pd.DataFrame], cache: Cache) -> None:
-    states = frames["states"]
-    for _, mine in states.groupby("chain"):
-        assert list(zip(mine["kind"], mine["strategy"].fillna("-"), mine["k_percent"], strict=True)) == [
-            ("tuned", "-", 0.0),
-            ("restored", "top", 20.0),
-            ("hybrid", "top", 100.0),
-            ("restored", "bottom", 20.0),
-            ("hybrid", "bottom", 100.0),
-        ]
-        assert mine["chosen"].sum() == 1
-        assert mine["energy_taken_back"].iloc[0] == 0
-        assert mine["energy_taken_back"].iloc[2] == pytest.approx(1)
+def test_states_are_tuned_both_ways_of_restoring_and_controls(frames: dict[str, pd.DataFrame]) -> None:
+    states, sizes = frames["states"], frames["chains"].set_index("chain")["size"]
+    ways = [
+        ("tuned", "-", 0.0),
+        ("restored", "top", 20.0),
+        ("hybrid", "top", 100.0),
+        ("restored", "bottom", 20.0),
+        ("hybrid", "bottom", 100.0),
+    ]
+    for chain, mine in states.groupby("chain"):
+        compared = mine[mine["strategy"].isin(["random", "interpolation", "block"])]
+        own = mine.drop(index=compared.index)
+        assert list(zip(own["kind"], own["strategy"].fillna("-"), own["k_percent"], strict=True)) == ways
+        assert own["chosen"].sum() == 1 and not compared["chosen"].any()
+        assert own["energy_taken_back"].iloc[0] == 0
+        assert own["energy_taken_back"].iloc[2] == pytest.approx(1)
+        by = compared.set_index("strategy")
+        assert sorted(by.index) == ([] if sizes[chain] == "4" else ["block", "interpolation", "random"])
+        if len(by):
+            assert by["alpha"].dropna().to_dict() == {"interpolation": 0.75}
+            assert by["k_percent"]["random"] == 20 and by["layers"]["block"] == "0"
+            assert by["energy_taken_back"]["interpolation"] == pytest.approx(1 - 0.75**2, abs=1e-4)
 
 
 def test_answers_are_those_of_the_chains(frames: dict[str, pd.DataFrame], cache: Cache) -> None:
     """Rows counted by hand: 10 questions and 2 of the train set, five states a chain; the base once."""
     answers = frames["answers"]
-    assert len(answers[(answers["chain"] != "base")]) == 2 * 5 * 12
+    tuned = answers[answers["chain"] != "base"]
+    asked = tuned[tuned["prompt"] == "qa"]
+    assert len(asked) == 2 * 5 * 12 + 3 * 10  # and three controls of one chain on the questions
+    completed = tuned[tuned["prompt"] == "completion"]
+    assert len(completed) == 2 * 5 * 10 and not (completed["split"] == "train").any()
     base = answers[answers["chain"] == "base"]
     assert len(base[base["prompt"] == "qa"]) == 10 + 2  # both train sets begin alike: they are nested
+    assert len(base[base["prompt"] == "completion"]) == 10
     for chain in frames["chains"]["chain"]:
         summary = RunFolder(cache, chain).manifest().summary  # type: ignore[union-attr]
         for state_id, run in summary["stages"]["evaluate"].items():

@@ -18,7 +18,7 @@ from typing import Any
 from sftknow_core.errors import CacheError, ModelError, SftknowError, Stopped
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.topics import Topic
-from sftknow_core.runs.chain import ask_after_exemplars, run_chain
+from sftknow_core.runs.chain import ask_after_exemplars, run_chain, to_complete
 from sftknow_core.runs.evaluate import Exam, evaluate
 from sftknow_core.runs.mastery import Mastery, score_facts
 from sftknow_core.runs.questions import choose_questions
@@ -71,6 +71,8 @@ def do_shared(task: CellTask) -> None:
     exam = Exam(place.ws, place.base, place.facts, place.topics, place.mastery, questions, task.spec.evaluate)
     loader = StateLoader(place.ws, place.base)
     evaluate(exam, base_state(place.base), loader)
+    if task.spec.completions and (sentences := to_complete(place.ws, exam)):
+        evaluate(sentences, base_state(place.base), loader)
     if task.spec.baselines:
         ask_after_exemplars(place.ws, exam, loader)
 

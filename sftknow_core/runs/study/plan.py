@@ -149,10 +149,11 @@ def _planned(
     assert plans[0].train_set is not None
     n = plans[0].train_set.n
     n_learnt = n if spec.train_questions is None else min(n, spec.train_questions)
-    n_restored = len(spec.restoring) * len(spec.chain_spec(cell, spec.restoring[0]).restore_specs())
-    asked = (1 + n_restored) * (
-        len(questions) + n_learnt
-    ) + n_learnt  # tuned and restored; base on the train set
+    chains = [spec.chain_spec(cell, way) for way in spec.restoring]
+    n_restored = sum(len(chain.restore_specs()) for chain in chains)
+    n_completed = (1 + n_restored) * spec.completions + len(chains[0].control_specs())
+    # tuned and restored states; base on the train set; the rest without train questions
+    asked = (1 + n_restored) * (len(questions) + n_learnt) + n_learnt + n_completed * len(questions)
     return PlannedCell(cell, TODO, run_ids, load=Load(cell.method, n * sft.epochs, asked))
 
 

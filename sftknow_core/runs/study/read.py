@@ -10,6 +10,7 @@ import difflib
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sftknow_core.model.sft_spec import SftSpec
 from sftknow_core.runs.evaluate import EvaluateSpec
 from sftknow_core.runs.questions import QuestionSpec
 from sftknow_core.runs.study.spec import Restoring, StudySpec
+from sftknow_core.update.spec import RestoreSpec
 
 SHIPPED = Path(__file__).parent.parent / "studies"
 _Convert = Callable[[Any, str], Any]
@@ -143,6 +145,28 @@ def _restoring(value: Any, where: str) -> Restoring:
     return Restoring(**_converted(value, {"strategy": _text, "region": _text, "layers": _text}, where))
 
 
+def _control(value: Any, where: str) -> tuple[RestoreSpec, ...]:
+    """One entry of `controls`: a strategy and all its amounts."""
+    if not isinstance(value, Mapping):
+        raise SpecError(
+            f'{where}: got {_shown(value)}; allowed: {{ strategy = "random", k = [20, 40] }}, or with alpha = [...] '
+            "(interpolation) or block = [...] (block, all-but-block) instead of k"
+        )
+    found = _converted(value, _CONTROL, where)
+    amounts = [name for name in ("k", "alpha", "block") if name in found]
+    if len(amounts) != 1:
+        raise SpecError(
+            f"{where}: got {' and '.join(amounts) or 'none of them'}; allowed: one of k, alpha, block"
+        )
+    field = {"k": "k_percent"}.get(amounts[0], amounts[0])
+    each = found.pop(amounts[0])
+    return tuple(RestoreSpec(**found, **{field: amount}) for amount in each)
+
+
+def _controls(value: Any, where: str) -> tuple[RestoreSpec, ...]:
+    return tuple(chain.from_iterable(_list_of(_control)(value, where)))
+
+
 def _list_of(convert: _Convert) -> _Convert:
     def each(value: Any, where: str) -> tuple[Any, ...]:
         if not isinstance(value, list):
@@ -171,7 +195,12 @@ _TABLES: dict[str, dict[str, _Convert]] = {
             if one.name not in ("method", "seed")
         },
     },
-    "restoring": {"k": _list_of(_as_text), "strategies": _list_of(_restoring)},
+    "restoring": {
+        "k": _list_of(_as_text),
+        "strategies": _list_of(_restoring),
+        "controls": _controls,
+        "control_sizes": _list_of(_whole_or_all),
+    },
     "evaluation": {
         "per_level": _whole_or_all,
         "question_seed": _whole,
@@ -181,8 +210,18 @@ _TABLES: dict[str, dict[str, _Convert]] = {
         "first_tokens": _flag,
         "train_questions": _whole_or_all,
         "baselines": _flag,
+        "completions": _flag,
     },
     "work": {"checkpoints": _text, "threads": _whole, "workers": _whole},
+}
+
+
+_CONTROL: dict[str, _Convert] = {
+    "strategy": _text,
+    "region": _text,
+    "layers": _text,
+    "seed": _whole,
+    **dict.fromkeys(("k", "alpha", "block"), _list_of(_as_text)),
 }
 
 
@@ -195,7 +234,7 @@ def _evaluation(found: dict[str, Any]) -> dict[str, Any]:
 
 def _renamed(found: dict[str, Any]) -> dict[str, Any]:
     names = {"k": "ks", "strategies": "restoring"}
-    return {names[name]: value for name, value in found.items()}
+    return {names.get(name, name): value for name, value in found.items()}
 
 
 _FOLDED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

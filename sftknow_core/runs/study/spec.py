@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
     from sftknow_core.runs.workspace import ModelHandle
+    from sftknow_core.update.spec import RestoreSpec
 
 STUDY_VERSION = 1
 AUTO = "auto"
@@ -81,6 +83,19 @@ class Restoring:
     layers: str | None = None
 
 
+def usual_controls() -> tuple[RestoreSpec, ...]:
+    """What restoring is compared with unless a study says otherwise: random weights, and interpolation.
+
+    As many random weights as the paper's k, and those and interpolations that take back nearly the same part of the
+    update (energy) as the paper's k of the most changed weights do.
+    """
+    from sftknow_core.update.spec import RestoreSpec, Strategy, percent
+
+    random = [RestoreSpec(Strategy.RANDOM, k_percent=percent(k)) for k in (*PAPER_KS, "70", "90")]
+    alphas = ("0.99", "0.97", "0.95", "0.9", "0.8", "0.7", "0.55", "0.3")
+    return (*random, *(RestoreSpec(Strategy.INTERPOLATION, alpha=Decimal(alpha)) for alpha in alphas))
+
+
 @dataclass(frozen=True)
 class StudySpec:
     """A whole study. Raises SpecError for what is impossible whatever the models and facts.
@@ -105,6 +120,12 @@ class StudySpec:
     ks: tuple[str, ...] = PAPER_KS
     """Percentages restored."""
     restoring: tuple[Restoring, ...] = (Restoring(),)
+    controls: tuple[RestoreSpec, ...] = field(default_factory=usual_controls)
+    """What restoring is compared with."""
+    control_sizes: tuple[int | None, ...] | None = None
+    """Train-set sizes that are compared so; None: the largest of the study."""
+    completions: bool = True
+    """Whether every state is asked with completion prompts too: knowledge whatever the format."""
     questions: QuestionSpec = field(default_factory=QuestionSpec)
     evaluate: EvaluateSpec = field(default_factory=EvaluateSpec)
     train_questions: int | None = 300
@@ -150,6 +171,12 @@ class StudySpec:
                 raise SpecError(f"{name}: got {number}; allowed: {least} or more")
         if self.preset != AUTO and self.preset not in PRESETS:
             raise SpecError(f"preset: got {self.preset!r}; allowed: {AUTO}, {', '.join(PRESETS)}")
+        for n in self.control_sizes or ():
+            if n not in self.sizes:
+                size = sizes_as_json([n])[0]
+                raise SpecError(
+                    f"control_sizes: got {size}; allowed: sizes of the study, {sizes_as_json(self.sizes)}"
+                )
         if self.checkpoints not in list(Checkpoints):
             raise SpecError(f"checkpoints: got {self.checkpoints!r}; allowed: {', '.join(Checkpoints)}")
 
@@ -172,7 +199,12 @@ class StudySpec:
             evaluate=self.evaluate,
             train_questions=self.train_questions,
             baselines=self.baselines,
+            completions=self.completions,
+            controls=self.controls if way == self.restoring[0] and cell.n in self._controlled() else (),
         )
+
+    def _controlled(self) -> tuple[int | None, ...]:
+        return self.sizes[-1:] if self.control_sizes is None else self.control_sizes
 
     def sft(self, cell: Cell, base: ModelHandle) -> SftSpec:
         """How the cell is trained."""
@@ -204,6 +236,9 @@ class StudySpec:
                     str(s.k_percent)
                     for s in self.chain_spec(self.cells()[0], self.restoring[0]).restore_specs()
                 ],
+                "controls": [one.to_json() for one in self.controls],
+                "control_sizes": sizes_as_json(self._controlled()) if self.controls else [],
+                "completions": self.completions,
                 "questions": asdict(self.questions),
                 "evaluate": asdict(self.evaluate),
                 "train_questions": self.train_questions,
