@@ -28,6 +28,7 @@ def small_study(model: Path, facts: Path, **changes: Any) -> StudySpec:
         "baselines": False,
         "completions": False,
         "controls": (),
+        "equal_energy": (),
     }
     return StudySpec(**{**given, **changes})
 
@@ -52,6 +53,7 @@ compute_dtype = "float32"
 [restoring]
 k = [20]
 controls = []
+equal_energy = []
 
 [evaluation]
 max_new_tokens = 3

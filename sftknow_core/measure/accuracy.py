@@ -12,13 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from sftknow_core.facts.fact import Fact, question_set_id
 from sftknow_core.facts.matcher import FactMatcher, Matcher
 from sftknow_core.facts.prompts import PROMPTS
 from sftknow_core.facts.synonyms import Synonyms
 from sftknow_core.measure.asking import Ask, answer_part, encode_questions
 from sftknow_core.measure.levels import N_LEVELS
-from sftknow_core.model.generate import Progress, generate
+from sftknow_core.model.generate import Completion, Progress, generate, generate_and_keep
 from sftknow_core.model.load import LanguageModel
 from sftknow_core.stats.intervals import level_balanced, wilson
 
@@ -49,6 +51,37 @@ def answer_questions(
     completions = generate(
         lm, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
     )
+    return _judged(facts, completions, levels, synonyms, ask, first_row)
+
+
+def answer_and_keep(
+    lm: LanguageModel,
+    facts: Sequence[Fact],
+    levels: Mapping[str, int],
+    synonyms: Synonyms,
+    *,
+    ask: Ask = PROMPTS["paper"],
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    first_row: int = 0,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[Row], torch.Tensor]:
+    """As `answer_questions`, and the logits after each question, [n, vocabulary] float32 on the CPU."""
+    prompts = encode_questions(lm.tokenizer, facts, ask)
+    completions, logits = generate_and_keep(
+        lm, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
+    )
+    return _judged(facts, completions, levels, synonyms, ask, first_row), logits
+
+
+def _judged(
+    facts: Sequence[Fact],
+    completions: Sequence[Completion],
+    levels: Mapping[str, int],
+    synonyms: Synonyms,
+    ask: Ask,
+    first_row: int,
+) -> list[Row]:
     rows = []
     for number, (fact, completion) in enumerate(zip(facts, completions, strict=True), start=first_row):
         text = answer_part(completion.text, fact, ask)

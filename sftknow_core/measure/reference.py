@@ -144,11 +144,13 @@ def prompt_logits(
     answers: Sequence[BaseAnswer],
     aligned_after: Sequence[Ids | None],
     *,
+    after_question: torch.Tensor | None = None,
     batch_size: int | None = None,
 ) -> PromptLogits:
     """A model's logits at the places of these answers, every distinct prompt read once.
 
-    aligned_after: the prompt of each answer that its forced tokens are put after.
+    aligned_after: the prompt of each answer that its forced tokens are put after. after_question: the logits after
+    the questions [answers, V], where they are known.
     """
     rows: dict[Ids, int] = {}
 
@@ -161,7 +163,12 @@ def prompt_logits(
         row_of(None if answer.forced is None or prompt is None else (*prompt, *answer.forced))
         for answer, prompt in zip(answers, aligned_after, strict=True)
     ]
-    parts = [part.cpu() for _, part in next_token_logits(lm, list(rows), batch_size=batch_size)]
+    known: list[torch.Tensor] = []
+    if after_question is not None:
+        firsts = dict(zip(question, range(len(question)), strict=True))  # questions come first among the rows
+        known = [after_question[[firsts[row] for row in sorted(firsts)]]]
+    unread = list(rows)[sum(map(len, known)) :]
+    parts = known + [part.cpu() for _, part in next_token_logits(lm, unread, batch_size=batch_size)]
     n_vocab = lm.plain.get_input_embeddings().weight.shape[0]
     logits = torch.cat(parts) if parts else torch.empty(0, n_vocab)
     return PromptLogits(NextTokens.of(logits), question, completion, aligned)

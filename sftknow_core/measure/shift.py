@@ -39,18 +39,25 @@ _PER_TOKEN = ("p_state", "p_base", "mass_outside_state", "mass_outside_base", "k
 
 
 def first_token_rows(
-    lm: LanguageModel, reference: BaseReference, facts: Sequence[Fact], *, batch_size: int | None = None
+    lm: LanguageModel,
+    reference: BaseReference,
+    facts: Sequence[Fact],
+    *,
+    after_question: torch.Tensor | None = None,
+    batch_size: int | None = None,
 ) -> list[Row]:
     """Rows of table `first_token` for one state, one a fact, in order.
 
-    facts: any of those the reference was made for. A fact without completion prompt has a reason, and of the
+    facts: any of those the reference was made for. after_question: the state's logits after the facts' questions,
+    [n, vocabulary] float32, where answering left them. A fact without completion prompt has a reason, and of the
     shifts only same_qa. Raises SpecError for unknown facts, ModelError for another vocabulary or NaN logits.
     """
     rows: list[Row] = []
     for places in _chunks(reference.places(facts), lm):
         answers = [reference.answers[i] for i in places]
         after = [answer.question_prompt for answer in answers]
-        state = prompt_logits(lm, answers, after, batch_size=batch_size)
+        known = None if after_question is None else after_question[len(rows) : len(rows) + len(places)]
+        state = prompt_logits(lm, answers, after, after_question=known, batch_size=batch_size)
         rows += _rows(answers, state, reference.logits(places), reference)
     return rows
 

@@ -7,10 +7,10 @@ and never on a test question. Equal successes: the template with the smaller num
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+import pandas as pd
 
 from sftknow_core.facts.fact import Fact
 
@@ -34,39 +34,35 @@ def choose_templates(
     topics: Iterable[str],
     facts: Iterable[Fact],
     levels: Mapping[str, int],
-    template_rows: Iterable[Mapping[str, Any]],
+    template_rows: pd.DataFrame,
 ) -> dict[str, TemplateChoice]:
     """Topic -> its choice, for every topic asked for.
 
     facts: all there are, of which the dev split counts; levels: fact_id -> level under the base model;
-    template_rows: rows of table `mastery_templates` under it, those of other facts are passed over.
+    template_rows: table `mastery_templates` under it, rows of other facts are passed over.
     """
     dev = {fact.fact_id: fact.topic for fact in facts if fact.split == "dev"}
-    counted: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in template_rows:
-        if (topic := dev.get(row["fact_id"])) is not None:
-            counted["dev"][topic].append(row)
-            if levels.get(row["fact_id"]) == 4:
-                counted["dev level 4"][topic].append(row)
-    choices = {}
-    for topic in topics:
-        basis = next((b for b in ("dev level 4", "dev") if counted[b][topic]), "none")
-        choices[topic] = _choose(topic, counted[basis][topic], basis)
-    return choices
+    rows = template_rows[template_rows["fact_id"].isin(dev.keys())]
+    rows = rows.assign(topic=rows["fact_id"].map(dev), level=rows["fact_id"].map(dict(levels)))
+    of_topic = dict(list(rows.groupby("topic")))
+    return {topic: _choose(topic, of_topic.get(topic)) for topic in topics}
 
 
-def _choose(topic: str, rows: list[Mapping[str, Any]], basis: str) -> TemplateChoice:
-    n_correct: dict[int, int] = defaultdict(int)
-    n_samples: dict[int, int] = defaultdict(int)
-    for row in rows:
-        n_correct[row["template"]] += row["n_correct"]
-        n_samples[row["template"]] += row["n_samples"]
-    best = min(n_samples, key=lambda t: (-n_correct[t] / n_samples[t], t), default=0)
+def _choose(topic: str, rows: pd.DataFrame | None) -> TemplateChoice:
+    if rows is None:
+        return TemplateChoice(topic, template=0, n_correct=0, n_samples=0, n_facts=0, basis="none")
+    basis = "dev"
+    best_known = rows[rows["level"] == 4]
+    if len(best_known):
+        rows, basis = best_known, "dev level 4"
+    counts = rows.groupby("template", as_index=False)[["n_correct", "n_samples"]].sum()
+    # the groups come by template number, and of equal successes argmax takes the first
+    best = counts.iloc[int((counts["n_correct"] / counts["n_samples"]).argmax())]
     return TemplateChoice(
         topic=topic,
-        template=best,
-        n_correct=n_correct[best],
-        n_samples=n_samples[best],
-        n_facts=len({row["fact_id"] for row in rows}),
+        template=int(best["template"]),
+        n_correct=int(best["n_correct"]),
+        n_samples=int(best["n_samples"]),
+        n_facts=rows["fact_id"].nunique(),
         basis=basis,
     )

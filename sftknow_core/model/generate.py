@@ -2,7 +2,10 @@
 
 The model's generation config is set aside, so that a shipped temperature, top-p or repetition penalty never
 changes what is measured. Batches hold prompts of like length, padded on the left; the results do not depend
-on them (up to float rounding between two nearly equal logits).
+on them (up to float rounding between two nearly equal logits). Answers are short and few are long: after some tokens
+a greedy batch goes on with those rows that have not ended.
+
+Notation: B prompts of a batch, L the longest of them, n prompts in all, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,12 +15,16 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from sftknow_core.errors import SpecError
 from sftknow_core.model.batching import by_length, pad_left, shrinking_batches, tokens_at_once
 from sftknow_core.model.load import LanguageModel
 from sftknow_core.model.sampling import SeededSampler, pick_tokens
+
+FIRST_ROUND = 6
+"""New tokens after which rows that have ended leave the batch: few answers are longer."""
 
 Prompt = Sequence[int]
 Progress = Callable[[int, int], None]
@@ -60,6 +67,46 @@ def generate(
         part = sampler.take(batch) if sampler else None
         return _complete(lm, [prompts[i] for i in batch], max_new_tokens, part)
 
+    return _in_batches(lm, prompts, max_new_tokens, batch_size, progress, run)
+
+
+def generate_and_keep(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[Completion], torch.Tensor]:
+    """As `generate`, greedily, and the logits of each prompt's first new token, [n, V] float32 on the CPU.
+
+    They are there once a prompt is read; asking for them afterwards (logits.py) reads it once more.
+    """
+    check_request(prompts, max_new_tokens, batch_size)
+    kept: dict[int, torch.Tensor] = {}
+
+    def run(batch: list[int]) -> list[Completion]:
+        first = _KeepFirst()
+        completions = _complete(lm, [prompts[i] for i in batch], max_new_tokens, None, first)
+        assert first.logits is not None
+        kept.update(zip(batch, first.logits, strict=True))
+        return completions
+
+    completions = _in_batches(lm, prompts, max_new_tokens, batch_size, progress, run)
+    n_vocab = lm.plain.get_input_embeddings().weight.shape[0]
+    return completions, torch.stack([kept[i] for i in range(len(prompts))]) if kept else torch.empty(
+        0, n_vocab
+    )
+
+
+def _in_batches(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    batch_size: int | None,
+    progress: Progress | None,
+    run: Callable[[list[int]], list[Completion]],
+) -> list[Completion]:
     def size_at(first: int) -> int:
         return batch_size or tokens_at_once(lm.device) // (len(prompts[first]) + max_new_tokens)
 
@@ -97,19 +144,63 @@ def to_completions(lm: LanguageModel, rows: Sequence[Sequence[int]]) -> list[Com
     return [made[key] for key in cut]
 
 
+def can_share(lm: LanguageModel) -> bool:
+    """Whether every layer's cache is one whose rows can be selected."""
+    layers = DynamicCache(config=lm.plain.config).layers
+    return bool(layers) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
 def _complete(
-    lm: LanguageModel, prompts: list[Prompt], max_new_tokens: int, sampler: SeededSampler | None
+    lm: LanguageModel,
+    prompts: list[Prompt],
+    max_new_tokens: int,
+    sampler: SeededSampler | None,
+    first: _KeepFirst | None = None,
 ) -> list[Completion]:
     batch = pad_left(prompts, lm.pad_id, lm.device)
-    processors = [_PickOne(sampler, batch.ids.shape[1])] if sampler else []
-    with torch.inference_mode(), _plain_decoding(lm, max_new_tokens) as config:
-        out = lm.plain.generate(
-            input_ids=batch.ids,
-            attention_mask=batch.mask,
-            generation_config=config,
-            logits_processor=processors,
-        )
-    return to_completions(lm, out[:, batch.ids.shape[1] :].tolist())
+    processors: list[LogitsProcessor] = [_PickOne(sampler, batch.ids.shape[1])] if sampler else []
+    processors += [first] if first else []
+    if sampler is None and lm.eos_ids and max_new_tokens > FIRST_ROUND and can_share(lm):
+        rounds = [FIRST_ROUND, max_new_tokens - FIRST_ROUND]
+    else:
+        rounds = [max_new_tokens]
+    new: list[list[int]] = [[] for _ in prompts]
+    rows, ids, mask, cache = list(range(len(prompts))), batch.ids, batch.mask, None
+    for number, n_new in enumerate(rounds, start=1):
+        with torch.inference_mode(), _plain_decoding(lm, n_new) as config:
+            out = lm.plain.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                generation_config=config,
+                logits_processor=processors,
+                return_dict_in_generate=True,
+            )
+        written = out.sequences[:, ids.shape[1] :]
+        for row, tokens in zip(rows, written.tolist(), strict=True):
+            new[row] += tokens
+        if number == len(rounds):
+            break
+        ended = torch.isin(written, torch.tensor(lm.eos_ids, device=written.device)).any(dim=1)
+        places = (~ended).nonzero()[:, 0]
+        if not len(places):
+            break
+        rows, ids, cache = [rows[i] for i in places.tolist()], out.sequences[places], out.past_key_values
+        cache.batch_select_indices(places)
+        mask = torch.cat([mask[places], mask.new_ones(len(places), written.shape[1])], dim=1)
+    return to_completions(lm, new)
+
+
+class _KeepFirst(LogitsProcessor):
+    """Changes nothing, and keeps the first logits that it sees."""
+
+    logits: torch.Tensor | None = None
+    """[B, V] float32 on the CPU."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self.logits is None:
+            self.logits = scores.float().cpu()
+        return scores
 
 
 class _PickOne(LogitsProcessor):

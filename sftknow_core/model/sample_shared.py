@@ -18,12 +18,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from sftknow_core.errors import SpecError
 from sftknow_core.model.batching import by_length, pad_left, shrinking_batches, tokens_at_once
 from sftknow_core.model.forward import last_logits
-from sftknow_core.model.generate import Completion, Progress, Prompt, check_request, generate, to_completions
+from sftknow_core.model.generate import (
+    Completion,
+    Progress,
+    Prompt,
+    can_share,
+    check_request,
+    generate,
+    to_completions,
+)
 from sftknow_core.model.load import LanguageModel
 from sftknow_core.model.sampling import SeededSampler, pick_tokens
 
@@ -69,12 +76,6 @@ def sample_shared(
         if progress:
             progress(len(done), len(prompts))
     return [done[i] for i in range(len(prompts))]
-
-
-def can_share(lm: LanguageModel) -> bool:
-    """Whether every layer's cache is one whose rows can be selected."""
-    layers = DynamicCache(config=lm.plain.config).layers
-    return bool(layers) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
 def _sample_apart(

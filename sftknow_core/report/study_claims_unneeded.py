@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import nan
+from math import isnan
 
 import pandas as pd
 
@@ -14,8 +14,6 @@ from sftknow_core.report.study_tables import LEVELS
 from sftknow_core.report.study_verdict import Part, Status, Verdict, conclude, decide_parts
 
 NEEDED = 0.9
-ENERGY_TOLERANCE = 0.05
-"""States whose energy taken back differs by no more count as equal."""
 
 
 def unneeded_claims(study: Study) -> list[Verdict]:
@@ -24,8 +22,8 @@ def unneeded_claims(study: Study) -> list[Verdict]:
         _unneeded(study, "U1a", "share_of_r", "the summed relative change"),
         _unneeded(study, "U1b", "energy_taken_back", "the squared change (energy)"),
         _against(study, "U2a", "random", "k_percent", "as many weights drawn at random"),
-        _against(study, "U2b", "random", "energy_taken_back", "random weights of equal energy"),
-        _against(study, "U2c", "interpolation", "energy_taken_back", "interpolating to equal energy"),
+        _against(study, "U2b", "random", "beside_k", "random weights of equal energy"),
+        _against(study, "U2c", "interpolation", "beside_k", "interpolating to equal energy"),
     ]
 
 
@@ -79,46 +77,41 @@ def _weakest(label: str, parts: Sequence[Part]) -> Part:
 def _against(study: Study, claim_id: str, strategy: str, match: str, words: str) -> Verdict:
     """top at the chosen k - the control that matches it, mean over the levels that have one."""
     title = f"Restoring the most changed weights beats {words} (N = {study.plan.large})"
-    terms, tops = [], []
-    for level in LEVELS:
-        cell = Cell(level, study.plan.large)
-        found = _pair(study, cell, strategy, match)
-        if found is not None:
-            terms.append([Term(1.0, cell, found[0]), Term(-1.0, cell, found[1])])
-            tops.append(found[0].k_percent)
+    cells = [Cell(level, study.plan.large) for level in LEVELS]
+    pairs = {cell: found for cell in cells if (found := _pair(study, cell, strategy, match))}
     part = Part("mean over levels", reason=f"not run: {strategy} as a control that matches")
-    if terms:
-        scaled = [[t._replace(weight=t.weight / len(terms)) for t in pair] for pair in terms]
-        part = study.part(f"mean over {len(terms)} levels", joined(scaled))
-    ks = ", ".join(f"{k:g}" for k in tops)
-    note = f"k by level: {ks}" if tops else ""
+    if pairs:
+        weight, equal = 1 / len(pairs), Which("restored", strategy)
+        terms = []
+        for cell, (k, *_) in pairs.items():
+            control = equal._replace(beside_k=k) if match == "beside_k" else equal._replace(k_percent=k)
+            terms.append([Term(weight, cell, at_k(k)), Term(-weight, cell, control)])
+        part = study.part(f"mean over {len(pairs)} levels", joined(terms))
+    said = [
+        f"{cell.level}: {k:g}% ({own:.0%} against {other:.0%})" for cell, (k, own, other) in pairs.items()
+    ]
+    note = f"k by level, with the update taken back: {', '.join(said)}" if said else ""
     return conclude(claim_id, title, [part], study.rule, domain="in", table_ref="Table 4", note=note)
 
 
-def _pair(study: Study, cell: Cell, strategy: str, match: str) -> tuple[Which, Which] | None:
-    """(top, control): the k that most seeds chose, else the smallest restored one; None without a control."""
+def _pair(study: Study, cell: Cell, strategy: str, match: str) -> tuple[float, float, float] | None:
+    """(the k that most seeds chose, else the smallest restored one; energy it takes back; energy of the control at it).
+
+    match: the column of the control that has to be this k. None without a control.
+    """
     top, control = _states_of(study, cell, "top"), _states_of(study, cell, strategy)
     top = top[(top["k_percent"].astype(float) > 0) & (top["k_percent"].astype(float) < 100)]
-    if top.empty or control.empty:
+    if top.empty or control.empty or match not in control:
         return None
     picked = top[top["chosen"].astype(bool)]
     ks = (picked if len(picked) else top)["k_percent"].astype(float)
     k = float(ks.mode().min())
-    amounts = ["k_percent", *(["alpha"] if "alpha" in control else [])]
-    over_seeds = control.astype(dict.fromkeys([*amounts, "energy_taken_back"], float))
-    means = over_seeds.groupby(amounts, dropna=False, as_index=False)["energy_taken_back"].mean()
-    wanted = k if match == "k_percent" else _mean_at(top, k, match)
-    distance = (means[match] - wanted).abs()
-    near = distance[distance <= (ENERGY_TOLERANCE if match == "energy_taken_back" else 0.0)]
-    if near.empty:
-        return None
-    row = means.loc[near.idxmin()]
-    at, alpha = (None if pd.isna(row.get(name, nan)) else float(row[name]) for name in ("k_percent", "alpha"))
-    return at_k(k), Which("restored", strategy, at, alpha=alpha)
+    own, other = _mean_energy(top, "k_percent", k), _mean_energy(control, match, k)
+    return None if isnan(other) else (k, own, other)
 
 
-def _mean_at(states: pd.DataFrame, k: float, column: str) -> float:
-    return float(states.loc[states["k_percent"].astype(float) == k, column].astype(float).mean())
+def _mean_energy(states: pd.DataFrame, column: str, k: float) -> float:
+    return float(states.loc[states[column].astype(float) == k, "energy_taken_back"].astype(float).mean())
 
 
 def _states_of(study: Study, cell: Cell, strategy: str) -> pd.DataFrame:

@@ -16,25 +16,27 @@ from sftknow_core.report.study_estimates import FIVE_SHOT, Estimate
 from sftknow_core.report.study_grid import Cell
 from sftknow_core.report.study_rows import chain_ids
 
-ENERGY = ["line", "state", "strategy", "region", "layers", "k_percent", "alpha", "energy_taken_back", "split", "domain",
-          "accuracy", "low", "high", "n", "n_seeds"]  # fmt: skip
-_WAY = ["strategy", "region", "layers", "k_percent", "alpha"]
+ENERGY = ["line", "state", "strategy", "region", "layers", "k_percent", "alpha", "beside_k", "energy_taken_back",
+          "split", "domain", "accuracy", "low", "high", "n", "n_seeds"]  # fmt: skip
+_AMOUNT = ["k_percent", "alpha", "beside_k"]
+_WAY = ["strategy", "region", "layers", *_AMOUNT]
 _USUAL_REGION = "transformer"
 
 
 def energy_rows(study: Study, cell: Cell) -> pd.DataFrame:
     """One row a state (averaged over the seeds that have it) and domain, on test questions: ENERGY.
 
-    energy_taken_back: 0 to 1, mean over seeds. `line` names what is drawn as one curve; empty for the ends. Also the
+    energy_taken_back: 0 to 1, mean over seeds; so are k and alpha of what was set to the energy of a k of the most
+    changed weights, `beside_k`. `line` names what is drawn as one curve; empty for the ends. Also the
     columns k_of_changed_percent and block, which are empty here.
     """
     chains = chain_ids(study, cell)
     states = study.tables.states
     own = states[states["chain"].isin(chains)]
-    own = own.assign(**{name: None for name in ("region", "alpha") if name not in own})
+    own = own.assign(**{name: None for name in ("region", "alpha", "beside_k") if name not in own})
     rows = [row for domain in study.domains() for row in _of_domain(study, domain, own)]
     found = pd.DataFrame(rows, columns=ENERGY)
-    numbers = ["k_percent", "alpha", "energy_taken_back", "accuracy", "low", "high"]
+    numbers = [*_AMOUNT, "energy_taken_back", "accuracy", "low", "high"]
     found = found.astype({**dict.fromkeys(numbers, "float64"), "n": "Int64", "n_seeds": "Int64"})
     return found.assign(k_of_changed_percent=float("nan"), block=None)
 
@@ -48,7 +50,9 @@ def _of_domain(study: Study, domain: str, states: pd.DataFrame) -> list[dict[str
     wide = right.pivot(index=["chain", "state_id"], columns="fact_id", values=study.plan.score)
     levels = right.drop_duplicates("fact_id").set_index("fact_id")["level"].reindex(wide.columns)
     seeds = study.tables.chains.set_index("chain")["seed"]
-    keys = [states["kind"], *(states[name].astype(object).where(states[name].notna(), None) for name in _WAY)]
+    ways = states[_WAY].astype(object).where(states[_WAY].notna(), None)
+    ways.loc[ways["beside_k"].notna(), ["k_percent", "alpha"]] = None  # they differ between seeds
+    keys = [states["kind"], *(ways[name] for name in _WAY)]
     grouped = states.assign(_key=pd.Series(list(zip(*keys, strict=True)), index=states.index))
     for _, group in grouped.groupby("_key", sort=False):
         of = [(chain, state) for chain, state in zip(group["chain"], group["state_id"], strict=True)]
@@ -70,6 +74,7 @@ def _row(group: pd.DataFrame, found: Estimate, domain: str) -> dict[str, Any]:
         "line": "" if tuned else _line(first),
         "state": first["kind"],
         **{name: first[name] for name in _WAY},
+        **{name: group[name].astype(float).mean() for name in _AMOUNT},
         "energy_taken_back": float(group["energy_taken_back"].astype(float).mean()),
         "split": "test",
         "domain": domain,

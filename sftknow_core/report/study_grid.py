@@ -44,6 +44,8 @@ class Which(NamedTuple):
     layers: str | None = None
     alpha: float | None = None
     """Of an interpolation: 0 is base, 1 is tuned."""
+    beside_k: float | None = None
+    """Instead of an amount: as much of the update as this k takes back."""
 
 
 TUNED, CHOSEN, HYBRID, BASE_STATE = Which("tuned"), Which("chosen"), Which("hybrid"), Which("base")
@@ -212,9 +214,13 @@ def _state_index(states: pd.DataFrame) -> dict[tuple[Any, Which], str]:
             # a block is found by its layers, whatever share of the weights they are
             block = row["strategy"] == "block"
             k = None if block or pd.isna(row["k_percent"]) else float(row["k_percent"])
-            alpha = row.get("alpha")
+            alpha, beside = (row.get(name) for name in ("alpha", "beside_k"))
             alpha = None if pd.isna(alpha) else float(alpha)
             which = Which("restored", str(row["strategy"]), k, layers, alpha)
+            if not pd.isna(beside):
+                index.setdefault(
+                    (chain, which._replace(k_percent=None, alpha=None, beside_k=float(beside))), state_id
+                )
         index.setdefault((chain, which), state_id)
         if row["chosen"]:
             index[chain, CHOSEN] = state_id

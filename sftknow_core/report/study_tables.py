@@ -85,7 +85,8 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
 }
 """Table -> column -> meaning. `answers` may also hold `borderline` (the fact's mastery interval crosses a limit), and
-`states` `alpha` (of an interpolation; 0: base, 1: tuned) and `region`."""
+`states` `alpha` (of an interpolation; 0: base, 1: tuned), `region` and `beside_k` (the k that takes back the same part
+of the update)."""
 
 _KEYS = {
     "chains": ["chain"],

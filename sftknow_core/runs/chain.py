@@ -17,6 +17,7 @@ from sftknow_core.facts.topics import Topic
 from sftknow_core.facts.train_set import LEVELS, TrainSet, draw_train_set
 from sftknow_core.runs.chain_summary import Asked, summarise_chain
 from sftknow_core.runs.delta import ModelPair, compare_models
+from sftknow_core.runs.equal_energy import at_equal_energy, check_comparable
 from sftknow_core.runs.evaluate import (
     COMPLETION,
     FIVE_SHOT,
@@ -70,9 +71,12 @@ class ChainSpec:
     baselines: bool = True
     """Whether the base is asked after five exemplars too (the ceiling)."""
     completions: bool = False
-    """Whether every state is asked with completion prompts too: what it knows whatever the format of questions."""
+    """Whether every state is asked the test questions with completion prompts too: what it knows, whatever the format
+    of questions."""
     controls: tuple[RestoreSpec, ...] = ()
-    """Other restorations to compare with. They are asked the test and dev questions, and never chosen."""
+    """Other restorations to compare with. They are asked the test questions, and never chosen."""
+    equal_energy: tuple[str, ...] = ()
+    """Strategies compared so too, at the energy that each k takes back (equal_energy.py)."""
 
     def check(self) -> None:
         """Raise SpecError for what is impossible whatever the models and facts."""
@@ -81,6 +85,7 @@ class ChainSpec:
         if self.n is not None and self.n < 1:
             raise SpecError(f"n: got {self.n}; allowed: at least 1, or 'all'")
         self.restore_specs()
+        check_comparable(self.equal_energy)
 
     def restore_specs(self) -> tuple[RestoreSpec, ...]:
         """One spec a k, increasing, without 0 (that is the tuned model). Raises SpecError."""
@@ -95,6 +100,12 @@ class ChainSpec:
         """The controls that are not tried anyway."""
         tried = self.restore_specs()
         return tuple(spec for spec in dict.fromkeys(self.controls) if spec not in tried and not spec.is_tuned)
+
+    @property
+    def n_controls(self) -> int:
+        """How many restorations are compared with, at most."""
+        others = [name for name in self.equal_energy if name != self.strategy]
+        return len(self.control_specs()) + len(others) * (len(self.restore_specs()) - 1)
 
 
 @dataclass(frozen=True)
@@ -184,12 +195,13 @@ def _do(
     plan: ChainPlan,
 ) -> None:
     specs, train_set, questions = spec.restore_specs(), plan.train_set, plan.questions
-    controls = spec.control_specs()
+    on_test = tuple(fact for fact in questions if fact.split == "test")
     stages: dict[str, Any] = {"mastery": mastery.run.run_id, "evaluate": {}, "evaluate_train": {}}
     n_states = len(specs) + 2
     learnt = _train_questions(train_set, spec)
-    n_asked = n_states * (len(questions) + len(learnt)) + len(controls) * len(questions)
-    ws.reporter.expect((n_asked + spec.completions * n_states * len(questions)) * UNITS_PER_QUESTION)
+    n_asked = n_states * (len(questions) + len(learnt))
+    n_asked += (spec.n_controls + spec.completions * n_states) * len(on_test)
+    ws.reporter.expect(n_asked * UNITS_PER_QUESTION)
     if train_set is not None:
         assert sft is not None
         ws.reporter.expect(train_set.n * sft.epochs * UNITS_PER_EXAMPLE)
@@ -198,10 +210,14 @@ def _do(
     assert tuned is not None
     pair = ModelPair(base, tuned)
     stages["delta"] = compare_models(ws, pair).run_id
+    beside = at_equal_energy(ws.cache, stages["delta"], specs, spec.equal_energy)
+    controls = tuple(dict.fromkeys((*spec.control_specs(), *beside)))
+    ws.reporter.advance((spec.n_controls - len(controls)) * len(on_test) * UNITS_PER_QUESTION)
     loader = StateLoader(ws, base, pair, (*specs, *controls))
     exam = Exam(ws, base, facts, topics, mastery, questions, spec.evaluate)
-    train_exam = Exam(ws, base, facts, topics, mastery, learnt, spec.evaluate)
-    sentences = to_complete(ws, exam) if spec.completions else None
+    only_answers = replace(spec.evaluate, first_tokens=False)
+    train_exam = exam.anew(questions=learnt, spec=only_answers)
+    sentences = to_complete(ws, exam, on_test) if spec.completions else None
     stages |= {"completion": {}} if sentences else {}
     states = [base_state(base), tuned_state(base, tuned), *(restored_state(base, tuned, s) for s in specs)]
     for number, state in enumerate(states):
@@ -214,12 +230,12 @@ def _do(
             stages["completion"][state.state_id] = evaluate(sentences, state, loader).run_id
     compared = [restored_state(base, tuned, one) for one in controls]
     if compared:
-        only_answers = replace(exam, spec=replace(spec.evaluate, first_tokens=False))
-        ws.reporter.stage(f"asking {len(questions):,} questions: {len(compared)} controls")
-        stages["controls"] = {s.state_id: evaluate(only_answers, s, loader).run_id for s in compared}
+        compare = exam.anew(questions=on_test, spec=only_answers)
+        ws.reporter.stage(f"asking {len(on_test):,} questions: {len(compared)} controls")
+        stages["controls"] = {s.state_id: evaluate(compare, s, loader).run_id for s in compared}
     if spec.baselines:
         stages["five_shot"] = ask_after_exemplars(ws, exam, loader)
-    of = Asked(states, compared, stages, spec.evaluate.matcher, questions)
+    of = Asked(states, compared, beside, stages, spec.evaluate.matcher, questions)
     ws.finish(run, summarise_chain(ws.cache, base, tuned, of, train_set, facts))
 
 
@@ -228,7 +244,7 @@ def ask_after_exemplars(ws: Workspace, exam: Exam, loader: StateLoader) -> str |
     from sftknow_core.errors import DataError
 
     ask = EvaluateSpec(FIVE_SHOT, exam.spec.matcher, exam.spec.max_new_tokens, first_tokens=False)
-    few = Exam(ws, exam.base, exam.facts, exam.topics, exam.mastery, exam.questions, ask)
+    few = exam.anew(spec=ask)
     ws.reporter.stage("asking the base model after five exemplars")
     ws.reporter.expect(len(exam.questions) * UNITS_PER_QUESTION)
     try:
@@ -238,11 +254,11 @@ def ask_after_exemplars(ws: Workspace, exam: Exam, loader: StateLoader) -> str |
         return None
 
 
-def to_complete(ws: Workspace, exam: Exam) -> Exam | None:
-    """The same questions as beginnings of sentences; None where some fact cannot be asked so."""
+def to_complete(ws: Workspace, exam: Exam, questions: tuple[Fact, ...]) -> Exam | None:
+    """Questions as beginnings of sentences; None where some fact cannot be asked so."""
     from sftknow_core.errors import DataError
 
-    sentences = replace(exam, spec=replace(exam.spec, prompt=COMPLETION))
+    sentences = exam.anew(questions=questions, spec=replace(exam.spec, prompt=COMPLETION))
     try:
         sentences.check()
     except DataError as error:
@@ -289,6 +305,8 @@ def _run_spec(
     }
     if controls := spec.control_specs():
         params["controls"] = [one.to_json() for one in controls]
+    if spec.equal_energy:
+        params["equal_energy"] = list(spec.equal_energy)
     if spec.completions:
         params["completions"] = True
     if train_set is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from sftknow_core.store.run_folder import RunFolder
 if TYPE_CHECKING:
     from sftknow_core.runs.states import State
     from sftknow_core.runs.workspace import ModelHandle
+    from sftknow_core.update.spec import RestoreSpec
 
 N_LEVELS = 5
 GROUPS = {"dev_in": ("dev", "in"), "test_in": ("test", "in"), "test_out": ("test", "out")}
@@ -42,6 +44,8 @@ class Asked:
     """Base, tuned and the restored ones of which k is chosen."""
     controls: Sequence[State]
     """Restored in other ways, to compare with."""
+    beside: Mapping[RestoreSpec, Decimal]
+    """Control -> the k that takes back the same part of the update, for those that are there for that."""
     stages: Mapping[str, Any]
     """Stage -> run id, or state -> run id."""
     matcher: Matcher
@@ -68,7 +72,7 @@ def summarise_chain(
         "stages": dict(stages),
         "states": [state.state_id for state in states],
         "table": table,
-        "controls": [_control_row(cache, s, stages["controls"][s.state_id], matcher) for s in of.controls],
+        "controls": [_control_row(cache, s, of) for s in of.controls],
         "chosen": chosen,
         "changed_share": _changed_share(delta),
         "concentration": [
@@ -123,10 +127,13 @@ def _state_row(state: State, run: RunFolder, learnt: RunFolder | None, matcher: 
     return row
 
 
-def _control_row(cache: Cache, state: State, run_id: str, matcher: Matcher) -> Row:
-    """As `_state_row`, and what was restored."""
+def _control_row(cache: Cache, state: State, of: Asked) -> Row:
+    """As `_state_row`, what was restored, and beside_k: the k that takes back the same part of the update, or None."""
     assert state.spec is not None
-    return state.spec.to_json() | _state_row(state, RunFolder(cache, run_id), None, matcher)
+    k = of.beside.get(state.spec)
+    run = RunFolder(cache, of.stages["controls"][state.state_id])
+    row = state.spec.to_json() | _state_row(state, run, None, of.matcher)
+    return row | {"beside_k": None if k is None else float(k)}
 
 
 def _k(state: State) -> float | None:

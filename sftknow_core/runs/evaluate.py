@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,12 @@ class Exam:
     questions: tuple[Fact, ...]
     spec: EvaluateSpec = field(default_factory=EvaluateSpec)
 
+    def anew(self, **changes: Any) -> Exam:
+        """The same with other questions or another way of asking; templates and prompts are not worked out again."""
+        other = replace(self, **changes)
+        other.__dict__ |= {"templates": self.templates, "probes": self.probes}
+        return other
+
     @cached_property
     def questions_id(self) -> str:
         """Identity of the questions with their answers."""
@@ -80,15 +86,11 @@ class Exam:
 
     @cached_property
     def templates(self) -> Mapping[str, Any]:
-        """Topic -> its completion template, frozen for the base model."""
+        """Topic -> its completion template, frozen for the base model; whatever is asked, every topic has one."""
         from sftknow_core.measure.templates import choose_templates
 
-        topics = {fact.topic for fact in self.questions}
-        dev = [fact for fact in self.facts.facts if fact.split == "dev" and fact.topic in topics]
-        counted = self.mastery.templates
-        counted = counted[counted["fact_id"].isin({fact.fact_id for fact in dev})]
-        rows: list[Any] = counted.to_dict("records")
-        return choose_templates(sorted(topics), dev, self.mastery.levels, rows)
+        topics = sorted({fact.topic for fact in self.facts.facts})
+        return choose_templates(topics, self.facts.facts, self.mastery.levels, self.mastery.templates)
 
     @cached_property
     def reference(self) -> BaseReference:
@@ -172,7 +174,7 @@ def evaluate(exam: Exam, state: State, loader: StateLoader) -> RunFolder:
 
 
 def _ask_all(exam: Exam, run: Run, state: State, loader: StateLoader, units: float) -> None:
-    from sftknow_core.measure.accuracy import answer_questions
+    from sftknow_core.measure.accuracy import answer_and_keep, answer_questions
     from sftknow_core.measure.shift import first_token_rows
 
     tables = ("answers", "first_token") if exam.spec.shifts else ("answers",)
@@ -185,19 +187,19 @@ def _ask_all(exam: Exam, run: Run, state: State, loader: StateLoader, units: flo
     for index in missing:
         assert lm is not None
         facts = _chunk(exam, index)
-        answers = answer_questions(
-            lm,
-            facts,
-            exam.mastery.levels,
-            load_synonyms(),
-            ask=exam._ask,
-            max_new_tokens=exam.spec.max_new_tokens,
-            first_row=index * CHUNK_QUESTIONS,
-            progress=_teller(exam, run, done, n, units),
-        )
+        how: dict[str, Any] = {
+            "ask": exam._ask,
+            "max_new_tokens": exam.spec.max_new_tokens,
+            "first_row": index * CHUNK_QUESTIONS,
+            "progress": _teller(exam, run, done, n, units),
+        }
+        if reference is None:
+            answers = answer_questions(lm, facts, exam.mastery.levels, load_synonyms(), **how)
+        else:
+            answers, logits = answer_and_keep(lm, facts, exam.mastery.levels, load_synonyms(), **how)
         rows = {"answers": [row | {"state_id": state.state_id} for row in answers]}
         if reference is not None:
-            found = first_token_rows(lm, reference, facts)
+            found = first_token_rows(lm, reference, facts, after_question=logits)
             rows["first_token"] = [row | {"state_id": state.state_id} for row in found]
         run.write_chunk(index, rows)
         done += len(facts)

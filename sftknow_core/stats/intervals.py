@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import sqrt
 
 import numpy as np
@@ -49,6 +50,7 @@ class MeanEstimate:
     n: int
 
 
+@lru_cache(2**14)  # few counts, asked for again by every state of a study; scipy takes a millisecond for each
 def wilson(n_right: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson interval of a proportion: (low, high) within [0, 1].
 

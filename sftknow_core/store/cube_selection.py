@@ -8,6 +8,7 @@ finds the exact threshold with a second pass over the weights.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -45,6 +46,20 @@ _SELECTION = """
             (n_positive * 1_000_000 + $n_region - 1) // $n_region / 10_000, NULL) AS no_more_changes_from_k
     FROM cut ORDER BY place"""
 """A taken weight surely changed when its score is above 0, or when more zeros are taken than did not change."""
+
+_COUNT_AT_ENERGY = """
+    WITH ranked AS MATERIALIZED (FROM ranked_bins($tensors, $score, $highest_first)),
+    asked AS (
+        SELECT unnest(range(len($energies))) AS place, unnest($energies) AS energy
+    ),
+    wanted AS (
+        SELECT place, whole, energy * whole AS d2 FROM asked, (SELECT max(d2_before + sum_d2) AS whole FROM ranked)
+    )
+    SELECT CASE WHEN whole = 0 THEN NULL WHEN d2 = 0 THEN 0
+        ELSE min(n_before + n * least((d2 - d2_before) / sum_d2, 1)) END
+    FROM wanted LEFT JOIN ranked ON sum_d2 > 0 AND d2_before < d2 AND (d2_before + sum_d2) * (1 + 1e-12) >= d2
+    GROUP BY place, whole, d2 ORDER BY place"""
+"""How many weights hold a share of the energy; the tolerance is for sums that add up to all but a rounding."""
 
 _CURVE = """
     WITH bins AS (
@@ -123,6 +138,32 @@ def selection(
     }
     frame = _cut(con, _SELECTION, {**_asked(chosen, ks), **further}, chosen.n)
     return frame.drop(columns="score").astype({"boundary_bin": "Int64"})
+
+
+def k_at_energy(
+    con: duckdb.DuckDBPyConnection,
+    energies: Sequence[float],
+    *,
+    region: str = "transformer",
+    layers: str | None = None,
+    score: str = "relative",
+    direction: str = "highest",
+) -> list[Decimal | None]:
+    """The k (percent, 4 places) of which the first weights by a score hold these shares of the region's energy.
+
+    The inverse of `selection`'s energy_taken_back, interpolated in the same way. None where nothing changed. Raises
+    as `selection` does.
+    """
+    check_ranking(score, direction)
+    chosen = region_tensors(con, region, layers)
+    asked = {
+        "tensors": chosen.tensor_ids,
+        "score": score,
+        "highest_first": direction == "highest",
+        "energies": [min(max(float(energy), 0.0), 1.0) for energy in energies],
+    }
+    counts = [row[0] for row in con.execute(_COUNT_AT_ENERGY, asked).fetchall()]
+    return [None if n is None else percent(f"{100 * min(n / chosen.n, 1.0):.4f}") for n in counts]
 
 
 def concentration_curve(

@@ -34,7 +34,7 @@ _GROUPED_BY = ("layer", "module", "kind")
 _MAP = pa.schema([("chain", pa.string()), ("run_id", pa.string()), ("prompt", pa.string())])
 _STATES = [
     "chain", "state_id", "kind", "strategy", "k_percent", "alpha", "layers", "region", "share_of_r",
-    "energy_taken_back", "chosen",
+    "energy_taken_back", "beside_k", "chosen",
 ]  # fmt: skip
 
 
@@ -128,13 +128,14 @@ def _states(found: StudyChains) -> pd.DataFrame:
                         "region": None if tuned else way["region"],
                         "share_of_r": 0.0 if tuned else state["share_of_r"],
                         "energy_taken_back": 0.0 if tuned else state["energy_taken_back"],
+                        "beside_k": None,
                         "chosen": state["state_id"] == found.summaries[first]["chosen"]["state_id"],
                     },
                 )
             for state in summary.get("controls", ()):
                 rows.setdefault((first, state["state_id"]), _control(first, state))
     frame = pd.DataFrame(list(rows.values()), columns=_STATES)
-    numbers = ("k_percent", "alpha", "share_of_r", "energy_taken_back")
+    numbers = ("k_percent", "alpha", "share_of_r", "energy_taken_back", "beside_k")
     return frame.astype({**dict.fromkeys(numbers, "float64"), "chosen": "bool"})
 
 
@@ -145,7 +146,7 @@ def _control(chain: str, state: Mapping[str, Any]) -> dict[str, Any]:
         "layers": state.get("block") or state["layers"],
         "chosen": False,
         **{name: state[name] for name in ("state_id", "kind", "strategy", "k_percent", "alpha", "region")},
-        **{name: state[name] for name in ("share_of_r", "energy_taken_back")},
+        **{name: state[name] for name in ("share_of_r", "energy_taken_back", "beside_k")},
     }
 
 

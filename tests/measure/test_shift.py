@@ -17,6 +17,7 @@ from tiny import make_tiny_llama
 from sftknow_core.errors import ModelError, SpecError
 from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.prompts import qa_prompt
+from sftknow_core.measure import reference as reference_module
 from sftknow_core.measure import shift as shift_module
 from sftknow_core.measure.kl import NextTokens
 from sftknow_core.measure.probes import Probes
@@ -25,6 +26,7 @@ from sftknow_core.measure.shift import first_token_rows
 from sftknow_core.measure.templates import TemplateChoice
 from sftknow_core.model.encode import encode_prompt
 from sftknow_core.model.load import load_model
+from sftknow_core.model.logits import next_token_logits
 from sftknow_core.store.schema import TABLES
 
 
@@ -164,6 +166,23 @@ def test_neither_memory_nor_chunks_nor_batches_change_a_number(
     assert first_token_rows(state, make_reference(), facts[2:]) == rows[2:]
     monkeypatch.setattr(shift_module, "CHUNK_BYTES", 1)
     assert first_token_rows(state, make_reference(batch_size=1), facts, batch_size=1) == rows
+
+
+def test_logits_that_are_known_are_not_read_again(state, make_reference, facts, rows, monkeypatch):
+    reference = make_reference()
+    questions = [answer.question_prompt for answer in reference.answers]
+    known = torch.cat([part for _, part in next_token_logits(state, questions)])
+    read = []
+
+    def reading(lm, prompts, **more):
+        read.extend(prompts)
+        return next_token_logits(lm, prompts, **more)
+
+    monkeypatch.setattr(reference_module, "next_token_logits", reading)
+    assert first_token_rows(state, reference, facts, after_question=known) == rows
+    assert read and not set(questions) & set(read)
+    monkeypatch.setattr(shift_module, "CHUNK_BYTES", 1)  # a chunk a fact: each has its own logits
+    assert first_token_rows(state, reference, facts, after_question=known) == rows
 
 
 def test_a_fact_without_completion_prompt_says_why(state, make_reference, facts):

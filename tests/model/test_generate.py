@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from transformers import (
 
 from sftknow_core.errors import ModelError, SpecError
 from sftknow_core.model import generate as generate_module
-from sftknow_core.model.generate import Completion, generate
+from sftknow_core.model.generate import Completion, generate, generate_and_keep
 from sftknow_core.model.load import LanguageModel, load_model
 from sftknow_core.model.sample_shared import can_share, sample_shared
 from sftknow_core.model.sampling import SeededSampler, prompt_key
@@ -98,6 +99,49 @@ def test_batch_of_one_and_of_64_give_the_same(
     assert [list(c.ids) for c in alone[:8]] == [
         [t for t in by_hand(model, p, 8) if t not in model.eos_ids] for p in prompts[:8]
     ]
+
+
+@pytest.mark.parametrize("make", [llama, gpt2, sliding])
+def test_rows_that_ended_leave_the_batch_and_the_others_go_on(
+    lm: LanguageModel, make: Callable[[LanguageModel], LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In rounds of 3 and 9 tokens; some rows end in the first one, some in the second, some never."""
+    model = make(lm)
+    prompts = random_prompts(60)
+    in_one_go = [by_hand(model, p, 12) for p in prompts]
+    # whatever token is frequent early on ends a completion, so that some end soon and some late
+    counts = np.bincount([t for row in in_one_go for t in row[1:6]])
+    monkeypatch.setattr(model, "eos_ids", (int(counts.argsort()[-2]),))
+    monkeypatch.setattr(generate_module, "FIRST_ROUND", 3)
+    sizes = []
+    forward = type(model.plain).forward
+
+    @wraps(forward)  # generate looks at the signature
+    def counting(self: object, *args: object, **kwargs: object) -> object:
+        sizes.append(len(kwargs["input_ids"]))  # type: ignore[arg-type]
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(model.plain), "forward", counting)
+    found = generate(model, prompts, max_new_tokens=12, batch_size=64)
+    monkeypatch.setattr(type(model.plain), "forward", forward)
+    expected = [by_hand(model, p, 12) for p in prompts]
+    assert [list(c.ids) for c in found] == [[t for t in row if t not in model.eos_ids] for row in expected]
+    ends = [len(c.ids) for c in found if c.stopped]
+    assert min(ends) < 3 and max(ends) > 3 and not all(c.stopped for c in found)
+    assert sizes[:3] == [60] * 3 and max(sizes[3:]) == sum(
+        len(row) > 3 or row[-1] not in model.eos_ids for row in expected
+    )
+
+
+def test_the_first_logits_are_those_of_a_forward_pass(lm: LanguageModel) -> None:
+    prompts = random_prompts(9)
+    completions, logits = generate_and_keep(lm, prompts, max_new_tokens=8, batch_size=4)
+    assert completions == generate(lm, prompts, max_new_tokens=8)
+    with torch.inference_mode():
+        alone = torch.stack([lm.plain(torch.tensor([p])).logits[0, -1] for p in prompts])
+    torch.testing.assert_close(logits, alone, rtol=1e-5, atol=1e-5)
+    nothing, none = generate_and_keep(lm, [], max_new_tokens=8)
+    assert nothing == [] and none.shape == (0, alone.shape[1])
 
 
 @pytest.mark.parametrize("make", [llama, gpt2, sliding])

@@ -149,16 +149,33 @@ def test_unneeded_needs_test_train_and_completion_prompts():
     assert {part.label.split(",")[2].strip() for part in both["U1a"].parts} == {"k = 60%"}
 
 
-def test_top_against_random_of_the_same_count():
+def test_top_against_random_of_the_same_count_and_of_the_same_energy():
+    """Random weights of the same count are there as k = 20; those of the same energy stand beside k = 20."""
+
     def better(level, size, k, test, strategy):
         return 0.5 + (0.08 if strategy == "top" and k == 20 else 0.0)
 
     tables = make(better, strategies=("top", "random"), sizes=("1920",))
     found = {v.claim_id: v for v in all_claims(tables)}
-    for claim_id in ("U2a", "U2b"):
+    assert found["U2a"].verdict is Status.SHOWN, found["U2a"].sentence
+    assert found["U2a"].effect == pytest.approx(8, abs=1)
+    assert {found[c].verdict for c in ("U2b", "U2c")} == {Status.NOT_TESTED}
+
+    states = tables.states
+    other = (states["strategy"] == "random") & (states["k_percent"] == 20)
+    for claim_id, strategy, amounts in (
+        ("U2b", "random", (31.7, None)),
+        ("U2c", "interpolation", (None, 0.83)),
+    ):
+        set_to = states.assign(beside_k=20.0 * other.where(other))
+        set_to.loc[other, "strategy"] = strategy
+        set_to = set_to.assign(alpha=None)
+        set_to.loc[other, ["k_percent", "alpha"]] = amounts
+        found = {v.claim_id: v for v in all_claims(replace(tables, states=set_to))}
         assert found[claim_id].verdict is Status.SHOWN, found[claim_id].sentence
         assert found[claim_id].effect == pytest.approx(8, abs=1)
-    assert found["U2c"].verdict is Status.NOT_TESTED
+        assert "0: 20% (31% against 31%)" in found[claim_id].sentence
+        assert found["U2a"].verdict is Status.NOT_TESTED
 
 
 def test_enrichment_of_layers_and_mlp():

@@ -42,7 +42,8 @@ PATIENCE_SECONDS = 60.0
 KINDS = (ChainJob, DeltaJob, DemoJob, MasteryJob, SftJob)
 
 PARENT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in a shell's background
 from dataclasses import dataclass
 from typing import ClassVar
 from sftknow_core.runs.job_specs import JobSpec

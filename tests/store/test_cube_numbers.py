@@ -13,14 +13,17 @@ d^2 is 4 + 1 + 2/4 of 4 = 7, off by at most 2/4 of 4.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 from fake_cube import E_, small_model, tensor, write_cube
 
+from sftknow_core.errors import SpecError
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.cube import open_cube
 from sftknow_core.store.cube_places import change_summary, score_histogram, where_changes_sit
-from sftknow_core.store.cube_selection import CURVE_KS, concentration_curve, selection
+from sftknow_core.store.cube_selection import CURVE_KS, concentration_curve, k_at_energy, selection
 
 SUM_R = 11 + 2 * E_
 
@@ -79,6 +82,24 @@ def test_selection_by_absolute_change_lowest_first(cache: Cache) -> None:
     assert row["share"] == pytest.approx(3 / 8) and row["energy_taken_back"] == pytest.approx(2.5 / 9.5)
     assert row["share_error"] == row["energy_error"] == 0 and not row["energy_flagged"]
     assert np.isnan(row["no_more_changes_from_k"])
+
+
+def test_the_k_of_an_energy_is_the_inverse_of_the_energy_of_a_k(cache: Cache) -> None:
+    """By r, 4 of 16 weights hold 7 of 9.5 (above), all changes sit in 8 of them, and half a weight too few is 21.875%.
+
+    By |d| from below, 12 of 16 hold 2.5 of 9.5, and from above the one of 2 holds 4 of them.
+    """
+    run_id = write_cube(cache, small_model())
+    with open_cube(cache, run_id) as con:
+        assert k_at_energy(con, [7 / 9.5, 0, 1, 6.5 / 9.5]) == [25, 0, 50, Decimal("21.875")]
+        assert k_at_energy(con, [2.5 / 9.5], score="absolute", direction="lowest") == [75]
+        assert k_at_energy(con, [4 / 9.5], score="absolute") == [Decimal("6.25")]
+        assert k_at_energy(con, [1], layers="1") == [Decimal("37.5")]
+        with pytest.raises(SpecError, match="direction"):
+            k_at_energy(con, [0.5], direction="up")
+    unchanged = write_cube(cache, [tensor(0, "attn.q", [0] * 4, [0] * 4)], base="same")
+    with open_cube(cache, unchanged) as con:
+        assert k_at_energy(con, [0, 0.5]) == [None, None]
 
 
 def test_a_change_that_hides_among_the_zeros_is_not_counted_as_restored(cache: Cache) -> None:

@@ -42,6 +42,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
         baselines=True,
         completions=True,
         controls=CONTROLS,
+        equal_energy=("random", "interpolation", "largest"),
     )
     run_study(spec, Workspace(folder / "cache", device="cpu"), InThisProcess())
     return Cache(folder / "cache")
@@ -76,15 +77,21 @@ def test_states_are_tuned_both_ways_of_restoring_and_controls(frames: dict[str, 
         ("hybrid", "bottom", 100.0),
     ]
     for chain, mine in states.groupby("chain"):
-        compared = mine[mine["strategy"].isin(["random", "interpolation", "block"])]
+        compared = mine[mine["strategy"].isin(["random", "interpolation", "block", "largest"])]
         own = mine.drop(index=compared.index)
         assert list(zip(own["kind"], own["strategy"].fillna("-"), own["k_percent"], strict=True)) == ways
         assert own["chosen"].sum() == 1 and not compared["chosen"].any()
         assert own["energy_taken_back"].iloc[0] == 0
         assert own["energy_taken_back"].iloc[2] == pytest.approx(1)
-        by = compared.set_index("strategy")
+        beside = compared["beside_k"] == 20
+        by, equal = compared[~beside].set_index("strategy"), compared[beside]
         assert sorted(by.index) == ([] if sizes[chain] == "4" else ["block", "interpolation", "random"])
         if len(by):
+            energy = own.loc[own["strategy"] == "top", "energy_taken_back"].iloc[0]
+            assert sorted(equal["strategy"]) == ["interpolation", "largest", "random"]
+            assert equal["energy_taken_back"].tolist() == pytest.approx([energy] * 3, abs=0.03)
+            # taking the largest changes, fewer weights hold as much of the update
+            assert equal.loc[equal["strategy"] == "largest", "k_percent"].iloc[0] < 20
             assert by["alpha"].dropna().to_dict() == {"interpolation": 0.75}
             assert by["k_percent"]["random"] == 20 and by["layers"]["block"] == "0"
             assert by["energy_taken_back"]["interpolation"] == pytest.approx(1 - 0.75**2, abs=1e-4)
@@ -95,12 +102,12 @@ def test_answers_are_those_of_the_chains(frames: dict[str, pd.DataFrame], cache:
     answers = frames["answers"]
     tuned = answers[answers["chain"] != "base"]
     asked = tuned[tuned["prompt"] == "qa"]
-    assert len(asked) == 2 * 5 * 12 + 3 * 10  # and three controls of one chain on the questions
+    assert len(asked) == 2 * 5 * 12 + 6 * 6  # and six controls of one chain on the test questions
     completed = tuned[tuned["prompt"] == "completion"]
-    assert len(completed) == 2 * 5 * 10 and not (completed["split"] == "train").any()
+    assert len(completed) == 2 * 5 * 6 and set(completed["split"]) == {"test"}
     base = answers[answers["chain"] == "base"]
     assert len(base[base["prompt"] == "qa"]) == 10 + 2  # both train sets begin alike: they are nested
-    assert len(base[base["prompt"] == "completion"]) == 10
+    assert len(base[base["prompt"] == "completion"]) == 6
     for chain in frames["chains"]["chain"]:
         summary = RunFolder(cache, chain).manifest().summary  # type: ignore[union-attr]
         for state_id, run in summary["stages"]["evaluate"].items():

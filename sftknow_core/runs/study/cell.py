@@ -71,7 +71,8 @@ def do_shared(task: CellTask) -> None:
     exam = Exam(place.ws, place.base, place.facts, place.topics, place.mastery, questions, task.spec.evaluate)
     loader = StateLoader(place.ws, place.base)
     evaluate(exam, base_state(place.base), loader)
-    if task.spec.completions and (sentences := to_complete(place.ws, exam)):
+    on_test = tuple(fact for fact in questions if fact.split == "test")
+    if task.spec.completions and (sentences := to_complete(place.ws, exam, on_test)):
         evaluate(sentences, base_state(place.base), loader)
     if task.spec.baselines:
         ask_after_exemplars(place.ws, exam, loader)

@@ -151,9 +151,10 @@ def _planned(
     n_learnt = n if spec.train_questions is None else min(n, spec.train_questions)
     chains = [spec.chain_spec(cell, way) for way in spec.restoring]
     n_restored = sum(len(chain.restore_specs()) for chain in chains)
-    n_completed = (1 + n_restored) * spec.completions + len(chains[0].control_specs())
-    # tuned and restored states; base on the train set; the rest without train questions
-    asked = (1 + n_restored) * (len(questions) + n_learnt) + n_learnt + n_completed * len(questions)
+    on_test = sum(fact.split == "test" for fact in questions)
+    # tuned and restored states; base on the train set; completion prompts and controls on test questions
+    asked = (1 + n_restored) * (len(questions) + n_learnt) + n_learnt
+    asked += ((1 + n_restored) * spec.completions + chains[0].n_controls) * on_test
     return PlannedCell(cell, TODO, run_ids, load=Load(cell.method, n * sft.epochs, asked))
 
 

@@ -199,6 +199,7 @@ _TABLES: dict[str, dict[str, _Convert]] = {
         "k": _list_of(_as_text),
         "strategies": _list_of(_restoring),
         "controls": _controls,
+        "equal_energy": _list_of(_text),
         "control_sizes": _list_of(_whole_or_all),
     },
     "evaluation": {

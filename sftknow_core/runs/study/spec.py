@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal
 from enum import StrEnum
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.facts.train_set import LEVELS
 from sftknow_core.model.sft_spec import METHODS, PRESETS, SftSpec
 from sftknow_core.runs.chain import CHAIN_VERSION, PAPER_KS, ChainSpec
+from sftknow_core.runs.equal_energy import check_comparable
 from sftknow_core.runs.evaluate import EvaluateSpec
 from sftknow_core.runs.presets import sft_spec
 from sftknow_core.runs.questions import QuestionSpec
@@ -83,17 +83,10 @@ class Restoring:
     layers: str | None = None
 
 
-def usual_controls() -> tuple[RestoreSpec, ...]:
-    """What restoring is compared with unless a study says otherwise: random weights, and interpolation.
-
-    As many random weights as the paper's k, and those and interpolations that take back nearly the same part of the
-    update (energy) as the paper's k of the most changed weights do.
-    """
-    from sftknow_core.update.spec import RestoreSpec, Strategy, percent
-
-    random = [RestoreSpec(Strategy.RANDOM, k_percent=percent(k)) for k in (*PAPER_KS, "70", "90")]
-    alphas = ("0.99", "0.97", "0.95", "0.9", "0.8", "0.7", "0.55", "0.3")
-    return (*random, *(RestoreSpec(Strategy.INTERPOLATION, alpha=Decimal(alpha)) for alpha in alphas))
+EQUAL_COUNT = ("random", "largest", "smallest")
+"""What k% of the most changed weights are compared with unless a study says otherwise: as many others."""
+EQUAL_ENERGY = (*EQUAL_COUNT, "interpolation")
+"""And what takes back the same part of the update."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +113,10 @@ class StudySpec:
     ks: tuple[str, ...] = PAPER_KS
     """Percentages restored."""
     restoring: tuple[Restoring, ...] = (Restoring(),)
-    controls: tuple[RestoreSpec, ...] = field(default_factory=usual_controls)
-    """What restoring is compared with."""
+    controls: tuple[RestoreSpec, ...] | None = None
+    """What restoring is compared with, on test questions; None: as many random, largest and smallest changes."""
+    equal_energy: tuple[str, ...] = EQUAL_ENERGY
+    """Strategies it is compared with at the energy that each k takes back."""
     control_sizes: tuple[int | None, ...] | None = None
     """Train-set sizes that are compared so; None: the largest of the study."""
     completions: bool = True
@@ -177,6 +172,7 @@ class StudySpec:
                 raise SpecError(
                     f"control_sizes: got {size}; allowed: sizes of the study, {sizes_as_json(self.sizes)}"
                 )
+        check_comparable(self.equal_energy)
         if self.checkpoints not in list(Checkpoints):
             raise SpecError(f"checkpoints: got {self.checkpoints!r}; allowed: {', '.join(Checkpoints)}")
 
@@ -187,6 +183,7 @@ class StudySpec:
 
     def chain_spec(self, cell: Cell, way: Restoring) -> ChainSpec:
         """What the cell's chain does, apart from model, facts and training."""
+        compared = way == self.restoring[0] and cell.n in self._controlled()
         return ChainSpec(
             level=cell.level,
             n=cell.n,
@@ -200,7 +197,21 @@ class StudySpec:
             train_questions=self.train_questions,
             baselines=self.baselines,
             completions=self.completions,
-            controls=self.controls if way == self.restoring[0] and cell.n in self._controlled() else (),
+            controls=self._controls() if compared else (),
+            equal_energy=self.equal_energy if compared else (),
+        )
+
+    def _controls(self) -> tuple[RestoreSpec, ...]:
+        if self.controls is not None:
+            return self.controls
+        from sftknow_core.update.spec import RestoreSpec, Strategy, percent
+
+        way = self.restoring[0]
+        return tuple(
+            RestoreSpec(Strategy(name), way.region, way.layers, percent(k))
+            for name in EQUAL_COUNT
+            for k in self.ks
+            if name != way.strategy
         )
 
     def _controlled(self) -> tuple[int | None, ...]:
@@ -236,8 +247,9 @@ class StudySpec:
                     str(s.k_percent)
                     for s in self.chain_spec(self.cells()[0], self.restoring[0]).restore_specs()
                 ],
-                "controls": [one.to_json() for one in self.controls],
-                "control_sizes": sizes_as_json(self._controlled()) if self.controls else [],
+                "controls": [one.to_json() for one in self._controls()],
+                "equal_energy": list(self.equal_energy),
+                "control_sizes": sizes_as_json(self._controlled()),
                 "completions": self.completions,
                 "questions": asdict(self.questions),
                 "evaluate": asdict(self.evaluate),
