@@ -174,7 +174,6 @@ def _complete(
                 past_key_values=cache,
                 generation_config=config,
                 logits_processor=processors,
-                return_dict_in_generate=True,
             )
         written = out.sequences[:, ids.shape[1] :]
         for row, tokens in zip(rows, written.tolist(), strict=True):
@@ -218,14 +217,15 @@ class _PickOne(LogitsProcessor):
 
 @contextmanager
 def _plain_decoding(lm: LanguageModel, max_new_tokens: int) -> Iterator[GenerationConfig]:
-    """Greedy decoding with EOS and pad as the only settings; generate() would merge the model's own ones
-    in."""
+    """Greedy decoding with EOS and pad as the only settings, and the cache kept; generate() would merge the
+    model's own ones in."""
     shipped = lm.plain.generation_config
     plain = GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
         eos_token_id=list(lm.eos_ids) or None,
         pad_token_id=lm.pad_id,
+        return_dict_in_generate=True,
     )
     lm.plain.generation_config = plain
     try:
