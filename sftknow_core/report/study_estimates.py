@@ -70,9 +70,9 @@ def gain(
     return _remembered(study, ("g", cell, which, domain, split), study.grid(domain, "qa", split), terms, None)
 
 
-def stopped(study: Study, grid: Grid, cell: Cell, which: Which, domain: str) -> Estimate | None:
-    """Share of answers to test questions of a domain that end by themselves; grid: of the column `stopped`."""
-    return _remembered(study, ("s", cell, which, domain), grid, [Term(1, cell, which)], None)
+def share_in(study: Study, grid: Grid, cell: Cell, which: Which, domain: str) -> Estimate | None:
+    """Share of the test questions of a domain in which a column of answers is true; grid: of that column."""
+    return _remembered(study, ("s", grid.value, cell, which, domain), grid, [Term(1, cell, which)], None)
 
 
 def kl(study: Study, cell: Cell, which: Which = TUNED) -> Estimate | None:

@@ -148,7 +148,7 @@ def _across(rows: pd.DataFrame, state: str, n: int, palette: Palette) -> go.Scat
 
 
 def knowledge_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.Figure | None:
-    """Is the gain knowledge or format? Right answers and answers that end, over k, against the base's two lines.
+    """Is the gain knowledge or format? Right answers, right tokens and answers that end, over k, against the base.
 
     Where restoring lifts questions but not completion prompts, or only up to the base after five exemplars together
     with the share of answers that end, it gives back a format rather than knowledge.
@@ -161,9 +161,14 @@ def knowledge_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.F
     looks = {
         "questions, right": (palette.restored, "circle", "solid"),
         "completion prompts, right": (palette.levels[2], "diamond", "dashdot"),
+        "right token among the ten": (palette.levels[4], "square", "dash"),
         "answers that end": (palette.tuned, "triangle-up", "dot"),
     }
-    lines = {"base": (palette.base, "dash"), "base after five examples": (palette.ceiling, "dot")}
+    lines = {
+        "base": (palette.base, "dash"),
+        "base after five examples": (palette.ceiling, "dot"),
+        "base, completion prompts": (palette.levels[2], "longdash"),
+    }
     figure = go.Figure()
     for name, (colour, symbol, dash) in looks.items():
         of = curves[curves["measure"] == name]

@@ -29,6 +29,7 @@ CURVE = ["train_level", "size", "state", "k_percent", "domain", "accuracy", "low
          "gain", "gain_low", "gain_high", "share_of_r", "energy_taken_back"]  # fmt: skip
 HEALED = ["train_level", "size", "level", "n", "n_wrong", "n_healed", "n_broken", "share_healed", "share_broken",
           "part_of_healed", "n_seeds"]  # fmt: skip
+TOP_TOKENS = 10
 FORMAT = ["k_percent", "measure", "share", "low", "high", "n", "n_seeds"]
 
 
@@ -124,24 +125,42 @@ def _curve(study: Study, cell: Cell, domain: str, split: str) -> Iterator[Row]:
 
 
 def format_rows(study: Study, cell: Cell, domain: str = "in") -> pd.DataFrame:
-    """Knowledge or format? Over k: right answers to questions and to completion prompts, and answers that end: FORMAT.
+    """Knowledge or format? Over k: right answers to questions and to completion prompts, how often the right first
+    token is among the ten most probable ones, and answers that end: FORMAT.
 
-    Lines across (no k): the base asked the same questions, and after five exemplars.
+    Lines across (no k): the base asked the same questions, after five exemplars, and with completion prompts.
     """
     rows: list[Row] = []
     ended = Grid.of(study.tables, split="test", domain=domain, value="stopped")
+    ranked = _ranked(study, domain)
     for k, which in points_of(study):
         measured = {
             "questions, right": est.accuracy(study, cell, which, domain=domain),
             "completion prompts, right": _completion(study, cell, which, domain),
-            "answers that end": est.stopped(study, ended, cell, which, domain),
+            "right token among the ten": est.share_in(study, ranked, cell, which, domain) if ranked else None,
+            "answers that end": est.share_in(study, ended, cell, which, domain),
         }
         rows += [_share(name, k, found) for name, found in measured.items() if found is not None]
-    for name, prompt in (("base", "qa"), ("base after five examples", FIVE_SHOT)):
+    ends = {"base": "qa", "base after five examples": FIVE_SHOT, "base, completion prompts": "completion"}
+    for name, prompt in ends.items():
         found = est.base_accuracy(study, prompt=prompt, domain=domain)
         if found is not None:
             rows.append(_share(name, None, found))
     return pd.DataFrame(rows, columns=FORMAT).astype({"k_percent": "float64"})
+
+
+def _ranked(study: Study, domain: str) -> Grid | None:
+    """Whether the answer's first token is among the ten most probable after the question, where that was measured."""
+    answers = study.tables.answers
+    if "gold_rank" not in answers:
+        return None
+    there = (answers["split"] == "test") & (answers["domain"] == domain) & (answers["prompt"] == "qa")
+    rows = answers[there & answers["gold_rank"].notna()]
+    return (
+        Grid(study.tables, rows.assign(in_ten=rows["gold_rank"] <= TOP_TOKENS), "in_ten")
+        if len(rows)
+        else None
+    )
 
 
 def _completion(study: Study, cell: Cell, which: Which, domain: str) -> Estimate | None:

@@ -84,9 +84,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "score": "0 to 1",
     },
 }
-"""Table -> column -> meaning. `answers` may also hold `borderline` (the fact's mastery interval crosses a limit), and
-`states` `alpha` (of an interpolation; 0: base, 1: tuned), `region` and `beside_k` (the k that takes back the same part
-of the update)."""
+"""Table -> column -> meaning. `answers` may also hold `borderline` (the fact's mastery interval crosses a limit) and
+`gold_rank` (after the question, the rank from 1 of the answer's first token; NaN: not scored), and `states` `alpha` (of
+an interpolation; 0: base, 1: tuned), `region` and `beside_k` (the k that takes back the same part of the update)."""
 
 _KEYS = {
     "chains": ["chain"],

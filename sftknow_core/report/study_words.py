@@ -107,7 +107,8 @@ BEYOND = {
     "end at the line of base after five examples, restoring gave back what base could do when it knew the form of "
     "an answer. Bars: 95% intervals over seeds and questions.",
     "format": "Do right answers come back, or only answers of the right form? Over k: right answers to questions, "
-    "right answers to completion prompts where they were asked, and answers that end by themselves.",
+    "right answers to completion prompts where they were asked, the right answer's first token among the ten most "
+    "probable ones after the question, and answers that end by themselves.",
     "energy": "Equal k is not equal damage: strategies are compared at the same share of the squared change of the "
     "weights taken back. A study restores by more than one strategy where its file names them, as `demo-full` does.",
     "healed": "In-domain test questions by how well base knew them, k chosen on dev, all seeds together. Healed: wrong "

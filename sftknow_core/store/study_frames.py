@@ -168,8 +168,9 @@ def _asked(found: StudyChains) -> pa.Table:
 
 
 def _answers(cache: Cache, asked: pa.Table, matcher: str) -> pd.DataFrame:
+    """`gold_rank`: after the question; NULL where first tokens were not compared."""
     right = ANSWERS.column(matcher).name
-    return _rows(
+    answers = _rows(
         cache,
         ANSWERS,
         asked,
@@ -178,6 +179,14 @@ def _answers(cache: Cache, asked: pa.Table, matcher: str) -> pd.DataFrame:
             FROM answers JOIN asked USING (run_id) WHERE level IS NOT NULL
             ORDER BY chain, state_id, prompt, fact_id""",
     )
+    ranks = _rows(
+        cache,
+        FIRST_TOKEN,
+        asked,
+        """SELECT DISTINCT ON (chain, state_id, fact_id) chain, state_id, prompt, fact_id, gold_rank_state AS gold_rank
+            FROM first_token JOIN asked USING (run_id) ORDER BY chain, state_id, fact_id""",
+    )
+    return answers.merge(ranks, how="left", on=["chain", "state_id", "prompt", "fact_id"])
 
 
 def _shifts(cache: Cache, asked: pa.Table) -> pd.DataFrame:

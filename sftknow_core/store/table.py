@@ -128,14 +128,15 @@ def _columns_of(rows: Rows, table: Table) -> dict[str, Any]:
     names: dict[str, None] = {}
     for row in rows:
         names.update(dict.fromkeys(row))
-    return {name: [_plain(row.get(name), name, table) for row in rows] for name in names}
+    found = {name: [row.get(name) for row in rows] for name in names}
+    for column in table.columns:
+        if column.type == "json" and column.name in found:
+            found[column.name] = [_as_text(value) for value in found[column.name]]
+    return found
 
 
-def _plain(value: Any, name: str, table: Table) -> Any:
-    is_json = any(column.name == name and column.type == "json" for column in table.columns)
-    if is_json and value is not None and not isinstance(value, str):
-        return canonical_json(value)
-    return value
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else canonical_json(value)
 
 
 def _typed(table: Table, column: Column, values: Any) -> pa.Array:

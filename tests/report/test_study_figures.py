@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,3 +119,38 @@ def test_the_report_is_closed_complete_and_the_same_twice(study):
         figure2.shown.columns
     )  # not the tidy rows under the figure
     assert len(data["tables"]["claims"]["rows"]) == len(all_claims(study.tables))
+
+
+def test_knowledge_or_format_counts_right_tokens_too(study):
+    """The answer's first token ranks 3rd in every third question, 11th in the others: in the ten at a third of them."""
+    tables = study.tables
+    assert "right token among the ten" not in set(study_rows.format_rows(study, CELL)["measure"])
+    place = tables.answers.groupby(["chain", "state_id", "prompt", "split"]).cumcount()
+    ranks = np.where(place % 3 == 0, 3.0, 11.0)
+    ranks[tables.answers["split"] == "dev"] = np.nan
+    ranked = Study(replace(tables, answers=tables.answers.assign(gold_rank=ranks)))
+    rows = study_rows.format_rows(ranked, CELL)
+    found = rows[rows["measure"] == "right token among the ten"]
+    assert found["k_percent"].tolist() == [0.0, 20.0, 60.0]
+    asked = (ranks[tables.answers["split"] == "test"] <= 10).mean()
+    assert found["share"].tolist() == pytest.approx([asked] * 3, abs=0.01) and asked == pytest.approx(
+        1 / 3, abs=0.01
+    )
+    drawn = {trace.name for trace in study_figures.knowledge_figure(ranked, CELL).data}
+    assert {"questions, right", "right token among the ten", "answers that end", "base"} <= drawn
+
+
+def test_controls_set_to_an_energy_are_one_point_over_all_seeds(study):
+    """Each seed's alpha differs; beside one k they are one row with the mean alpha."""
+    states = study.tables.states
+    random = (states["strategy"] == "random") & (states["k_percent"] == 20)
+    alphas = np.linspace(0.8, 0.9, int(random.sum()))
+    changed = states.assign(alpha=np.nan, beside_k=np.nan)
+    changed.loc[random, "strategy"] = "interpolation"
+    changed.loc[random, ["k_percent", "beside_k"]] = (np.nan, 20.0)
+    changed.loc[random, "alpha"] = alphas
+    rows = energy_rows(Study(replace(study.tables, states=changed)), CELL)
+    (row,) = rows[rows["line"] == "interpolation"].to_dict("records")
+    own = changed[random & changed["chain"].str.startswith("0-1920")]
+    assert row["n_seeds"] == len(own) == 3 and row["alpha"] == pytest.approx(own["alpha"].mean())
+    assert row["beside_k"] == 20 and np.isnan(row["k_percent"])
