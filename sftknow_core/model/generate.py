@@ -2,8 +2,8 @@
 
 The model's generation config is set aside, so that a shipped temperature, top-p or repetition penalty never
 changes what is measured. Batches hold prompts of like length, padded on the left; the results do not depend
-on them (up to float rounding between two nearly equal logits). Answers are short and few are long: after some tokens
-a greedy batch goes on with those rows that have not ended.
+on them (up to float rounding between two nearly equal logits). What all prompts of a batch begin with is read once.
+Answers are short and few are long: after some tokens a greedy batch goes on with those rows that have not ended.
 
 Notation: B prompts of a batch, L the longest of them, n prompts in all, V vocabulary.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
@@ -20,11 +21,15 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from sftknow_core.errors import SpecError
 from sftknow_core.model.batching import by_length, pad_left, shrinking_batches, tokens_at_once
+from sftknow_core.model.forward import last_logits
 from sftknow_core.model.load import LanguageModel
 from sftknow_core.model.sampling import SeededSampler, pick_tokens
 
 FIRST_ROUND = 6
 """New tokens after which rows that have ended leave the batch: few answers are longer."""
+
+_WORTH_SHARING, _WORTH_READING_ONCE = 8, 3
+"""Fewer prompts, or fewer tokens that they all begin with, are not worth a pass of their own."""
 
 Prompt = Sequence[int]
 Progress = Callable[[int, int], None]
@@ -146,8 +151,17 @@ def to_completions(lm: LanguageModel, rows: Sequence[Sequence[int]]) -> list[Com
 
 def can_share(lm: LanguageModel) -> bool:
     """Whether every layer's cache is one whose rows can be selected."""
+    return _layers_are(lm, DynamicLayer, DynamicSlidingWindowLayer)
+
+
+def _keeps_all(lm: LanguageModel) -> bool:
+    """Whether no layer forgets a token."""
+    return _layers_are(lm, DynamicLayer)
+
+
+def _layers_are(lm: LanguageModel, *kinds: type) -> bool:
     layers = DynamicCache(config=lm.plain.config).layers
-    return bool(layers) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+    return bool(layers) and all(type(layer) in kinds for layer in layers)
 
 
 def _complete(
@@ -157,15 +171,15 @@ def _complete(
     sampler: SeededSampler | None,
     first: _KeepFirst | None = None,
 ) -> list[Completion]:
-    batch = pad_left(prompts, lm.pad_id, lm.device)
-    processors: list[LogitsProcessor] = [_PickOne(sampler, batch.ids.shape[1])] if sampler else []
+    rows, read = list(range(len(prompts))), _read(lm, prompts)
+    ids, mask, cache = read.ids, read.mask, read.cache
+    processors: list[LogitsProcessor] = [_PickOne(sampler, ids.shape[1])] if sampler else []
     processors += [first] if first else []
     if sampler is None and lm.eos_ids and max_new_tokens > FIRST_ROUND and can_share(lm):
         rounds = [FIRST_ROUND, max_new_tokens - FIRST_ROUND]
     else:
         rounds = [max_new_tokens]
     new: list[list[int]] = [[] for _ in prompts]
-    rows, ids, mask, cache = list(range(len(prompts))), batch.ids, batch.mask, None
     for number, n_new in enumerate(rounds, start=1):
         with torch.inference_mode(), _plain_decoding(lm, n_new) as config:
             out = lm.plain.generate(
@@ -188,6 +202,40 @@ def _complete(
         cache.batch_select_indices(places)
         mask = torch.cat([mask[places], mask.new_ones(len(places), written.shape[1])], dim=1)
     return to_completions(lm, new)
+
+
+class _Read(NamedTuple):
+    """Prompts that are about to be continued."""
+
+    ids: torch.Tensor
+    """[B, L] int64."""
+    mask: torch.Tensor
+    """[B, L] int64: 1 where there is a token."""
+    cache: DynamicCache | None
+    """What was read of all of them already: their first tokens."""
+
+
+def _read(lm: LanguageModel, prompts: list[Prompt]) -> _Read:
+    """The prompts as a rectangle; what they all begin with stands left of the padding and is in the cache.
+
+    Positions follow from the mask, so a gap in it changes nothing; but a sliding window would count it.
+    """
+    lowest, highest = min(map(tuple, prompts)), max(map(tuple, prompts))
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(lowest, highest, strict=False))
+    shared = min(len(list(alike)), min(map(len, prompts)) - 1)  # every row has a token left to read
+    if len(prompts) < _WORTH_SHARING or shared < _WORTH_READING_ONCE or not _keeps_all(lm):
+        batch = pad_left(prompts, lm.pad_id, lm.device)
+        return _Read(batch.ids, batch.mask, None)
+    beginning = torch.tensor([list(prompts[0][:shared])], device=lm.device)
+    cache = DynamicCache(config=lm.plain.config)
+    with torch.inference_mode():
+        everywhere = torch.ones_like(beginning)
+        last_logits(lm, beginning, everywhere, everywhere.cumsum(dim=1) - 1, cache)
+        cache.batch_repeat_interleave(len(prompts))
+    rest = pad_left([prompt[shared:] for prompt in prompts], lm.pad_id, lm.device)
+    before = beginning.expand(len(prompts), -1)
+    ids, mask = torch.cat([before, rest.ids], dim=1), torch.cat([torch.ones_like(before), rest.mask], dim=1)
+    return _Read(ids, mask, cache)
 
 
 class _KeepFirst(LogitsProcessor):

@@ -138,10 +138,12 @@ def run_chain(
     *,
     tuned: ModelHandle | None = None,
     mastery: Mastery | None = None,
+    exam: Exam | None = None,
 ) -> ChainResult:
     """Do the chain, or take from the cache what is there; with `tuned` nothing is trained.
 
-    mastery: None computes it for all facts of the splits that are needed. Raises SpecError for impossible wishes
+    mastery: None computes it for all facts of the splits that are needed. exam: of an earlier chain with the same base,
+    facts and questions; what it holds of the base is not computed again. Raises SpecError for impossible wishes
     before anything is computed where that is possible, Stopped when asked to stop.
     """
     spec.check()
@@ -151,7 +153,9 @@ def run_chain(
         if not run.done:
             outer, ws.parent = ws.parent, run
             try:
-                _do(ws, run, base, facts, topics, spec, sft, tuned, mastery, plan)
+                exam = exam or Exam(ws, base, facts, topics, mastery, plan.questions, spec.evaluate)
+                assert (exam.questions, exam.spec) == (plan.questions, spec.evaluate)
+                _do(ws, run, base, facts, spec, sft, tuned, exam, plan)
             finally:
                 ws.parent = outer
         return ChainResult(run, run.summary)
@@ -187,16 +191,15 @@ def _do(
     run: Run,
     base: ModelHandle,
     facts: FactSet,
-    topics: dict[str, Topic],
     spec: ChainSpec,
     sft: SftSpec | None,
     tuned: ModelHandle | None,
-    mastery: Mastery,
+    exam: Exam,
     plan: ChainPlan,
 ) -> None:
     specs, train_set, questions = spec.restore_specs(), plan.train_set, plan.questions
     on_test = tuple(fact for fact in questions if fact.split == "test")
-    stages: dict[str, Any] = {"mastery": mastery.run.run_id, "evaluate": {}, "evaluate_train": {}}
+    stages: dict[str, Any] = {"mastery": exam.mastery.run.run_id, "evaluate": {}, "evaluate_train": {}}
     n_states = len(specs) + 2
     learnt = _train_questions(train_set, spec)
     n_asked = n_states * (len(questions) + len(learnt))
@@ -214,7 +217,6 @@ def _do(
     controls = tuple(dict.fromkeys((*spec.control_specs(), *beside)))
     ws.reporter.advance((spec.n_controls - len(controls)) * len(on_test) * UNITS_PER_QUESTION)
     loader = StateLoader(ws, base, pair, (*specs, *controls))
-    exam = Exam(ws, base, facts, topics, mastery, questions, spec.evaluate)
     only_answers = replace(spec.evaluate, first_tokens=False)
     train_exam = exam.anew(questions=learnt, spec=only_answers)
     sentences = to_complete(ws, exam, on_test) if spec.completions else None

@@ -133,6 +133,43 @@ def test_rows_that_ended_leave_the_batch_and_the_others_go_on(
     )
 
 
+@pytest.mark.parametrize("make", [llama, gpt2, sliding])
+def test_what_all_prompts_begin_with_is_read_once(
+    lm: LanguageModel, make: Callable[[LanguageModel], LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six tokens before prompts of unlike length: the gap of the padding behind them moves no position."""
+    model = make(lm)
+    prompts = [[7, 8, 9, 10, 11, 12, *rest] for rest in random_prompts(20)]
+    read: list[tuple[int, ...]] = []
+    forward = type(model.plain).forward
+
+    @wraps(forward)
+    def reading(self: object, *args: object, **kwargs: object) -> object:
+        read.append(tuple(kwargs["input_ids"].shape))  # type: ignore[attr-defined]
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(model.plain), "forward", reading)
+    completions, logits = generate_and_keep(model, prompts, max_new_tokens=8, batch_size=20)
+    monkeypatch.setattr(type(model.plain), "forward", forward)
+    expected = [by_hand(model, p, 8) for p in prompts]
+    assert [list(c.ids) for c in completions] == [
+        [t for t in row if t not in model.eos_ids] for row in expected
+    ]
+    with torch.inference_mode():
+        alone = torch.stack([model.plain(torch.tensor([p])).logits[0, -1] for p in prompts])
+    torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
+    longest = max(map(len, prompts))
+    # a sliding window would count the gap: there every prompt is read whole
+    assert read[:2] == ([(20, longest), (20, 1)] if make is sliding else [(1, 6), (20, longest - 6)])
+
+
+def test_equal_prompts_keep_a_token_of_their_own(lm: LanguageModel) -> None:
+    """Nothing but the beginning: the last token is still read in every row."""
+    prompts = [[7, 8, 9, 10, 11, 12]] * 9
+    found = generate(lm, prompts, max_new_tokens=4)
+    assert found == generate(lm, prompts[:1], max_new_tokens=4) * 9
+
+
 def test_the_first_logits_are_those_of_a_forward_pass(lm: LanguageModel) -> None:
     prompts = random_prompts(9)
     completions, logits = generate_and_keep(lm, prompts, max_new_tokens=8, batch_size=4)

@@ -67,11 +67,10 @@ def do_shared(task: CellTask) -> None:
     Raises SpecError where the facts allow no study, Stopped, and whatever else stands in the way of all cells.
     """
     place = _placed(task)
-    questions = choose_questions(place.facts.facts, place.mastery.levels, task.spec.questions)
-    exam = Exam(place.ws, place.base, place.facts, place.topics, place.mastery, questions, task.spec.evaluate)
+    exam = place.exam
     loader = StateLoader(place.ws, place.base)
     evaluate(exam, base_state(place.base), loader)
-    on_test = tuple(fact for fact in questions if fact.split == "test")
+    on_test = tuple(fact for fact in exam.questions if fact.split == "test")
     if task.spec.completions and (sentences := to_complete(place.ws, exam, on_test)):
         evaluate(sentences, base_state(place.base), loader)
     if task.spec.baselines:
@@ -106,7 +105,9 @@ def _chains(task: CellTask, cell: Cell) -> dict[str, Any]:
     chains = []
     for way in task.spec.restoring:
         spec = task.spec.chain_spec(cell, way)
-        done = run_chain(place.ws, place.base, place.facts, place.topics, spec, sft, mastery=place.mastery)
+        done = run_chain(
+            place.ws, place.base, place.facts, place.topics, spec, sft, mastery=place.mastery, exam=place.exam
+        )
         chains.append({**asdict(way), "run_id": done.run.run_id})
     return {"chains": chains, "sft": done.summary["stages"]["sft"], "model_id": done.summary["tuned_id"]}
 
@@ -119,6 +120,13 @@ class _Place:
     base: ModelHandle
     facts: FactSet
     topics: dict[str, Topic]
+    spec: StudySpec
+
+    @cached_property
+    def exam(self) -> Exam:
+        """The questions that all cells ask, with what the base model says to them."""
+        questions = choose_questions(self.facts.facts, self.mastery.levels, self.spec.questions)
+        return Exam(self.ws, self.base, self.facts, self.topics, self.mastery, questions, self.spec.evaluate)
 
     @cached_property
     def mastery(self) -> Mastery:
@@ -157,7 +165,7 @@ def _place(task: CellTask) -> _Place:
                 f"facts {task.spec.data.data}: they changed while the study was under way. Put the former ones back "
                 "and run the same command again, or give the study another name."
             )
-        _kept = (task, _Place(ws, ws.open_model(task.spec.base or ""), facts, topics))
+        _kept = (task, _Place(ws, ws.open_model(task.spec.base or ""), facts, topics, task.spec))
     return _kept[1]
 
 

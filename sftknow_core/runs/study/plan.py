@@ -154,7 +154,7 @@ def _planned(
     on_test = sum(fact.split == "test" for fact in questions)
     # tuned and restored states; base on the train set; completion prompts and controls on test questions
     asked = (1 + n_restored) * (len(questions) + n_learnt) + n_learnt
-    asked += ((1 + n_restored) * spec.completions + chains[0].n_controls) * on_test
+    asked += ((1 + n_restored) * chains[0].completions + chains[0].n_controls) * on_test
     return PlannedCell(cell, TODO, run_ids, load=Load(cell.method, n * sft.epochs, asked))
 
 

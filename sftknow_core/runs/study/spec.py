@@ -118,9 +118,9 @@ class StudySpec:
     equal_energy: tuple[str, ...] = EQUAL_ENERGY
     """Strategies it is compared with at the energy that each k takes back."""
     control_sizes: tuple[int | None, ...] | None = None
-    """Train-set sizes that are compared so; None: the largest of the study."""
+    """Train-set sizes with controls and completion prompts; None: the largest of the study."""
     completions: bool = True
-    """Whether every state is asked with completion prompts too: knowledge whatever the format."""
+    """Whether their states are asked with completion prompts too: what they know, whatever the format."""
     questions: QuestionSpec = field(default_factory=QuestionSpec)
     evaluate: EvaluateSpec = field(default_factory=EvaluateSpec)
     train_questions: int | None = 300
@@ -196,7 +196,7 @@ class StudySpec:
             evaluate=self.evaluate,
             train_questions=self.train_questions,
             baselines=self.baselines,
-            completions=self.completions,
+            completions=self.completions and cell.n in self._controlled(),
             controls=self._controls() if compared else (),
             equal_energy=self.equal_energy if compared else (),
         )
