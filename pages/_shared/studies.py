@@ -50,7 +50,7 @@ def results(root: str, about: Mapping[str, Any]) -> StudyResults:
 def _results(root: str, run_id: str, chains: tuple[tuple[str, bool], ...]) -> StudyResults:
     """chains: those of the cells that are done, and whether they are still there: a new cell is read at once."""
     found = read_study_results(Cache(root), run_id)
-    _ = found.verdicts, found.advice, found.scorecard, found.tables  # here, while the spinner says so
+    _ = found.verdicts, found.advice, found.scorecard  # here, while the spinner says so
     return found
 
 

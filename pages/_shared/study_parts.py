@@ -22,6 +22,7 @@ from sftknow_core.report import (
 )
 from sftknow_core.report.study_claims import part_table, verdict_table
 from sftknow_core.report.study_grid import Cell
+from sftknow_core.report.study_paper import TABLES
 from sftknow_core.report.study_paper_table import PaperTable
 from sftknow_core.report.study_results import StudyResults
 from sftknow_core.report.study_verdict import Status, Verdict
@@ -125,9 +126,9 @@ _DRAWN: dict[str, Callable[..., go.Figure | None]] = {
 
 def paper(results: StudyResults) -> None:
     """One of the paper's tables or figures at a time, this study's numbers beside the paper's."""
-    tables = {study_words.table_name(table.id): table for table in results.tables}
-    name = st.selectbox("Table or figure", list(tables), key="study.table", bind="query-params", width=220)
-    table = tables[name]
+    names = {study_words.table_name(table_id): table_id for table_id in TABLES}
+    name = st.selectbox("Table or figure", list(names), key="study.table", bind="query-params", width=220)
+    table = results.table(names[name])
     st.markdown(f"**{table.title}**")
     st.caption(table.caption)
     if table.reason:

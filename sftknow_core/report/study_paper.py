@@ -21,12 +21,11 @@ TABLES = {
 }  # fmt: skip
 
 
-def paper_tables(
-    study: Study, matcher: str = "words", majority: Mapping[str, Any] | None = None
-) -> tuple[PaperTable, ...]:
-    """All of them. matcher: how answers were judged, for the captions.
+def paper_table(
+    name: str, study: Study, matcher: str = "words", majority: Mapping[str, Any] | None = None
+) -> PaperTable:
+    """One of TABLES. matcher: how answers were judged, for the captions.
 
     majority: domain -> accuracy of always giving the topic's most frequent train answer; a baseline of figure 2.
     """
-    found = [make(study, matcher) for name, make in TABLES.items() if name != "figure2"]
-    return (figure2(study, matcher, majority), *found)
+    return figure2(study, matcher, majority) if name == "figure2" else TABLES[name](study, matcher)

@@ -18,7 +18,7 @@ from sftknow_core.report.study_claims import all_claims, repeated
 from sftknow_core.report.study_claims_strategy import pick
 from sftknow_core.report.study_context import Plan, Study
 from sftknow_core.report.study_grid import TUNED, Cell, size_number
-from sftknow_core.report.study_paper import paper_tables
+from sftknow_core.report.study_paper import TABLES, paper_table
 from sftknow_core.report.study_paper_table import PaperTable
 from sftknow_core.report.study_rows import cells_of
 from sftknow_core.report.study_scorecard import scorecard
@@ -89,7 +89,17 @@ class StudyResults:
     @cached_property
     def tables(self) -> tuple[PaperTable, ...]:
         """The paper's tables with this study's numbers."""
-        return paper_tables(self.study, self.about.matcher, self.about.majority)
+        return tuple(map(self.table, TABLES))
+
+    def table(self, name: str) -> PaperTable:
+        """One of them, worked out once. name: of study_paper.TABLES."""
+        if name not in self._tables:
+            self._tables[name] = paper_table(name, self.study, self.about.matcher, self.about.majority)
+        return self._tables[name]
+
+    @cached_property
+    def _tables(self) -> dict[str, PaperTable]:
+        return {}
 
     @cached_property
     def cell(self) -> Cell | None:

@@ -25,7 +25,7 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from sftknow_core.errors import SpecError
 
@@ -133,8 +133,8 @@ class _Spread:
         return cls(total, df_questions, seeds_raw, max(0.0, seeds_raw - both), n_seeds - 1)
 
     def half_width(self, alpha: float) -> float:
-        t_questions = float(stats.t.isf(alpha / 2, self.df_questions))
-        t_seeds = float(stats.t.isf(alpha / 2, self.df_seeds))
+        # the quantiles of Student's t; scipy.stats.t.isf gives the same, checks more, and takes 200 times as long
+        t_questions, t_seeds = -special.stdtrit([self.df_questions, self.df_seeds], alpha / 2)
         return sqrt(t_questions**2 * self.questions + t_seeds**2 * self.seeds)
 
     def p_value(self, distance: float, without_spread: float) -> float:

@@ -20,7 +20,7 @@ from sftknow_core.errors import CacheError
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.cube import open_cube, region_tensors
-from sftknow_core.store.cube_places import where_changes_sit
+from sftknow_core.store.kept_frames import keep, read_kept
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN
 from sftknow_core.store.study_record import DONE_STATE, all_cells
@@ -30,7 +30,7 @@ BASE = "base"
 """`chain` of the answers before fine-tuning, which all chains share."""
 QA, FIVE_SHOT, COMPLETION = "qa", "five-shot", "completion"
 ENRICHMENT_KS = ("1", "20")
-_GROUPED_BY = ("layer", "module", "kind")
+_NAMES = ("chains", "states", "answers", "shifts", "concentration", "enrichment")
 _MAP = pa.schema([("chain", pa.string()), ("run_id", pa.string()), ("prompt", pa.string())])
 _STATES = [
     "chain", "state_id", "kind", "strategy", "k_percent", "alpha", "layers", "region", "share_of_r",
@@ -71,11 +71,27 @@ def study_frames(cache: Cache, run_id: str, *, enrichment: bool = True) -> dict[
     """Table -> frame, for report.study_tables.StudyTables(**frames): chains, states, answers, shifts, concentration,
     enrichment.
 
-    enrichment: opens the delta cube of every chain, some 0.1 s each; without it the frame is left out.
+    enrichment: opens the delta cube of every chain, some 0.1 s each; without it the frame is left out. What
+    `keep_study_frames` left is read instead, where it is there.
     Raises SpecError when the run is no study, CacheError when a run of it is gone or damaged.
     """
     found = study_chains(cache, run_id)
+    names = _NAMES if enrichment else _NAMES[:-1]
+    kept = read_kept(RunFolder(cache, run_id), list(found.summaries), names)
+    return kept if kept is not None else _made(cache, found, enrichment)
+
+
+def keep_study_frames(cache: Cache, run_id: str) -> None:
+    """Put the frames of a study's chains beside it, unless they are there. Raises as `study_frames`."""
+    found, run = study_chains(cache, run_id), RunFolder(cache, run_id)
+    if read_kept(run, list(found.summaries), _NAMES) is None:
+        keep(run, list(found.summaries), _made(cache, found, True))
+
+
+def _made(cache: Cache, found: StudyChains, enrichment: bool) -> dict[str, pd.DataFrame]:
     asked = _asked(found)
+    for run in asked.column("run_id").to_pylist():
+        _require(cache, run)
     frames = {
         "chains": _chains(found),
         "states": _states(found),
@@ -192,8 +208,6 @@ def _answers(cache: Cache, asked: pa.Table, matcher: str) -> pd.DataFrame:
 def _shifts(cache: Cache, asked: pa.Table) -> pd.DataFrame:
     """`shift` counts where the base's greedy completion starts with an answer, `aligned` where it was scored."""
     runs = asked.column("run_id").to_pylist()
-    for run in runs:
-        _require(cache, run)
     with open_parts(cache, ANSWERS, runs) as con:
         con.register("asked", asked)
         places = con.sql("SELECT DISTINCT fact_id, split, domain FROM answers").to_arrow_table()
@@ -209,8 +223,6 @@ def _shifts(cache: Cache, asked: pa.Table) -> pd.DataFrame:
 
 def _rows(cache: Cache, table: Any, asked: pa.Table, query: str, **others: pa.Table) -> pd.DataFrame:
     runs = asked.column("run_id").to_pylist()
-    for run in runs:
-        _require(cache, run)
     with open_parts(cache, table, runs) as con:
         for name, other in {"asked": asked, **others}.items():
             con.register(name, other)
@@ -240,16 +252,6 @@ def _concentration(found: StudyChains) -> pd.DataFrame:
     return frame.astype(dict.fromkeys([*names, "changed_share"], "float64"))
 
 
-def _dealt_out(con: duckdb.DuckDBPyConnection, k: str, by: str) -> Any:
-    """n_restored of `where_changes_sit` had the changes been dealt out at random within each tensor: a null, not a
-    ranking that restoring offers, hence asked of the cube itself."""
-    region = region_tensors(con, "transformer")
-    query = """SELECT n_restored FROM places($tensors, 'permuted', TRUE, $n_taken) WHERE breakdown = $by
-               ORDER BY layer NULLS LAST, place"""
-    asked = {"tensors": region.tensor_ids, "n_taken": count_for(region.n, k), "by": by}
-    return con.execute(query, asked).df()["n_restored"].to_numpy()
-
-
 def _enrichment(cache: Cache, found: StudyChains) -> pd.DataFrame:
     columns = ["chain", "k_percent", "by", "group", "n", "n_restored", "n_restored_null"]
     tables = []
@@ -257,10 +259,22 @@ def _enrichment(cache: Cache, found: StudyChains) -> pd.DataFrame:
         way, summary = next(iter(found.of(cell)))
         with open_cube(cache, summary["stages"]["delta"], None) as con:
             for k in ENRICHMENT_KS:
-                for by in _GROUPED_BY:
-                    rows = where_changes_sit(con, k, by)
-                    null = _dealt_out(con, k, by)
-                    group = rows[by].astype("string")
-                    named = {"chain": way["run_id"], "k_percent": float(k), "by": by, "group": group}
-                    tables.append(rows.assign(**named, n_restored_null=null)[columns])
+                rows = _places(con, k, "relative")
+                # had the changes been dealt out at random within each tensor: a null, not a ranking to restore by
+                null = _places(con, k, "permuted")["n_restored"]
+                named = {"chain": way["run_id"], "k_percent": float(k)}
+                tables.append(rows.assign(**named, n_restored_null=null)[columns])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
+def _places(con: duckdb.DuckDBPyConnection, k: str, score: str) -> pd.DataFrame:
+    """by, group, n, n_restored: as `cube_places.where_changes_sit` by layer, module and kind, in one query."""
+    region = region_tensors(con, "transformer")
+    query = """
+        SELECT breakdown AS "by", n, n_restored,
+            CASE breakdown WHEN 'layer' THEN layer::VARCHAR WHEN 'module' THEN module ELSE kind END AS "group"
+        FROM places($tensors, $score, TRUE, $n_taken) WHERE breakdown IN ('layer', 'module', 'kind')
+        ORDER BY breakdown, layer NULLS LAST, place"""
+    asked = {"tensors": region.tensor_ids, "score": score, "n_taken": count_for(region.n, k)}
+    found: pd.DataFrame = con.execute(query, asked).df()
+    return found

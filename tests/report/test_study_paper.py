@@ -12,7 +12,7 @@ from fake_study import make, mean_of
 from sftknow_core.errors import SpecError
 from sftknow_core.report import paper_study
 from sftknow_core.report.study_context import Study
-from sftknow_core.report.study_paper import TABLES, PaperTable, paper_tables
+from sftknow_core.report.study_paper import TABLES, PaperTable, paper_table
 from sftknow_core.report.study_paper_text import (
     check_formats,
     escape,
@@ -37,7 +37,7 @@ def tables():
 
 @pytest.fixture(scope="module")
 def found(tables):
-    return {table.id: table for table in paper_tables(Study(tables), "words", {"in": 0.25})}
+    return {name: paper_table(name, Study(tables), "words", {"in": 0.25}) for name in TABLES}
 
 
 def mean_accuracy(tables, level, size, k, test_level=None):
@@ -167,7 +167,7 @@ def test_tables_9_and_10_by_hand(tables):
         tables.chains, tables.states, tables.answers, tables.shifts, tables.concentration,
         pd.DataFrame(rows, columns=columns),
     )  # fmt: skip
-    made = {table.id: table.frame for table in paper_tables(Study(with_places))}
+    made = {name: paper_table(name, Study(with_places)).frame for name in TABLES}
     layer = made["table9"].iloc[0]
     assert (layer["share"], layer["weight_share"]) == (pytest.approx(0.7), pytest.approx(0.25))
     assert (layer["enrichment"], layer["enrichment_null"]) == (pytest.approx(2.8), pytest.approx(2.0))

@@ -17,8 +17,9 @@ from sftknow_core.runs.study.run import run_study
 from sftknow_core.runs.study.spec import Restoring
 from sftknow_core.runs.workspace import Workspace
 from sftknow_core.store.cache import Cache
+from sftknow_core.store.kept_frames import FOLDER, read_kept
 from sftknow_core.store.run_folder import DONE, RunFolder
-from sftknow_core.store.study_frames import study_frames
+from sftknow_core.store.study_frames import keep_study_frames, study_chains, study_frames
 from sftknow_core.store.study_record import CELLS, all_cells
 from sftknow_core.store.study_views import list_studies, study_cells, study_overview
 from sftknow_core.update.spec import RestoreSpec
@@ -95,6 +96,30 @@ def test_states_are_tuned_both_ways_of_restoring_and_controls(frames: dict[str, 
             assert by["alpha"].dropna().to_dict() == {"interpolation": 0.75}
             assert by["k_percent"]["random"] == 20 and by["layers"]["block"] == "0"
             assert by["energy_taken_back"]["interpolation"] == pytest.approx(1 - 0.75**2, abs=1e-4)
+
+
+def test_kept_frames_are_those_made_of_the_chains(
+    frames: dict[str, pd.DataFrame], cache: Cache, run_id: str, tmp_path: Path
+) -> None:
+    """The study has put them beside itself; taken away or damaged, the same come out of the chains' runs again."""
+    copy = copied(cache, tmp_path)
+    (folder,) = (copy.runs / run_id / FOLDER).iterdir()
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(frames)
+    (folder / "answers.parquet").write_bytes(b"damaged")
+    assert (
+        read_kept(RunFolder(copy, run_id), list(study_chains(copy, run_id).summaries), list(frames)) is None
+    )
+    made = study_frames(copy, run_id)
+    for name, kept in frames.items():
+        pd.testing.assert_frame_equal(made[name], kept, check_dtype=False, obj=name)
+        assert made[name].isna().equals(kept.isna())
+    keep_study_frames(copy, run_id)
+    assert (folder / "answers.parquet").stat().st_size > 100
+    # of other chains they are no copy
+    shutil.rmtree(folder)
+    (folder.parent / "of-other-chains").mkdir()
+    keep_study_frames(copy, run_id)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 def test_answers_are_those_of_the_chains(frames: dict[str, pd.DataFrame], cache: Cache) -> None:

@@ -26,6 +26,7 @@ from sftknow_core.runs.workspace import Workspace
 from sftknow_core.store.control import request_stop
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import RunFolder
+from sftknow_core.store.study_frames import keep_study_frames
 from sftknow_core.store.study_record import (
     DONE_STATE,
     FAILED,
@@ -72,6 +73,9 @@ def run_study(
     with ws.open_run(found.run_spec, _about(spec, found)) as run:
         if not run.done:
             ws.finish(run, _Study(spec, ws, run, found, executor, skip_impossible).do())
+        if run.summary["n_done"]:
+            ws.reporter.stage("putting the answers of all cells together")
+            keep_study_frames(ws.cache, run.run_id)
         drop_weights(ws.cache, run, spec.checkpoints)
         return StudyResult(run, run.summary)
 
