@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,19 @@ def test_the_python_lines_do_the_chain(tmp_path: Path) -> None:
     assert labels[:6] == ["base", "tuned", "restored", "restored", "restored", "hybrid"]
     assert "share_of_total_relative_change_percent" in done.stdout
     assert "n_restored" in done.stdout
+
+
+def test_every_key_of_a_study_file_stands_there_with_its_default(tmp_path: Path) -> None:
+    """The block is a file that can be read; without its comments it says what a file says that leaves all out."""
+    from sftknow_core.runs.study.read import _TABLES, study_from
+
+    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    written = tomllib.loads(block)
+    shown = set(re.findall(r"\w+", block))
+    for table, keys in _TABLES.items():
+        assert table in written and not set(keys) - shown, (table, set(keys) - shown)
+    short = {"name": "mine", "base": "./base", "data": {"data": "demo"}}
+    assert study_from(written, tmp_path / "study.toml") == study_from(short, tmp_path / "study.toml")
 
 
 def test_pictures_and_folders_are_there() -> None:
