@@ -110,7 +110,8 @@ BEYOND = {
     "right answers to completion prompts where they were asked, the right answer's first token among the ten most "
     "probable ones after the question, and answers that end by themselves.",
     "energy": "Equal k is not equal damage: strategies are compared at the same share of the squared change of the "
-    "weights taken back. A study restores by more than one strategy where its file names them, as `demo-full` does.",
+    "weights taken back. Beside every k stand its controls at that energy (`equal_energy` in a study's file: random, "
+    "largest and smallest changes, and the interpolation of all weights), at the sizes of `control_sizes`.",
     "healed": "In-domain test questions by how well base knew them, k chosen on dev, all seeds together. Healed: wrong "
     "after fine-tuning and right after restoring; broken: the other way round.",
 }
@@ -248,6 +249,7 @@ def fixed_before(overview: Mapping[str, Any], plan: Plan | None) -> str:
         f"{', '.join(spec['methods'])} fine-tuning",
         f"**k put back** (%): {', '.join(map(str, spec['k']))}; in which order and where: {ways}; chosen on dev "
         "questions, reported on test questions",
+        *_compared(spec),
         f"**Questions**: {asked} and group, drawn with seed {questions.get('seed', 0)}"
         + (f" ({counts})" if counts else "") + f"; on its own train set each model answers at most "
         f"{'all' if spec.get('train_questions') is None else spec['train_questions']} questions",
@@ -256,6 +258,18 @@ def fixed_before(overview: Mapping[str, Any], plan: Plan | None) -> str:
     if plan is not None:
         lines.append(_rule(plan))
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _compared(spec: Mapping[str, Any]) -> list[str]:
+    """What restoring is compared with, on test questions; empty where the study compares nothing."""
+    count = list(dict.fromkeys(str(one["strategy"]) for one in spec.get("controls") or ()))
+    energy = spec.get("equal_energy") or ()
+    said = [f"as many weights or fixed states: {', '.join(count)}"] if count else []
+    said += [f"the same part of the update at every k: {', '.join(energy)}"] if energy else []
+    if spec.get("completions"):
+        said.append("base, tuned and restored asked with completion prompts")
+    sizes = ", ".join(f"{n:,}" if isinstance(n, int) else str(n) for n in spec.get("control_sizes") or ())
+    return [f"**Compared with** at N = {sizes}: {'; '.join(said)}"] if said and sizes else []
 
 
 def _rule(plan: Plan) -> str:

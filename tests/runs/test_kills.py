@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -12,11 +13,14 @@ from pathlib import Path
 import pytest
 from small_chain import differences, do_chain, everything
 
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.listing import list_runs
+
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="needs fork to start killable children quickly"
 )
 
-N_RANDOM_KILLS = 20
+N_RANDOM_KILLS = 12
 
 
 def in_child(work: Callable[[], object], kill_after_seconds: float | None = None) -> int:
@@ -52,24 +56,33 @@ def chain_that_dies(cache: Path, model: Path, at_replace: int) -> None:
     do_chain(cache, model)
 
 
-def count_replaces(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def places_of(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What each os.replace of the chain puts in place: (kind of run, file without its number), in order."""
     replace, seen = os.replace, []
     monkeypatch.setattr(
-        os, "replace", lambda *args, **kwargs: (seen.append(args), replace(*args, **kwargs))[1]
+        os, "replace", lambda *args, **kwargs: (seen.append(Path(args[1])), replace(*args, **kwargs))[1]
     )
     do_chain(cache, model)
-    return len(seen)
+    kinds = {info.run_id: info.kind for info in list_runs(Cache(cache))}
+    return [
+        (next((kinds[part] for part in path.parts if part in kinds), ""), re.sub(r"\d+", "#", path.name))
+        for path in seen
+    ]
 
 
 @pytest.mark.slow
-def test_killed_before_every_replace(
+def test_killed_before_replaces_of_every_kind(
     memory_folder: Path, model: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of files that differ in their number alone, the first and the last."""
     expected = everything(undisturbed)
-    n_places = count_replaces(memory_folder / "counted", model, monkeypatch)
+    places = places_of(memory_folder / "counted", model, monkeypatch)
     monkeypatch.undo()
+    n_places = len(places)
     assert n_places > 40  # spec, parts and manifest of 8 runs
-    for place in range(1, n_places + 1):
+    first = {what: place for place, what in reversed(list(enumerate(places, start=1)))}
+    last = {what: place for place, what in enumerate(places, start=1)}
+    for place in sorted({*first.values(), *last.values()}):
         cache = memory_folder / f"killed-{place}"
         assert in_child(lambda cache=cache, place=place: chain_that_dies(cache, model, place)) == -9
         assert in_child(lambda cache=cache: do_chain(cache, model)) == 0

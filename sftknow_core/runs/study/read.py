@@ -266,7 +266,7 @@ def _unknown(key: str, known: Mapping[str, _Convert], table: str) -> str:
     here = difflib.get_close_matches(key, [name.strip("[]") for name in allowed], 1)
     elsewhere = {entry: name for name, entries in _TABLES.items() for entry in entries}
     far = difflib.get_close_matches(key, elsewhere, 1)
-    hint = ""
+    hint = "."
     if here:
         hint = f"; did you mean {here[0]!r}?"
     elif far:

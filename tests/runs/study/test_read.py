@@ -100,6 +100,22 @@ def test_cells_are_the_grid_with_seeds_outermost() -> None:
         ({"training": {"preset": "mine"}}, "preset: got 'mine'; allowed: auto, paper, demo"),
         ({"restoring": {"k": [120]}}, "120"),
         ({"restoring": {"strategies": ["interpolation"]}}, "interpolation takes no k"),
+        (
+            {"restoring": {"equal_energy": ["random", "block"]}},
+            "equal_energy: got 'block'; allowed: top, bottom, largest, smallest, random, interpolation",
+        ),
+        (
+            {"restoring": {"equal_energy": "random"}},
+            r"\[restoring\] equal_energy: got \"random\"; allowed: a list",
+        ),
+        (
+            {"restoring": {"controls": [{"strategy": "random"}]}},
+            r"controls\[0\]: got none of them; allowed: one of k, alpha, block",
+        ),
+        (
+            {"restoring": {"controls": [{"strategie": "random", "k": [1]}]}},
+            r"controls\[0\]\]: unknown key 'strategie'; did you mean 'strategy'\?",
+        ),
         ({"evaluation": {"matcher": "fuzzy"}}, "matcher: got 'fuzzy'"),
         ({"evaluation": {"per_level": 0}}, "questions per level: got 0"),
         ({"work": {"checkpoints": "some"}}, "checkpoints: got 'some'; allowed: none, best, all"),
