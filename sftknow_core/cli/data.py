@@ -79,6 +79,9 @@ def pretrain(
     vocab_size: Annotated[int, typer.Option("--vocab-size", help="Entries of the tokenizer.")] = 1536,
     hidden_size: Annotated[int, typer.Option("--hidden-size", help="Width of the model.")] = 128,
     n_layers: Annotated[int, typer.Option("--layers", help="Decoder layers.")] = 4,
+    marks_documents: Annotated[
+        int, typer.Option("--marks-documents", help="Documents of the second stage, on questions between marks.")
+    ] = 48_000,
     cache: o.CacheOpt = None,
     device: o.DeviceOpt = "auto",
     as_json: o.JsonOpt = False,
@@ -91,6 +94,7 @@ def pretrain(
         mentions=_mentions(mentions) if mentions else PretrainSpec.mentions,
         seed=seed,
         vocab_size=vocab_size,
+        marks_documents=marks_documents,
         hidden_size=hidden_size,
         intermediate_size=hidden_size * 11 // 4,
         n_layers=n_layers,

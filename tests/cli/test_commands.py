@@ -113,6 +113,7 @@ def test_runs_are_listed_and_removed(
 
 def test_pretrain_makes_a_model_that_can_be_used(sftknow: Sftknow, tmp_path: Path) -> None:
     small = ["--vocab-size", 400, "--hidden-size", 16, "--layers", 1, "--mentions", "1:1"]
+    small += ["--marks-documents", 900]
     made = sftknow(
         "pretrain",
         "--sample",
