@@ -93,7 +93,7 @@ def _chain(cache: Cache, questions: list[Asked], training: Training, ks: Sequenc
             "evaluate": {"prompt": "paper"},
         },
     )
-    train_set = TrainSet(_TRAIN, training.level, training.n, training.seed, {})
+    train_set = TrainSet(_TRAIN, training.level, training.n, training.seed, {}, (len(_TRAIN),))
     known = FactSet((*_TRAIN, *facts), "")
     of = chain_summary.Asked(states, (), {}, stages, Matcher.WORDS, facts)  # type: ignore[arg-type]
     with open_run(cache, spec, about=_about(training)) as run:

@@ -31,6 +31,23 @@ class TrainSet:
     seed: int
     shortages: dict[str, int]
     """Topic -> how many facts it lacked for its share."""
+    parts: tuple[int, ...]
+    """Facts of each level that was drawn from, in the order of `facts`; one part unless the level is "mixed"."""
+
+    def head(self, n: int | None) -> tuple[Fact, ...]:
+        """`n` of the facts (None, or more than there are: all), an equal share of every part, the first of each.
+
+        The remainder goes to the first parts; what a part lacks is not made up for.
+        """
+        if n is None or n >= len(self.facts):
+            return self.facts
+        share, more = divmod(n, len(self.parts))
+        chosen: list[Fact] = []
+        start = 0
+        for number, size in enumerate(self.parts):
+            chosen += self.facts[start : start + min(size, share + (number < more))]
+            start += size
+        return tuple(chosen)
 
 
 def draw_train_set(
@@ -49,17 +66,18 @@ def draw_train_set(
     if level != "mixed":
         wanted = [f for f in pool if level == "natural" or levels[f.fact_id] == int(level)]
         chosen, shortages = _draw(wanted, n, seed, level)
-        return TrainSet(tuple(chosen), level, len(chosen), seed, shortages)
+        return TrainSet(tuple(chosen), level, len(chosen), seed, shortages, (len(chosen),))
     if n is not None and n % 5:
         raise SpecError(
             f"n: got {n}; level 'mixed' takes a fifth of each level, so n must be a multiple of 5"
         )
-    chosen, shortages = [], {}
+    chosen, shortages, parts = [], {}, []
     for one in range(5):
         part, short = _draw([f for f in pool if levels[f.fact_id] == one], n and n // 5, seed, str(one))
         chosen += part
+        parts.append(len(part))
         shortages |= {f"level {one}, {topic}": lack for topic, lack in short.items()}
-    return TrainSet(tuple(chosen), level, len(chosen), seed, shortages)
+    return TrainSet(tuple(chosen), level, len(chosen), seed, shortages, tuple(parts))
 
 
 def _draw(pool: list[Fact], n: int | None, seed: int, level: str) -> tuple[list[Fact], dict[str, int]]:

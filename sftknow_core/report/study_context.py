@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 
 import pandas as pd
@@ -147,8 +147,9 @@ def joined(parts: Iterable[Sequence[Term]]) -> list[Term]:
 def _kept(tables: StudyTables, plan: Plan) -> StudyTables:
     if not plan.without_borderline or "borderline" not in tables.answers:
         return tables
-    answers = tables.answers[~tables.answers["borderline"].fillna(False).astype(bool)]
-    return StudyTables(
-        tables.chains, tables.states, answers, tables.shifts, tables.concentration, tables.enrichment,
-        tables.other_tasks,
-    )  # fmt: skip
+    without = {
+        name: frame[~frame["borderline"].fillna(False).astype(bool)]
+        for name, frame in (("answers", tables.answers), ("shifts", tables.shifts))
+        if "borderline" in frame
+    }
+    return replace(tables, **without)

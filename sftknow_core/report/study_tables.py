@@ -84,9 +84,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "score": "0 to 1",
     },
 }
-"""Table -> column -> meaning. `answers` may also hold `borderline` (the fact's mastery interval crosses a limit) and
-`gold_rank` (after the question, the rank from 1 of the answer's first token; NaN: not scored), and `states` `alpha` (of
-an interpolation; 0: base, 1: tuned), `region` and `beside_k` (the k that takes back the same part of the update)."""
+"""Table -> column -> meaning. Beyond these, `answers` and `shifts` may hold `borderline` (the fact's mastery interval
+crosses the limit of a level), `answers` `gold_rank` (after the question, the rank from 1 of the answer's first token;
+NaN: not scored), and `states` `alpha` (of an interpolation; 0: base, 1: tuned), `region` and `beside_k` (the k that
+takes back the same part of the update)."""
 
 _KEYS = {
     "chains": ["chain"],

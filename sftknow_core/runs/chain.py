@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sftknow_core.update.spec import RestoreSpec
 
 PAPER_KS = ("1", "3", "5", "10", "20", "40", "60")
-CHAIN_VERSION = 1
+CHAIN_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ def to_complete(ws: Workspace, exam: Exam, questions: tuple[Fact, ...]) -> Exam 
 def _train_questions(train_set: TrainSet | None, spec: ChainSpec) -> tuple[Fact, ...]:
     if train_set is None:
         return ()
-    return train_set.facts[: spec.train_questions]
+    return train_set.head(spec.train_questions)
 
 
 def _check_questions(questions: Sequence[Fact]) -> None:

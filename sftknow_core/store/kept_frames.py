@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from sftknow_core.store.files import write_atomic
 from sftknow_core.store.run_folder import RunFolder
 
-FRAMES_VERSION = 1
+FRAMES_VERSION = 2
 """Goes up whenever the same chains would give other tables."""
 FOLDER = "frames"
 

@@ -22,7 +22,7 @@ from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.cube import open_cube, region_tensors
 from sftknow_core.store.kept_frames import keep, read_kept
 from sftknow_core.store.run_folder import RunFolder
-from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN
+from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN, MASTERY
 from sftknow_core.store.study_record import DONE_STATE, all_cells
 from sftknow_core.update.spec import count_for
 
@@ -92,11 +92,12 @@ def _made(cache: Cache, found: StudyChains, enrichment: bool) -> dict[str, pd.Da
     asked = _asked(found)
     for run in asked.column("run_id").to_pylist():
         _require(cache, run)
+    borderline = _borderline(cache, found)
     frames = {
         "chains": _chains(found),
         "states": _states(found),
-        "answers": _answers(cache, asked, _matcher(found)),
-        "shifts": _shifts(cache, asked),
+        "answers": _answers(cache, asked, _matcher(found)).merge(borderline, how="left", on="fact_id"),
+        "shifts": _shifts(cache, asked).merge(borderline, how="left", on="fact_id"),
         "concentration": _concentration(found),
     }
     return frames | ({"enrichment": _enrichment(cache, found)} if enrichment else {})
@@ -203,6 +204,21 @@ def _answers(cache: Cache, asked: pa.Table, matcher: str) -> pd.DataFrame:
             FROM first_token JOIN asked USING (run_id) ORDER BY chain, state_id, fact_id""",
     )
     return answers.merge(ranks, how="left", on=["chain", "state_id", "prompt", "fact_id"])
+
+
+def _borderline(cache: Cache, found: StudyChains) -> pd.DataFrame:
+    """fact_id and whether its mastery interval crosses the limit of a level; NULL where nobody can tell.
+
+    The chains of a study share one mastery run. Without it (it can be deleted) no fact is known to be one.
+    """
+    runs = {str(RunFolder(cache, chain).spec.inputs["mastery"]) for chain in found.summaries}
+    there = sorted(run for run in runs if RunFolder(cache, run).manifest() is not None)
+    if not there:
+        return pd.DataFrame({"fact_id": pd.Series(dtype="str"), "borderline": pd.Series(dtype="boolean")})
+    with open_parts(cache, MASTERY, there) as con:
+        table = con.sql("SELECT fact_id, any_value(borderline) AS borderline FROM mastery GROUP BY fact_id")
+        facts: pd.DataFrame = table.df()
+    return facts.astype({"borderline": "boolean"})
 
 
 def _shifts(cache: Cache, asked: pa.Table) -> pd.DataFrame:

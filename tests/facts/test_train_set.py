@@ -86,3 +86,29 @@ def test_impossible_wishes(level: str, n: int, message: str) -> None:
     facts, levels = world({"P1": 10})
     with pytest.raises(SpecError, match=message):
         draw_train_set(facts, levels, level, n, 0)
+
+
+def test_the_head_of_a_mixed_set_has_as_many_of_each_level() -> None:
+    """Levels of 5 facts each: 12 is 3, 3, 2, 2, 2, the first of each, and a single level gives its first 12."""
+    facts, levels = [], {}
+    for level in range(5):
+        some, known = world({f"P{level}": 20}, level)
+        facts, levels = facts + some, levels | known
+    drawn = draw_train_set(facts, levels, "mixed", 25, 0)
+    assert drawn.parts == (5, 5, 5, 5, 5)
+    head = drawn.head(12)
+    assert Counter(levels[fact.fact_id] for fact in head) == {0: 3, 1: 3, 2: 2, 3: 2, 4: 2}
+    assert head[:3] == drawn.facts[:3] and head[3:6] == drawn.facts[5:8]
+    assert drawn.head(None) == drawn.head(25) == drawn.head(99) == drawn.facts
+    one = draw_train_set(facts, levels, "3", 15, 0)
+    assert one.head(12) == one.facts[:12]
+    assert one.head(0) == ()
+
+
+def test_a_part_with_too_few_facts_gives_what_it_has() -> None:
+    """ "All" of two levels with 1 and 4 facts: 4 of them would be one of levels 0 to 3, and two of these have none."""
+    some, known = world({"P1": 1}, 0)
+    more, others = world({"P2": 4}, 1)
+    drawn = draw_train_set(some + more, known | others, "mixed", None, 0)
+    assert drawn.parts == (1, 4, 0, 0, 0)
+    assert Counter((known | others)[fact.fact_id] for fact in drawn.head(4)) == {0: 1, 1: 1}

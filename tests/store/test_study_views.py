@@ -227,3 +227,20 @@ def test_what_is_gone_or_no_study_is_said(cache: Cache, run_id: str, tmp_path: P
     with pytest.raises(CacheError, match=f"its chain {chain} is gone"):
         study_frames(partly, run_id)
     assert study_cells(partly, run_id)["tuned_test_in"].isna().any()
+
+
+def test_facts_whose_interval_crosses_the_limit_of_a_level_are_marked(
+    frames: dict[str, pd.DataFrame], cache: Cache, run_id: str
+) -> None:
+    chain = next(iter(study_chains(cache, run_id).summaries))
+    mastery = (
+        RunFolder(cache, str(RunFolder(cache, chain).spec.inputs["mastery"])).read("mastery").to_pylist()
+    )
+    known = {row["fact_id"]: row["borderline"] for row in mastery}
+    for name in ("answers", "shifts"):
+        rows = frames[name][["fact_id", "borderline"]].drop_duplicates()
+        assert (
+            len(rows) > 0 or name == "shifts"
+        )  # this base completes nothing rightly, so no shift is measured
+        for fact, marked in rows.itertuples(index=False):
+            assert (None if pd.isna(marked) else bool(marked)) == known[fact]

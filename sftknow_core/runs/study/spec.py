@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from sftknow_core.update.spec import RestoreSpec
 
 STUDY_VERSION = 1
+LARGE = 1920
+"""The paper's largest size that all levels have; report/study_results.py reads verdicts about large N there."""
 AUTO = "auto"
 """The preset that fits the base model's size (runs/presets.py)."""
 _SEED = "seed"
@@ -118,7 +120,8 @@ class StudySpec:
     equal_energy: tuple[str, ...] = EQUAL_ENERGY
     """Strategies it is compared with at the energy that each k takes back."""
     control_sizes: tuple[int | None, ...] | None = None
-    """Train-set sizes with controls and completion prompts; None: the largest of the study."""
+    """Train-set sizes with controls and completion prompts; None: the one that verdicts call large, the paper's 1,920
+    where the study has it, else its largest."""
     completions: bool = True
     """Whether their states are asked with completion prompts too: what they know, whatever the format."""
     questions: QuestionSpec = field(default_factory=QuestionSpec)
@@ -215,7 +218,10 @@ class StudySpec:
         )
 
     def _controlled(self) -> tuple[int | None, ...]:
-        return self.sizes[-1:] if self.control_sizes is None else self.control_sizes
+        if self.control_sizes is not None:
+            return self.control_sizes
+        numbers = [size for size in self.sizes if size is not None]
+        return (LARGE if LARGE in numbers else max(numbers, default=None),)
 
     def sft(self, cell: Cell, base: ModelHandle) -> SftSpec:
         """How the cell is trained."""

@@ -8,6 +8,7 @@ import pytest
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.report.study_results import default_plan
 from sftknow_core.runs.study.read import read_study, shipped, study_from
 from sftknow_core.runs.study.spec import Cell, Checkpoints, Restoring
 
@@ -158,3 +159,25 @@ def test_shipped_studies() -> None:
     assert (paper.base, paper.data.data, paper.sizes[-1]) == ("some/llama", "facts.zip", None)
     assert read_study("paper").base is None
     assert len(read_study("demo-full").cells()) > 54
+
+
+@pytest.mark.parametrize(
+    ("sizes", "controlled"),
+    [([60, 240, 1920], 1920), ([60, 1920, 3840, "all"], 1920), ([60, 480], 480), (["all"], None)],
+)
+def test_controls_stand_where_verdicts_about_large_n_are_read(
+    sizes: list[object], controlled: int | None
+) -> None:
+    spec = study_from({"grid": {"sizes": sizes}}, FILE)
+    compared = {cell.n for cell in spec.cells() if spec.chain_spec(cell, spec.restoring[0]).equal_energy}
+    assert compared == {controlled}
+    if controlled is not None:
+        assert default_plan([str(size) for size in sizes]).large == str(controlled)
+
+
+def test_the_paper_and_the_night_have_what_every_claim_needs() -> None:
+    for name in ("paper", "demo-full"):
+        spec = read_study(name)
+        largest = spec.chain_spec(Cell("0", 1920, spec.seeds[0]), spec.restoring[0])
+        assert {str(one.strategy) for one in largest.controls} >= {"largest", "smallest", "block"}
+        assert largest.completions and set(largest.equal_energy) >= {"random", "interpolation"}
