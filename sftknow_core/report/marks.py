@@ -21,6 +21,15 @@ STATES = ("base", "tuned", "restored")
 _SYMBOLS = {"base": "line-ew-open", "tuned": "diamond", "restored": "circle", "hybrid": "square"}
 _SIZES = {"base": 14, "tuned": 11, "restored": 10, "hybrid": 10}
 _LEGEND_PIXELS = 36
+_FONTS = '"Source Sans", "Source Sans Pro", sans-serif'
+_LEGEND = {
+    "orientation": "h",
+    "yref": "container",
+    "y": 0,
+    "yanchor": "bottom",
+    "x": 0.5,
+    "xanchor": "center",
+}
 
 
 def panels(
@@ -109,33 +118,59 @@ def hover(along: str) -> str:
 
 def styled(figure: go.Figure, palette: Palette, *, height: int, top: int = 30, bottom: int = 56) -> go.Figure:
     """The look all figures share; the page's background shows through."""
-    figure.update_layout(
-        template="none",
-        height=height + _LEGEND_PIXELS,
-        margin={"l": 8, "r": 8, "t": top, "b": bottom + _LEGEND_PIXELS},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": '"Source Sans", "Source Sans Pro", sans-serif', "size": 13, "color": palette.text},
-        legend={
-            "orientation": "h",
-            "yref": "container",
-            "y": 0,
-            "yanchor": "bottom",
-            "x": 0.5,
-            "xanchor": "center",
+    laid_out(
+        figure,
+        {
+            "template": "none",
+            "height": height + _LEGEND_PIXELS,
+            "margin": {"l": 8, "r": 8, "t": top, "b": bottom + _LEGEND_PIXELS},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"family": _FONTS, "size": 13, "color": palette.text},
+            "legend": _LEGEND,
+            "hoverlabel": {"bgcolor": palette.background, "font": {"color": palette.text}},
+            "dragmode": False,
         },
-        hoverlabel={"bgcolor": palette.background, "font": {"color": palette.text}},
-        dragmode=False,
+        axes={
+            "gridcolor": palette.grid,
+            "zeroline": False,
+            "tickfont": {"color": palette.faint},
+            "automargin": True,
+            "fixedrange": True,
+        },
+        xaxes={"showline": True, "linecolor": palette.grid, "tickangle": 0},
     )
-    axes = {
-        "gridcolor": palette.grid,
-        "zeroline": False,
-        "tickfont": {"color": palette.faint},
-        "automargin": True,
-    }
-    figure.update_xaxes(**axes, fixedrange=True, showline=True, linecolor=palette.grid, tickangle=0)
-    figure.update_yaxes(**axes, fixedrange=True)
     return figure
+
+
+def laid_out(
+    figure: go.Figure,
+    layout: Mapping[str, Any],
+    *,
+    axes: Mapping[str, Any] | None = None,
+    xaxes: Mapping[str, Any] | None = None,
+) -> None:
+    """Set parts of the layout in one go; axes: of all axes, xaxes: of the x axes besides.
+
+    plotly's own update_layout and update_xaxes take ten times as long: they look up every name in dotted form, twice.
+    """
+    given: dict[str, Any] = figure.layout.to_plotly_json()
+    _merge(given, layout)
+    for name in ("xaxis", "yaxis"):
+        given.setdefault(name, {})
+    for name, axis in given.items():
+        if name.startswith(("xaxis", "yaxis")):
+            _merge(axis, axes or {})
+            _merge(axis, (xaxes or {}) if name.startswith("x") else {})
+    figure.layout = given
+
+
+def _merge(given: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for name, value in more.items():
+        if isinstance(value, Mapping):
+            _merge(given.setdefault(name, {}), value)
+        else:
+            given[name] = value
 
 
 def _arms(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
