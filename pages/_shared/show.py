@@ -95,6 +95,8 @@ COLUMNS: dict[str, Header] = {
     "gold_p_state": ("gold, tuned", "probability of the right answer's first token, tuned", _SHARE),
 }
 """Column of a table -> its header, what it means with its unit, and how its numbers are written."""
+NUMBERS_OPEN = False
+"""Whether the tables below figures are open at first."""
 STYLE = """<style>
 .block-container {padding: 2.4rem 2.5rem 3rem}
 h1 {font-size: 2.1rem !important}
@@ -139,20 +141,26 @@ def figure(
 
     The camera saves what is on the screen, as the format chosen beside the table says.
     """
-    choice = f"{name}.image"
-    chosen = st.session_state.get(choice) or IMAGES[0]
+    choice, kept = f"{name}.image", f"{name}.saved_as"  # a widget that is not drawn forgets its value
+    chosen = st.session_state.get(choice) or st.session_state.get(kept, IMAGES[0])
+    st.session_state[kept] = chosen
     colours = palette()
     drawn.update_layout(
         paper_bgcolor=colours.background,  # else a saved figure has pale text on nothing
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": colours.faint, "activecolor": colours.text},
     )
     st.plotly_chart(drawn, theme=None, key=f"{name}.figure", config=_camera(name, chosen), alt=alt)
-    with st.expander("The numbers of this figure"):
+    numbers_of_it = st.expander(
+        "The numbers of this figure", NUMBERS_OPEN, key=f"{name}.numbers", on_change="rerun"
+    )
+    if not numbers_of_it.open:  # unseen tables would be a sixth of a page's work
+        return
+    with numbers_of_it:
         listed(table, name, alt, columns)
         st.segmented_control(
             "The camera button at the figure's corner saves",
             IMAGES,
-            default=IMAGES[0],
+            default=chosen,
             required=True,
             key=choice,
             help="PNG: pixels, at twice the size on the screen. SVG: lines, for papers and slides.",

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from fake_chain import leave_chain, make_chains
 
+from pages._shared import show
+
 _MEMORY = Path("/dev/shm")
 
 
@@ -22,3 +24,9 @@ def chains() -> Iterator[tuple[Path, list[str]]]:
     leave_chain(root, "3", RuntimeError("the disk is full"))
     yield root, run_ids
     shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def numbers_of_figures_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that they can be compared with the store; closed, they are not made."""
+    monkeypatch.setattr(show, "NUMBERS_OPEN", True)

@@ -88,6 +88,14 @@ def test_the_camera_saves_under_the_figures_name_in_the_chosen_format() -> None:
     assert saved() == {"format": "png", "filename": "a.curve", "scale": 2}
     at.segmented_control(key="a.curve.image").set_value("SVG").run()
     assert saved() == {"format": "svg", "filename": "a.curve", "scale": 1}
+    at.session_state["a.curve.numbers"] = False
+    at.run()
+    assert [*at.dataframe, *at.segmented_control] == []  # closed, the numbers are not made
+    assert saved()["format"] == "svg"
+    at.session_state["a.curve.numbers"] = True
+    at.run()
+    assert at.segmented_control(key="a.curve.image").value == "SVG"
+    assert len(at.dataframe) == 1
 
 
 @pytest.mark.parametrize("is_shown", [True, False])
