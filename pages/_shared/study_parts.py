@@ -12,7 +12,6 @@ import streamlit as st
 from pages._shared import show
 from pages._shared.accuracy import choice
 from sftknow_core.report import (
-    study_answers,
     study_energy,
     study_figures,
     study_paper_text,
@@ -32,7 +31,7 @@ _DOMAINS = {"in-domain": ("in", ""), "out-of-domain": ("out",), "both": ("in", "
 
 def answers(results: StudyResults) -> None:
     """The user's questions, each in a sentence with what it rests on."""
-    found = study_answers.answers(results.verdicts, results.advice, results.study.plan)
+    found = results.answers
     for row in (found[:2], found[2:]):
         for one, column in zip(row, st.columns(2), strict=True):
             with column.container(border=True, height="stretch", gap="xsmall"):

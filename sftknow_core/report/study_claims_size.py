@@ -15,6 +15,8 @@ from sftknow_core.stats.resample import bootstrap_best, level_means, question_va
 from sftknow_core.stats.seeds import over_seeds
 
 FIGURE, TABLE = "Figure 2", "Table 2"
+HARDLY_KNOWN = "level 0"
+"""claim_id of `hardly_known`."""
 
 
 def size_claims(study: Study) -> list[Verdict]:
@@ -114,6 +116,22 @@ def _falls_most(study: Study, domain: str) -> Verdict:
         parts.append(study.part(f"fall of level 0 - fall of level {level}", terms, domain=domain))
     title = f"Level 0 falls most from N = {plan.middle} to N = {plan.large}"
     return conclude("P2b", title, parts, study.rule, domain=domain, table_ref=FIGURE)
+
+
+def hardly_known(study: Study) -> list[Verdict]:
+    """A(D_l) - A(D_0) at the largest N, l = 1 to 4: does it hurt to train on what the base hardly knows? By domain.
+
+    A user's question and no claim of the paper, which says that level 0 falls most (P2b), not where it ends.
+    """
+    large, found = study.plan.large, []
+    for domain in study.domains():
+        parts = [
+            study.part(f"level {level} - level 0", minus(Cell(level, large), Cell("0", large)), domain=domain)
+            for level in LEVELS[1:]
+        ]
+        title = f"Level 0 is the worst level to train on (N = {large})"
+        found.append(conclude(HARDLY_KNOWN, title, parts, study.rule, domain=domain, table_ref=TABLE))
+    return found
 
 
 def _spread_grows(study: Study, domain: str) -> Verdict:

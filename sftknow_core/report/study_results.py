@@ -14,7 +14,9 @@ import pandas as pd
 
 from sftknow_core.errors import CacheError
 from sftknow_core.report.study_advice import Advice, advice
+from sftknow_core.report.study_answers import Answer, answers
 from sftknow_core.report.study_claims import all_claims, repeated
+from sftknow_core.report.study_claims_size import hardly_known
 from sftknow_core.report.study_claims_strategy import pick
 from sftknow_core.report.study_context import Plan, Study
 from sftknow_core.report.study_grid import TUNED, Cell, size_number
@@ -80,6 +82,11 @@ class StudyResults:
     def advice(self) -> list[Advice]:
         """What to do, maybe nothing."""
         return advice(self.study, self.about.region)
+
+    @cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """A user's questions, answered."""
+        return answers([*self.verdicts, *hardly_known(self.study)], self.advice, self.plan)
 
     @cached_property
     def scorecard(self) -> pd.DataFrame:
