@@ -6,6 +6,7 @@ Every strategy's level, size and k are chosen on dev, over what the study ran; t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -94,7 +95,7 @@ def _other_tasks(study: Study) -> Verdict:
         found = [float(np.mean(v)) for v in by_seed.values()]
         n = int(rows["item"].nunique())
         parts.append(
-            part_of(task, over_seeds(found), study.rule.margin_pp, n=n)
+            replace(part_of(task, over_seeds(found), study.rule.margin_pp, n=n), n_smallest=n)
             if found
             else Part(task, reason=f"{task} was not run")
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 
 import pandas as pd
@@ -112,7 +112,8 @@ class Study:
         found = self.train.difference(cell, after, null=-margin / 100)
         if isinstance(found, Gap):
             return part_of(label, found, 0.0)
-        return part_of(label, found[0], 0.0, null=-margin, n=found[1])
+        part = part_of(label, found.mean, 0.0, null=-margin, n=found.n)
+        return replace(part, n_smallest=found.n_smallest, population="seeds and questions")
 
     def over_seeds(
         self, label: str, rows: pd.DataFrame, value: str, null: float, margin: float, scale: float

@@ -170,7 +170,7 @@ def _decided(part: Part, rule: Rule) -> Part:
             part, status=Status.UNDECIDED, reason=f"{part.seeds} of at least {rule.min_seeds} seeds"
         )
     if part.n_smallest is not None and part.n_smallest < rule.min_questions:
-        why = f"{part.n_smallest} questions in the smallest level, of at least {rule.min_questions}"
+        why = f"{part.n_smallest} questions in the smallest level or set, of at least {rule.min_questions}"
         return replace(part, status=Status.UNDECIDED, reason=why)
     if part.low is None or part.high is None:
         return replace(part, status=Status.UNDECIDED)

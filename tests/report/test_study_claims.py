@@ -149,6 +149,41 @@ def test_unneeded_needs_test_train_and_completion_prompts():
     assert {part.label.split(",")[2].strip() for part in both["U1a"].parts} == {"k = 60%"}
 
 
+def no_change(*about):
+    return 0.9
+
+
+@pytest.mark.parametrize(("n_train", "verdict"), [(250, Status.SHOWN), (120, Status.UNDECIDED)])
+def test_nothing_changed_in_few_train_questions_is_no_proof(n_train, verdict):
+    """No answer changes. Floor of a seed: 1 / (n + 2) squared; of the mean of three, a third of that. n = 250: half
+    width 1.96 * 100 / 252 / sqrt(3) = 0.449 pp and z = 1 / 0.2291 = 4.36, shown over five levels; n = 120: 0.928 pp,
+    z = 2.11, p = 0.035, times five."""
+    tables = make(lambda *_: 0.5, train_accuracy=no_change, n_train=n_train, sizes=("1920",))
+    found = next(v for v in all_claims(tables) if v.claim_id == "R2")
+    assert found.verdict is verdict, found.sentence
+    assert {part.effect for part in found.parts} == {0.0}
+    half = {250: 0.449, 120: 0.928}[n_train]
+    assert (found.low, found.high) == pytest.approx((-half, half), abs=0.001)
+    assert {part.n_smallest for part in found.parts} == {n_train}
+    assert {part.n for part in found.parts} == {3 * n_train}
+
+
+def test_few_train_questions_decide_nothing():
+    tables = make(lambda *_: 0.5, train_accuracy=no_change, n_train=60, sizes=("1920",))
+    found = next(v for v in all_claims(tables) if v.claim_id == "R2")
+    assert found.verdict is Status.UNDECIDED
+    assert "60 questions in the smallest level or set" in found.sentence
+
+
+def test_states_that_answered_other_train_questions_are_not_compared():
+    tables = make(lambda *_: 0.5, train_accuracy=no_change, levels=("2",), sizes=("1920",))
+    answers = tables.answers
+    gone = (answers["split"] == "train") & (answers["state_id"] == "2-1920-3/top-20")
+    gone &= answers["fact_id"].str.endswith("-7")
+    with pytest.raises(SpecError, match="same train questions"):
+        all_claims(replace(tables, answers=answers[~gone]))
+
+
 def test_top_against_random_of_the_same_count_and_of_the_same_energy():
     """Random weights of the same count are there as k = 20; those of the same energy stand beside k = 20."""
 
@@ -206,7 +241,7 @@ def test_enrichment_of_layers_and_mlp():
 def test_other_tasks_pair_restored_with_tuned():
     tables = make(mean_of, sizes=("1920",), levels=("2",))
     scores = [
-        frame(chain=chain, state_id=f"{chain}/top-{k}", task="gsm8k", item=range(10), score=score)
+        frame(chain=chain, state_id=f"{chain}/top-{k}", task="gsm8k", item=range(100), score=score)
         for chain in tables.chains["chain"]
         for k, score in ((0, 0.3), (20, 0.4))
     ]

@@ -138,8 +138,8 @@ def test_table_6_is_the_accuracy_on_the_train_set(found):
     rows = ours(found["table6"])
     assert len(rows) == 45
     for row in rows.to_dict("records"):
-        assert row["accuracy"] == pytest.approx(round(60 * (0.9 - row["k_percent"] / 200)) / 60)
-        assert row["n"] == 60
+        assert row["accuracy"] == pytest.approx(round(250 * (0.9 - row["k_percent"] / 200)) / 250)
+        assert row["n"] == 250
 
 
 def test_table_7_says_what_dev_chose_and_what_was_not_run(tables, found):
