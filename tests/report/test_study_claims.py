@@ -262,7 +262,16 @@ def test_kl_tracks_loss():
     found = {v.claim_id: v for v in all_claims(make(mean_of, kl=kl, ks=(0.0,)))}
     assert found["T3a"].verdict is Status.SHOWN, found["T3a"].sentence
     assert found["T3a"].effect > 0.8
+    part = found["T3a"].parts[0]
+    assert (part.n, part.n_smallest, part.population) == (120, 120, "cells, for these questions")
     assert found["T3b"].effect > 0
+
+
+def test_few_level_4_questions_do_not_show_that_kl_tracks_loss():
+    tables = make(mean_of, kl=lambda level, size: 2 - mean_of(level, size, 0.0, 4), ks=(0.0,), per_level=19)
+    found = next(v for v in all_claims(tables) if v.claim_id == "T3a")
+    assert found.verdict is Status.UNDECIDED
+    assert "19 questions in the smallest level" in found.sentence
 
 
 def test_mixed_and_lora_are_chosen_on_dev():
