@@ -148,13 +148,30 @@ def _by_level(verdict: Verdict) -> str:
 
 def why(verdict: Verdict) -> str:
     """Why a verdict is UNDECIDED or NOT TESTED, as the end of a sentence."""
-    own = [p for p in verdict.parts if p.status is verdict.verdict]
-    reasons = list(dict.fromkeys(p.reason for p in own if p.reason))
-    if reasons:
-        return _spelt(reasons[0]) + (f" (and {len(reasons) - 1} more such parts)" if len(reasons) > 1 else "")
-    if verdict.verdict is Status.NOT_TESTED:
+    unshown = [p for p in verdict.parts if p.status is not Status.SHOWN]
+    # of a claim that is open because parts were not run, no part need be UNDECIDED itself
+    not_run = [p for p in unshown if p.status is Status.NOT_TESTED]
+    own = [p for p in unshown if p.status is verdict.verdict] or not_run or unshown
+    reasons = list(dict.fromkeys(map(_because, own))) or ["it was not run"]
+    return reasons[0] + (f" (and {len(reasons) - 1} more such parts)" if len(reasons) > 1 else "")
+
+
+def _because(part: Part) -> str:
+    """Why a part is no more than UNDECIDED, by the rule that decided it."""
+    if part.reason:
+        return _spelt(part.reason)
+    if part.effect is None:
         return "it was not run"
-    return "the interval holds both no effect and one that would matter"
+    if part.low is None or part.low <= part.null:
+        return "the interval holds both no effect and one that would matter"
+    above = f"the interval lies above {part.null:g}"
+    if part.effect < part.null + part.margin:
+        return f"{above}, but the effect is smaller than one that would matter, and could be larger"
+    return (
+        f"{above}, but p, adjusted for all parts, is {part.p_holm:.2g}"
+        if part.p_holm
+        else f"{above} without p"
+    )
 
 
 def _spelt(reason: str) -> str:

@@ -135,14 +135,19 @@ class Grid:
                     sum(t.weight * row for t, row in zip(terms, found, strict=True) if row is not None)
                 )
         if not seeds:
-            missing = [t for t in terms if not any(self.row(t.cell, s, t.which) is not None for s in common)]
-            return Gap(_missing(missing or list(terms)))
+            missing = [t for t in terms if not self._has(t)]
+            return Gap(_named("not run", missing) if missing else _named("no seed has all of", terms))
         table = np.array(rows, dtype=np.float64)
         if np.isnan(table).any():
             raise SpecError(
                 "the chains of this study did not answer the same questions; they cannot be compared"
             )
         return seeds, table
+
+    def _has(self, term: Term) -> bool:
+        """Whether any seed of the term's cell has it; seeds that other cells lack count too."""
+        seeds = {0} if term.which.kind == "base" else self.seeds(term.cell)
+        return any(self.row(term.cell, seed, term.which) is not None for seed in seeds)
 
     def contrast(
         self, terms: Sequence[Term], levels: Sequence[int] | None = None, null: float = 0.0
@@ -250,10 +255,10 @@ def _state_index(states: pd.DataFrame) -> dict[tuple[Any, Which], str]:
     return index
 
 
-def _missing(terms: Sequence[Term]) -> str:
+def _named(lead: str, terms: Sequence[Term]) -> str:
     seen = dict.fromkeys(
         str(t.cell) if t.which == TUNED else f"{t.cell} ({t.which.strategy} {t.which.k_percent:g}%)"
         if t.which.k_percent is not None else f"{t.cell} ({t.which.kind})"
         for t in terms
     )  # fmt: skip
-    return "not run: " + "; ".join(seen)
+    return f"{lead}: {'; '.join(seen)}"

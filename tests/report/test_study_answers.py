@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from fake_study import make
 
-from sftknow_core.report.study_answers import answers, evidence
+from sftknow_core.report.study_answers import answers, evidence, why
 from sftknow_core.report.study_claims import all_claims
 from sftknow_core.report.study_claims_size import hardly_known
 from sftknow_core.report.study_context import Plan, Study
@@ -57,6 +57,32 @@ def test_levels_that_differ_are_named(kinds, short, said):
     found = more_data(*kinds)
     assert found.short == short
     assert said in found.text
+
+
+@pytest.mark.parametrize(
+    ("kinds", "because"),
+    [
+        ("++.++", "because not run: level 2."),
+        ("++?++", "because the interval holds both no effect and one that would matter."),
+        ("++?.+", "because the interval holds both no effect and one that would matter."),
+    ],
+)
+def test_why_speaks_of_parts_that_are_not_shown(kinds, because):
+    assert because in more_data(*kinds).text
+
+
+def test_why_tells_holm_from_the_margin():
+    """0.5 to 5.5 lies clear of zero: with p = 0.03 over two parts it is Holm, 0.06, that keeps it open. 0.1 to 1.8
+    around 0.6 is less than the margin of 1, and could be more."""
+    part = replace(GOOD, effect=3, low=0.5, high=5.5, p=0.03)
+    found = conclude("P1b", "x", [part, replace(part, label="level 1")], Rule(), domain="in")
+    assert why(found) == "the interval lies above 0, but p, adjusted for all parts, is 0.06"
+    small = conclude("P1b", "x", [replace(GOOD, effect=0.6, low=0.1, high=1.8)], Rule(), domain="in")
+    assert why(small).startswith(
+        "the interval lies above 0, but the effect is smaller than one that would matter"
+    )
+    few = conclude("P1b", "x", [replace(GOOD, seeds=2)], Rule(), domain="in")
+    assert why(few) == "only 2 of the 3 seeds that are needed have run"
 
 
 def falls_most_and_stays_best(level, size, k, test, strategy):

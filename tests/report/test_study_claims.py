@@ -122,6 +122,38 @@ def test_a_level_that_was_not_run_leaves_the_claim_open():
     assert found["P2a"].verdict is Status.NOT_TESTED
 
 
+def test_only_what_was_not_run_is_called_missing():
+    """N = 60 ran and N = all did not. Of two sizes with other seeds, neither is missing."""
+    found = {v.claim_id: v for v in all_claims(make(mean_of, levels=("0", "2"), ks=(0.0,)))}
+    assert found["P1d"].parts[0].reason == "not run: level 0, N = all"
+    one, other = (
+        make(mean_of, levels=("2",), sizes=(s,), seeds=of, ks=(0.0,))
+        for s, of in (("60", (3,)), ("240", (4,)))
+    )
+    answers = pd.concat([one.answers, other.answers[other.answers["chain"] != "base"]])
+    both = StudyTables(pd.concat([one.chains, other.chains]), pd.concat([one.states, other.states]), answers)
+    found = {v.claim_id: v for v in all_claims(both)}
+    assert found["P1a"].parts[2].reason == "no seed has all of: level 2, N = 240; level 2, N = 60"
+
+
+def test_a_conjunction_gives_the_reason_of_any_open_part():
+    """On test too few questions: k = 60 costs nothing on train, which lies lower and has no reason of its own."""
+    options = {
+        "train_accuracy": lambda *_: 0.9,
+        "n_train": 100,
+        "noise": 0.0,
+        "per_level": 90,
+        "sizes": ("1920",),
+    }
+    found = {v.claim_id: v for v in all_claims(make(lambda *_: 0.5, prompts=("qa", "completion"), **options))}
+    part = found["U1a"].parts[0]
+    assert (part.status, part.reason) == (
+        Status.UNDECIDED,
+        "90 questions in the smallest level or set, of at least 100",
+    )
+    assert part.label.endswith("train")
+
+
 def test_an_empty_study_tests_nothing():
     tables = StudyTables(empty("chains"), empty("states"), empty("answers"))
     assert {v.verdict for v in all_claims(tables)} == {Status.NOT_TESTED}
