@@ -284,6 +284,34 @@ def test_enrichment_of_layers_and_mlp():
     assert "permuted within each tensor it would be -0.333" in found["L2"].sentence
 
 
+def test_where_weights_sit_is_asked_of_full_fine_tunings_of_cells_that_all_seeds_have():
+    """The top 1% hold 80% in the three chains of level 2. An adapter's 10% in every seed and a second cell's 95%, of
+    which one seed has run, would make it less or more."""
+    tables = make(mean_of, sizes=("1920",), levels=("2", "4"), ks=(0.0,))
+    adapters = tables.chains[tables.chains["level"] == "2"]
+    adapters = adapters.assign(chain="lora-" + adapters["chain"], method="lora")
+    own = [(chain, 0.80) for chain in tables.chains.loc[tables.chains["level"] == "2", "chain"]]
+    held = [*own, *((chain, 0.10) for chain in adapters["chain"]), ("4-1920-3", 0.95)]
+    shares = pd.concat(
+        frame(chain=[chain], k_percent=1.0, share=share, null_share=0.7, energy_share=0.1, changed_share=1.0)
+        for chain, share in held
+    )
+    places = pd.concat(
+        frame(chain=chain, k_percent=20.0, by="kind", group=["mlp", "attention"], n=50,
+              n_restored=[share * 10, 10 - share * 10], n_restored_null=5)
+        for chain, share in held
+    )  # fmt: skip
+    chains = pd.concat([tables.chains, adapters])
+    found = {
+        v.claim_id: v
+        for v in all_claims(replace(tables, chains=chains, concentration=shares, enrichment=places))
+    }
+    assert found["C1a"].effect == pytest.approx(10)
+    assert found["C1b"].effect == pytest.approx(10)
+    assert "they hold 80.0%" in found["C1a"].sentence
+    assert found["L2"].effect == pytest.approx(0.6)  # 8 of 10 with half of the weights
+
+
 def test_other_tasks_pair_restored_with_tuned():
     tables = make(mean_of, sizes=("1920",), levels=("2",))
     scores = [
