@@ -11,11 +11,12 @@ from sftknow_core.errors import SpecError
 from sftknow_core.report.study_advice import advice
 from sftknow_core.report.study_claims import all_claims, part_table, repeated, verdict_table
 from sftknow_core.report.study_claims_restore import optimism_note
+from sftknow_core.report.study_claims_size import peak_decided
 from sftknow_core.report.study_context import Plan, Study
 from sftknow_core.report.study_grid import TUNED, Cell
 from sftknow_core.report.study_scorecard import scorecard
 from sftknow_core.report.study_tables import StudyTables, empty
-from sftknow_core.report.study_verdict import Status
+from sftknow_core.report.study_verdict import Part, Rule, Status
 
 
 def kl_of(level, size):
@@ -108,6 +109,23 @@ def test_the_mirror_image_contradicts():
     for claim_id in ("P1a", "P1b", "P1c", "P2b", "P2e", "R4", "R6"):
         assert found[claim_id].verdict is Status.CONTRADICTED, found[claim_id].sentence
         assert found[claim_id].high < 0
+
+
+@pytest.mark.parametrize(
+    ("share", "lead", "low", "high", "status"),
+    [
+        (0.95, 2, 0.1, 4, Status.SHOWN),  # just enough
+        (0.949, 2, -0.1, 4, Status.UNDECIDED),
+        (0.97, 0.5, 0.1, 0.9, Status.NOT_SHOWN),  # by less than the margin of 1
+        (0.05, -2, -4, -0.1, Status.CONTRADICTED),
+        (0.06, -2, -4, 0.1, Status.NOT_SHOWN),
+    ],
+)
+def test_a_size_is_the_best_in_at_least_95_percent_of_bootstraps(share, lead, low, high, status):
+    part = Part("x", lead, low, high, None, None, 500, 100, 3, 1.0)
+    found = peak_decided(part, share, Rule())
+    assert (found.status, found.p) == (status, pytest.approx(min(share, 1 - share)))
+    assert peak_decided(replace(part, seeds=2), share, Rule()).status is Status.UNDECIDED
 
 
 def test_no_difference_anywhere_shows_nothing():
