@@ -194,3 +194,16 @@ def beyond(results: StudyResults, cell: Cell) -> None:
             st.markdown(f"**{title}**")
             st.caption(study_words.BEYOND[name])
             show.figure(drawn, table, f"study.{name}", title, study_figures.COLUMNS)
+
+
+def flips(results: StudyResults) -> None:
+    """Every run's changed questions, tested and beside the churn between seeds; only when asked for."""
+    if not st.toggle(study_words.FLIPS, key="study.flips", bind="query-params", help=study_words.FLIPS_HELP):
+        return
+    table = results.flips
+    if table.reason:
+        st.info(table.reason)
+        return
+    st.caption(table.caption)
+    st.dataframe(table.shown, hide_index=True, key="study.shown.flips", alt=table.title)
+    _downloads(table)

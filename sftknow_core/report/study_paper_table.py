@@ -74,10 +74,10 @@ COLUMNS: dict[str, Column] = {
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One table or figure of the paper, with this study's numbers."""
+    """One table or figure of the paper with this study's numbers, or one that goes beyond the paper."""
 
     id: str
-    """figure2, table2, ..."""
+    """figure2, table2, ...; a plain word beyond the paper."""
     title: str
     caption: str
     """n, seeds, split, matcher, and the population the intervals speak for."""
@@ -92,8 +92,15 @@ class PaperTable:
 
     @property
     def name(self) -> str:
-        """ "Table 2"."""
+        """ "Table 2"; beyond the paper "Flips"."""
+        if not self.of_paper:
+            return self.id.capitalize()
         return self.id.replace("figure", "Figure ").replace("table", "Table ")
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether the paper has this table or figure."""
+        return self.id.startswith(("figure", "table"))
 
 
 def wide(

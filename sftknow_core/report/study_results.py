@@ -19,6 +19,7 @@ from sftknow_core.report.study_claims import all_claims, repeated
 from sftknow_core.report.study_claims_size import hardly_known
 from sftknow_core.report.study_claims_strategy import pick
 from sftknow_core.report.study_context import Plan, Study
+from sftknow_core.report.study_flip_table import flip_table
 from sftknow_core.report.study_grid import TUNED, Cell, size_number
 from sftknow_core.report.study_paper import TABLES, paper_table
 from sftknow_core.report.study_paper_table import PaperTable
@@ -103,6 +104,11 @@ class StudyResults:
         if name not in self._tables:
             self._tables[name] = paper_table(name, self.study, self.about.matcher, self.about.majority)
         return self._tables[name]
+
+    @cached_property
+    def flips(self) -> PaperTable:
+        """Which questions restoring changes, run by run; no table of the paper."""
+        return flip_table(self.study, self.about.matcher)
 
     @cached_property
     def _tables(self) -> dict[str, PaperTable]:

@@ -104,6 +104,8 @@ REPEAT_SAID = (
     "A verdict that does not survive **exact match** rests on long answers that happen to contain the right one; one "
     "that does not survive **without borderline facts** rests on facts that may belong to the neighbouring level."
 )
+FLIPS = "Which questions does restoring change, run by run?"
+FLIPS_HELP = "Tests every run and test level, and says how much two seeds differ anyway."
 BEYOND = {
     "restored": "Accuracy on test questions over the share k of weights put back, by train level. Where the curves "
     "end at the line of base after five examples, restoring gave back what base could do when it knew the form of "
