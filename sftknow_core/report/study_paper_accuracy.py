@@ -235,7 +235,7 @@ def table7(study: Study, matcher: str) -> PaperTable:
     frame = frame.merge(paper, on=["strategy", "domain"], how="left")
     about = caption_of(study, matcher, frame[frame["n"].notna()])
     caption = (
-        f"Accuracy in percent; train level and N chosen on dev. {about} "
+        f"Accuracy in percent; train level and N chosen on dev, the smallest N within one standard error. {about} "
         "The paper's level and k were picked on test."
     )
     how = {

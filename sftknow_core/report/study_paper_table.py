@@ -27,7 +27,11 @@ COLUMNS: dict[str, Column] = {
     "domain": ("domain", "in: topics that were trained on; out: other topics", None),
     "level": ("test level", "mastery level of the question; empty: mean over the levels", PLAIN),
     "strategy": ("strategy", "how the model was made", None),
-    "cell": ("chosen on dev", "train level and N with the highest in-domain accuracy on dev", None),
+    "cell": (
+        "chosen on dev",
+        "smallest N within one standard error of the best in-domain accuracy, its best train level",
+        None,
+    ),
     "layers": ("layers", "the block that was put back", None),
     "layer": ("layer", "from 0, the first", PLAIN),
     "module": ("part", "kind of weights", None),

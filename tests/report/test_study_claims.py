@@ -12,6 +12,7 @@ from sftknow_core.report.study_advice import advice
 from sftknow_core.report.study_claims import all_claims, part_table, repeated, verdict_table
 from sftknow_core.report.study_claims_restore import optimism_note
 from sftknow_core.report.study_claims_size import peak_decided
+from sftknow_core.report.study_claims_strategy import pick
 from sftknow_core.report.study_context import Plan, Study
 from sftknow_core.report.study_grid import TUNED, Cell
 from sftknow_core.report.study_scorecard import scorecard
@@ -375,6 +376,28 @@ def test_mixed_and_lora_are_chosen_on_dev():
     assert [part.effect for part in verdict.parts[:2]] == pytest.approx([5, 10], abs=1.5)
     assert "divided: level 2, N = 240, of 2" in verdict.sentence
     assert verdict.verdict is Status.UNDECIDED  # LoRA was not run
+
+
+@pytest.mark.parametrize(
+    ("at_240", "chosen"),
+    [(65, ("2", "60")), (78, ("2", "240"))],
+)
+def test_the_smallest_size_within_one_standard_error_is_chosen(at_240, chosen):
+    """100 questions a level, no noise. Level 2 answers 64% at N = 60; at N = 240 its seeds answer 68, 62 and 65%, in
+    the mean 1 point more. se^2 = 3^2 / 3 over seeds and, 1 of 100 questions more in each of 5 levels, 0.01 * 0.99 / 99
+    / 5 over questions: 1.8 points, so N = 60 is chosen, and level 2 rather than 0 with 60%. At 81, 75, 78% it is not."""
+
+    def by_size(level, size, k, test, strategy):
+        return (0.60 if level == "0" else {"60": 0.64, "240": at_240 / 100}[size]) - (0.2 if k else 0)
+
+    tables = make(by_size, levels=("0", "2"), sizes=("60", "240"), noise=0.0, per_level=100, ks=(0.0, 20.0))
+    number = tables.answers["fact_id"].str.split("-").str[1].astype(int)
+    moved = {"2-240-3/top-0": 3, "2-240-4/top-0": -3}
+    limit = at_240 + tables.answers["state_id"].map(moved)
+    turned = (number < limit).where(limit.notna(), tables.answers["right"].astype(bool))
+    study = Study(replace(tables, answers=tables.answers.assign(right=turned)))
+    found = pick(study, study.grid().cells(), TUNED)
+    assert (found.cell.level, found.cell.size, found.n_candidates) == (*chosen, 4)
 
 
 def test_tables_of_verdicts(papers):
