@@ -186,18 +186,19 @@ def _spelt(reason: str) -> str:
 
 
 def _tolerated(verdicts: Sequence[Verdict], plan: Plan) -> list[str]:
-    """k* by level from R5: how much can be put back without harm."""
+    """k* by level from R5, at the largest N: how much can be put back without harm."""
     found = next((v for v in verdicts if v.claim_id == "R5" and v.domain != "out"), None)
-    parts = [p for p in found.parts if p.effect is not None] if found else []
+    size = f", N = {plan.large}"
+    at_size = [p for p in found.parts if p.label.endswith(size)] if found else []
+    parts = [p for p in at_size if p.effect is not None]
     if not parts:
         return []
-    said = "; ".join(f"{_level(p)} up to {p.effect:g}% (shown: {_sure(p)})" for p in parts)
+    said = "; ".join(
+        f"{p.label.removeprefix('k* at ').removesuffix(size)} up to {p.effect:g}% (shown: {_sure(p)})"
+        for p in parts
+    )
     cost = f"at most {plan.rule.margin_pp:g} pp of accuracy (N = {plan.large})"
     return [f"The most weights that went back for {cost}: {said}."]
-
-
-def _level(part: Part) -> str:
-    return part.label.removeprefix("k* at ")
 
 
 def _sure(part: Part) -> str:

@@ -110,15 +110,15 @@ def _more_at_lower(study: Study, domain: str) -> Verdict:
 
 
 def _tolerance(study: Study, domain: str) -> Verdict:
-    """SHOWN when at every level of the largest N some k above 0 is not worse by more than the margin."""
-    found = [tolerance(study, domain, Cell(level, study.plan.large)) for level in LEVELS]
-    parts = [_tolerated(t, level) for t, level in zip(found, LEVELS, strict=True)]
-    title = f"Part of the update can be taken back for at most {study.rule.margin_pp:g} pp, at every level"
+    """SHOWN when at every level and N some k above 0 is not worse by more than the margin."""
+    cells = [Cell(level, size) for size in study.sizes() or [study.plan.large] for level in LEVELS]
+    parts = [_tolerated(tolerance(study, domain, cell), cell) for cell in cells]
+    cost = f"at most {study.rule.margin_pp:g} pp"
+    title = f"Part of the update can be taken back for {cost}, at every level and N"
     note = "k* is the largest such k; its range: shown to be tolerable, to not shown to be harmful"
-    verdict = conclude(
+    return conclude(
         "R5", title, parts, study.rule, unit="% of the region", domain=domain, table_ref=TABLE, note=note
     )
-    return verdict
 
 
 def tolerance(study: Study, domain: str, cell: Cell) -> tuple[Part, ...]:
@@ -127,11 +127,11 @@ def tolerance(study: Study, domain: str, cell: Cell) -> tuple[Part, ...]:
     return decide_parts(parts, study.rule)
 
 
-def _tolerated(parts: Sequence[Part], level: str) -> Part:
+def _tolerated(parts: Sequence[Part], cell: Cell) -> Part:
     """k* with its range; p is that of the best k, whose Holm family was the grid."""
     measured = [p for p in parts if p.effect is not None]
     if not measured:
-        return Part(f"k* at level {level}", reason=parts[0].reason if parts else "no k was run")
+        return Part(f"k* at {cell}", reason=parts[0].reason if parts else "no k was run")
     null = measured[0].null
     k_star = max([float(p.label) for p in measured if p.effect is not None and p.effect > null], default=0.0)
     sure = max([float(p.label) for p in measured if p.status is Status.SHOWN], default=0.0)
@@ -140,7 +140,7 @@ def _tolerated(parts: Sequence[Part], level: str) -> Part:
     weakest = min((p.n_smallest for p in measured if p.n_smallest is not None), default=None)
     first = measured[0]
     return Part(
-        f"k* at level {level}", k_star, sure, max(open_to, sure), p, None, first.n, weakest, first.seeds,
+        f"k* at {cell}", k_star, sure, max(open_to, sure), p, None, first.n, weakest, first.seeds,
         min(float(p.label) for p in measured), 0.0, first.population,
     )  # fmt: skip
 

@@ -111,3 +111,17 @@ def test_evidence_is_the_deciding_part():
     verdict = conclude("P1b", "x", parts, Rule(), domain="in")
     assert verdict.verdict is Status.CONTRADICTED
     assert "level 1: -3.0 pp [-4.0, -2.0]" in evidence(verdict)
+
+
+def test_tolerated_k_is_said_of_the_largest_size():
+    """k = 20 costs nothing at N = 1,920 and 30 points at N = 60."""
+
+    def dearer_when_small(level, size, k, test, strategy):
+        return 0.5 - (0.3 if k and size == "60" else 0)
+
+    tables = make(dearer_when_small, levels=("0", "2"), sizes=("60", "1920"), ks=(0.0, 20.0), per_level=200)
+    found = answers(all_claims(tables), [], Plan())[2]
+    assert (
+        "(N = 1920): level 0 up to 20% (shown: up to 20%); level 2 up to 20% (shown: up to 20%)."
+        in found.text
+    )

@@ -86,7 +86,9 @@ def test_effects_are_those_of_the_formula(papers):
 
 
 def test_tolerance_is_a_k_of_the_grid(papers):
-    assert [part.effect for part in papers[1]["R5"].parts] == [20.0] * 5
+    parts = papers[1]["R5"].parts
+    assert [part.effect for part in parts] == [20.0] * 15
+    assert [part.label for part in parts][4:6] == ["k* at level 4, N = 60", "k* at level 0, N = 240"]
     assert papers[1]["R5"].low == 20.0
 
 
@@ -385,7 +387,7 @@ def test_mixed_and_lora_are_chosen_on_dev():
 def test_the_smallest_size_within_one_standard_error_is_chosen(at_240, chosen):
     """100 questions a level, no noise. Level 2 answers 64% at N = 60; at N = 240 its seeds answer 68, 62 and 65%, in
     the mean 1 point more. se^2 = 3^2 / 3 over seeds and, 1 of 100 questions more in each of 5 levels, 0.01 * 0.99 / 99
-    / 5 over questions: 1.8 points, so N = 60 is chosen, and level 2 rather than 0 with 60%. At 81, 75, 78% it is not."""
+    / 5 over questions: 1.8 points. So N = 60 is chosen, and level 2, not 0 with 60%. At 81, 75 and 78% it is not."""
 
     def by_size(level, size, k, test, strategy):
         return (0.60 if level == "0" else {"60": 0.64, "240": at_240 / 100}[size]) - (0.2 if k else 0)
