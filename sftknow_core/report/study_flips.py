@@ -34,7 +34,7 @@ def flips(study: Study, before: Which = TUNED, after: Which = CHOSEN, domain: st
                 counts = (int(at.sum()), found.n_lost, found.n_gained)
                 rows.append((*cell, seed, int(level), *counts, found.p_value))
     table = pd.DataFrame(rows, columns=COLUMNS[:-1])
-    return table.assign(p_holm=holm(table["p"].tolist()))
+    return table.assign(p_holm=pd.Series(holm(table["p"].tolist()), index=table.index, dtype="float64"))
 
 
 def seed_churn(study: Study, which: Which = TUNED, domain: str = "in") -> pd.DataFrame:

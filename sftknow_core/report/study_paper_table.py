@@ -44,6 +44,12 @@ COLUMNS: dict[str, Column] = {
     "gain": ("gain", "accuracy minus that of tuned, paired by question", "{:+.1%}"),
     "gain_low": ("gain from", "95% interval", "{:+.1%}"),
     "gain_high": ("gain to", "95% interval", "{:+.1%}"),
+    "log_odds": ("log-odds", "of the accuracy, nats; empty at 0 and 1", "{:+.2f}"),
+    "of_ceiling": (
+        "part of the way",
+        "gain / (base after five examples - tuned); empty where its interval touches tuned",
+        "{:.0%}",
+    ),
     "kl_nats": ("mean KL (nats)", "of the first token, over the scored questions", NATS),
     "kl_low": ("KL 95% from", "nats", NATS),
     "kl_high": ("KL 95% to", "nats", NATS),
