@@ -46,6 +46,7 @@ with show.messages():
 
     st.subheader("Beyond the paper")
     study_parts.beyond(results, cell)
+    study_parts.flips(results)
 
     st.subheader("One fine-tuning of this study")
     st.caption("Its own pages: every question, every k.")

@@ -30,7 +30,7 @@ def make(
     concentration=None,
     prompts=("qa",),
     strategies=("top",),
-    n_train=60,
+    n_train=250,
 ):
     """accuracy(level, size, k, test_level, strategy) -> share right, 0 to 1; the same for dev and test.
 

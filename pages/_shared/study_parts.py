@@ -12,7 +12,6 @@ import streamlit as st
 from pages._shared import show
 from pages._shared.accuracy import choice
 from sftknow_core.report import (
-    study_answers,
     study_energy,
     study_figures,
     study_paper_text,
@@ -32,7 +31,7 @@ _DOMAINS = {"in-domain": ("in", ""), "out-of-domain": ("out",), "both": ("in", "
 
 def answers(results: StudyResults) -> None:
     """The user's questions, each in a sentence with what it rests on."""
-    found = study_answers.answers(results.verdicts, results.advice, results.study.plan)
+    found = results.answers
     for row in (found[:2], found[2:]):
         for one, column in zip(row, st.columns(2), strict=True):
             with column.container(border=True, height="stretch", gap="xsmall"):
@@ -195,3 +194,16 @@ def beyond(results: StudyResults, cell: Cell) -> None:
             st.markdown(f"**{title}**")
             st.caption(study_words.BEYOND[name])
             show.figure(drawn, table, f"study.{name}", title, study_figures.COLUMNS)
+
+
+def flips(results: StudyResults) -> None:
+    """Every run's changed questions, tested and beside the churn between seeds; only when asked for."""
+    if not st.toggle(study_words.FLIPS, key="study.flips", bind="query-params", help=study_words.FLIPS_HELP):
+        return
+    table = results.flips
+    if table.reason:
+        st.info(table.reason)
+        return
+    st.caption(table.caption)
+    st.dataframe(table.shown, hide_index=True, key="study.shown.flips", alt=table.title)
+    _downloads(table)

@@ -42,7 +42,8 @@ def tables(
     cache: o.CacheOpt = None,
     as_json: o.JsonOpt = False,
 ) -> None:
-    """Write the paper's tables and figures with this study's numbers, a file each; files there are replaced."""
+    """Write the paper's tables and figures with this study's numbers, and what changes sides run by run, a file each;
+    files there are replaced."""
     from sftknow_core.report.study_paper_text import check_formats, write_tables
     from sftknow_core.store.cache import check_may_write
 
@@ -51,8 +52,9 @@ def tables(
     if out.exists() and not out.is_dir():
         raise SpecError(f"{out} is a file; give a folder with --out")
     results = _read(run, cache)
-    files = write_tables(results.tables, out, formats)
-    not_run = {table.id: table.reason for table in results.tables if table.reason}
+    made = (*results.tables, results.flips)
+    files = write_tables(made, out, formats)
+    not_run = {table.id: table.reason for table in made if table.reason}
     done: dict[str, Any] = {
         "run_id": results.about.run_id,
         "folder": str(out.absolute()),

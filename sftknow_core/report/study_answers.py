@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sftknow_core.report.study_advice import Advice
+from sftknow_core.report.study_claims_size import HARDLY_KNOWN
 from sftknow_core.report.study_context import Plan
-from sftknow_core.report.study_tables import LEVELS
 from sftknow_core.report.study_verdict import Part, Status, Verdict, number
 
 
@@ -29,15 +29,21 @@ class Answer:
 
 _SAID: dict[str, dict[Status, str]] = {
     "P1b": {
-        Status.SHOWN: "Yes: N = {large} leaves less accuracy than N = {middle}, whatever the train level",
-        Status.NOT_SHOWN: "Not everywhere: at one train level at least, going from N = {middle} to N = {large} costs "
-        "less than {margin:g} pp",
-        Status.CONTRADICTED: "No: at one train level at least, N = {large} leaves more accuracy than N = {middle}",
+        Status.SHOWN: "N = {large} leaves less accuracy than N = {middle}, whatever the train level",
+        Status.NOT_SHOWN: "At one train level at least, going from N = {middle} to N = {large} costs less than "
+        "{margin:g} pp",
+        Status.CONTRADICTED: "At one train level at least, N = {large} leaves more accuracy than N = {middle}",
+    },
+    HARDLY_KNOWN: {
+        Status.SHOWN: "At N = {large}, training on level 0 leaves less accuracy than training on any other level",
+        Status.NOT_SHOWN: "At N = {large}, one other level at least leaves no {margin:g} pp more accuracy than level 0",
+        Status.CONTRADICTED: "At N = {large}, one other level at least leaves less accuracy than level 0",
     },
     "P2b": {
-        Status.SHOWN: "Yes: going from N = {middle} to N = {large}, facts of level 0 cost more than those of any other",
-        Status.NOT_SHOWN: "Not shown: some other level costs as much as level 0, within {margin:g} pp",
-        Status.CONTRADICTED: "No: some other level costs more than level 0 when N grows to {large}",
+        Status.SHOWN: "Going from N = {middle} to N = {large}, facts of level 0 cost more than those of any other",
+        Status.NOT_SHOWN: "Going from N = {middle} to N = {large}, some other level costs as much as level 0, within "
+        "{margin:g} pp",
+        Status.CONTRADICTED: "Some other level costs more than level 0 when N grows from {middle} to {large}",
     },
     "P2a": {
         Status.SHOWN: "The level trained on matters more than the seed does",
@@ -56,10 +62,12 @@ _SAID: dict[str, dict[Status, str]] = {
     },
 }
 """Claim -> what each decided verdict means to a user."""
-_LEVELS = frozenset(f"level {level}" for level in LEVELS)
+_WHERE = {"P1b": "at", HARDLY_KNOWN: "against"}
+"""Claims that have one part a train level -> how a level is joined to its verdict."""
 _QUESTIONS = (
     ("Does more data hurt?", ("P1b",)),
-    ("Does it hurt to train on facts the base hardly knows?", ("P2b", "P2a")),
+    # that level 0 falls most says nothing about where it ends: it can fall most and still be the best
+    ("Does it hurt to train on facts the base hardly knows?", (HARDLY_KNOWN, "P2b", "P2a")),
     ("How much of the update is unnecessary?", ("U1a", "U1b")),
 )
 _AMOUNT = "U1a"
@@ -74,7 +82,10 @@ _SHORT = {
 
 
 def answers(verdicts: Sequence[Verdict], advice: Sequence[Advice], plan: Plan) -> tuple[Answer, ...]:
-    """The four questions of a user, in this order; a claim that is not in the list is left out."""
+    """The four questions of a user, in this order; a claim that is not in the list is left out.
+
+    verdicts: of study_claims.all_claims, and of study_claims_size.hardly_known, which the paper does not claim.
+    """
     found = [_answer(question, claims, verdicts, plan) for question, claims in _QUESTIONS]
     return (*found, _what_to_do(advice, plan))
 
@@ -94,7 +105,25 @@ def _short(verdict: Verdict) -> str:
         return "Less than 90% of it"
     if verdict.claim_id == _AMOUNT and verdict.verdict is Status.SHOWN:
         return "Up to 90% of it"
-    return _SHORT[verdict.verdict]
+    return _at_some(verdict) or _SHORT[verdict.verdict]
+
+
+def _at_some(verdict: Verdict) -> str:
+    """ "At 4 of 5 levels: 0, 1, 2, 4" where only some levels show it, or its opposite; else ""."""
+    where, parts = _WHERE.get(verdict.claim_id), verdict.parts
+    if not where:
+        return ""
+    for status, lead in ((Status.SHOWN, ""), (Status.CONTRADICTED, "the opposite ")):
+        there = [_train_level(p) for p in parts if p.status is status]
+        if 0 < len(there) < len(parts):
+            words = f"{lead}{where} {len(there)} of {len(parts)} levels: {', '.join(there)}"
+            return words[0].upper() + words[1:]
+    return ""
+
+
+def _train_level(part: Part) -> str:
+    """ "3" of "level 3" or "level 3 - level 0"."""
+    return part.label.split()[1]
 
 
 def _said(verdict: Verdict, plan: Plan) -> str:
@@ -108,24 +137,41 @@ def _said(verdict: Verdict, plan: Plan) -> str:
 
 
 def _by_level(verdict: Verdict) -> str:
-    """ " SHOWN at level 0, level 1; UNDECIDED at level 2." where the levels differ, else nothing."""
-    found = {status: [p.label for p in verdict.parts if p.status is status] for status in Status}
-    there = {status: labels for status, labels in found.items() if labels}
-    plain = all(p.label in _LEVELS for p in verdict.parts)
-    if not plain or len(there) < 2:
+    """ " SHOWN at level 0, 1; UNDECIDED at level 2." where the levels differ, else nothing."""
+    where = _WHERE.get(verdict.claim_id)
+    if not where or len({p.status for p in verdict.parts}) < 2:
         return ""
-    return " " + "; ".join(f"{status} at {', '.join(labels)}" for status, labels in there.items()) + "."
+    found = {status: [_train_level(p) for p in verdict.parts if p.status is status] for status in Status}
+    there = {status: levels for status, levels in found.items() if levels}
+    return " " + "; ".join(f"{status} {where} level {', '.join(of)}" for status, of in there.items()) + "."
 
 
 def why(verdict: Verdict) -> str:
     """Why a verdict is UNDECIDED or NOT TESTED, as the end of a sentence."""
-    own = [p for p in verdict.parts if p.status is verdict.verdict]
-    reasons = list(dict.fromkeys(p.reason for p in own if p.reason))
-    if reasons:
-        return _spelt(reasons[0]) + (f" (and {len(reasons) - 1} more such parts)" if len(reasons) > 1 else "")
-    if verdict.verdict is Status.NOT_TESTED:
+    unshown = [p for p in verdict.parts if p.status is not Status.SHOWN]
+    # of a claim that is open because parts were not run, no part need be UNDECIDED itself
+    not_run = [p for p in unshown if p.status is Status.NOT_TESTED]
+    own = [p for p in unshown if p.status is verdict.verdict] or not_run or unshown
+    reasons = list(dict.fromkeys(map(_because, own))) or ["it was not run"]
+    return reasons[0] + (f" (and {len(reasons) - 1} more such parts)" if len(reasons) > 1 else "")
+
+
+def _because(part: Part) -> str:
+    """Why a part is no more than UNDECIDED, by the rule that decided it."""
+    if part.reason:
+        return _spelt(part.reason)
+    if part.effect is None:
         return "it was not run"
-    return "the interval holds both no effect and one that would matter"
+    if part.low is None or part.low <= part.null:
+        return "the interval holds both no effect and one that would matter"
+    above = f"the interval lies above {part.null:g}"
+    if part.effect < part.null + part.margin:
+        return f"{above}, but the effect is smaller than one that would matter, and could be larger"
+    return (
+        f"{above}, but p, adjusted for all parts, is {part.p_holm:.2g}"
+        if part.p_holm
+        else f"{above} without p"
+    )
 
 
 def _spelt(reason: str) -> str:
@@ -140,18 +186,19 @@ def _spelt(reason: str) -> str:
 
 
 def _tolerated(verdicts: Sequence[Verdict], plan: Plan) -> list[str]:
-    """k* by level from R5: how much can be put back without harm."""
+    """k* by level from R5, at the largest N: how much can be put back without harm."""
     found = next((v for v in verdicts if v.claim_id == "R5" and v.domain != "out"), None)
-    parts = [p for p in found.parts if p.effect is not None] if found else []
+    size = f", N = {plan.large}"
+    at_size = [p for p in found.parts if p.label.endswith(size)] if found else []
+    parts = [p for p in at_size if p.effect is not None]
     if not parts:
         return []
-    said = "; ".join(f"{_level(p)} up to {p.effect:g}% (shown: {_sure(p)})" for p in parts)
+    said = "; ".join(
+        f"{p.label.removeprefix('k* at ').removesuffix(size)} up to {p.effect:g}% (shown: {_sure(p)})"
+        for p in parts
+    )
     cost = f"at most {plan.rule.margin_pp:g} pp of accuracy (N = {plan.large})"
     return [f"The most weights that went back for {cost}: {said}."]
-
-
-def _level(part: Part) -> str:
-    return part.label.removeprefix("k* at ")
 
 
 def _sure(part: Part) -> str:
@@ -176,8 +223,9 @@ def evidence(verdict: Verdict) -> str:
     """ "P1b, in-domain: UNDECIDED. level 0: +4.5 pp [-36.8, 45.8], 2 seeds, n = 100"."""
     where = {"in": ", in-domain", "out": ", out-of-domain"}.get(verdict.domain, "")
     head = f"{verdict.claim_id}{where}: {verdict.verdict}"
-    shown = next((p for p in verdict.parts if p.effect is not None and p.effect == verdict.effect), None)
-    if shown is None:
+    number_of = (verdict.effect, verdict.low, verdict.high)
+    shown = next((p for p in verdict.parts if (p.effect, p.low, p.high) == number_of), None)
+    if shown is None or shown.effect is None:
         return f"{head}; {why(verdict)}."
     label = f"{shown.label}: " if shown.label else ""
     return f"{head}. {label}{number(shown, verdict.unit)}. The interval speaks for {shown.population or 'nothing yet'}."

@@ -1,11 +1,14 @@
 """Claims about ways to train (S1: restored > divided > mixed > LoRA) and about other tasks (G1).
 
-Every strategy's level, size and k are chosen on dev, over what the study ran; the comparison is on test.
+Every strategy's level, N and k are chosen on dev, over what the study ran; the comparison is on test. k: each chain's
+smallest within one standard error of its best (stats/choose.py). N: the smallest of a cell within one standard error
+of the best cell. Levels have no order: at this N the best of those within it. Strategies are compared, none is chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sftknow_core.report.study_context import Study
-from sftknow_core.report.study_grid import CHOSEN, TUNED, Cell, Gap, Grid, Term, Which
+from sftknow_core.report.study_grid import CHOSEN, TUNED, Cell, Gap, Grid, Term, Which, size_number
 from sftknow_core.report.study_tables import LEVELS
 from sftknow_core.report.study_verdict import Part, Verdict, conclude, part_of
 from sftknow_core.stats.seeds import over_seeds
@@ -35,13 +38,27 @@ def strategy_claims(study: Study) -> list[Verdict]:
 
 
 def pick(study: Study, cells: Iterable[Cell], which: Which) -> Picked | None:
-    """The cell with the highest in-domain dev accuracy, mean over its seeds; None when dev was not asked."""
+    """A cell by in-domain dev accuracy, mean over its seeds: of those within one standard error of the best (of the
+    paired difference, seeds and questions) those of the smallest N, and of these the best. None when dev was not asked.
+    """
     grid = study.grid("in", split="dev")
     scored = [(_value(grid, cell, which), cell) for cell in cells]
     found = [(value, cell) for value, cell in scored if value is not None]
     if not found:
         return None
-    return Picked(max(found, key=lambda pair: pair[0])[1], which, len(found))
+    best = max(found, key=lambda pair: pair[0])[1]
+    near = [(value, cell) for value, cell in found if cell == best or _within(grid, best, cell, which)]
+    smallest = min(size_number(cell.size) for _, cell in near)
+    chosen = max((pair for pair in near if size_number(pair[1].size) == smallest), key=lambda pair: pair[0])[
+        1
+    ]
+    return Picked(chosen, which, len(found))
+
+
+def _within(grid: Grid, best: Cell, cell: Cell, which: Which) -> bool:
+    """Whether a cell is at most one standard error below the best one; not where no seed has both."""
+    found = grid.contrast([Term(1, best, which), Term(-1, cell, which)])
+    return not isinstance(found, Gap) and found.value <= found.se
 
 
 def _value(grid: Grid, cell: Cell, which: Which) -> float | None:
@@ -74,7 +91,7 @@ def _strategies(study: Study, domain: str) -> Verdict:
         terms = [Term(1, first.cell, first.which), Term(-1, second.cell, second.which)]
         parts.append(study.part(label, terms, domain=domain))
     picked = [f"{name}: {p.cell}, of {p.n_candidates}" for name, p in found.items() if p is not None]
-    note = f"Chosen on dev: {'; '.join(picked)}" if picked else ""
+    note = f"Chosen on dev (smallest N within one standard error): {'; '.join(picked)}" if picked else ""
     title = "Restored models beat divided ones, these mixed ones, and these LoRA"
     return conclude("S1", title, parts, study.rule, domain=domain, table_ref="Table 7", note=note)
 
@@ -94,7 +111,7 @@ def _other_tasks(study: Study) -> Verdict:
         found = [float(np.mean(v)) for v in by_seed.values()]
         n = int(rows["item"].nunique())
         parts.append(
-            part_of(task, over_seeds(found), study.rule.margin_pp, n=n)
+            replace(part_of(task, over_seeds(found), study.rule.margin_pp, n=n), n_smallest=n)
             if found
             else Part(task, reason=f"{task} was not run")
         )

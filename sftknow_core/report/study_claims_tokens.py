@@ -57,8 +57,9 @@ def _between_runs(study: Study) -> Verdict:
     part = Part(label, reason="no run has both KL and accuracy at level 4")
     if runs:
         try:
-            found = spearman(kl.mean(axis=1), right.mean(axis=1))
-            part = _negative(label, found, study.rule.margin_correlation, _seeds(runs), None, "runs")
+            found = spearman(kl.mean(axis=1), right.mean(axis=1), _cells(runs))
+            margin, n = study.rule.margin_correlation, right.shape[1]
+            part = _negative(label, found, margin, _seeds(runs), n, "cells, for these questions")
         except SpecError as error:
             part = Part(label, reason=str(error))
     title = "Runs whose first tokens moved more answer fewer level-4 questions"
@@ -75,9 +76,9 @@ def _within_questions(study: Study) -> Verdict:
     part = Part(label, reason="no run has both KL and answers at level 4")
     if runs:
         try:
-            found = conditional_logit(right > 0.5, kl)
+            found = conditional_logit(right > 0.5, kl, _cells(runs))
             margin, n = study.rule.margin_correlation, right.shape[1]
-            part = _negative(label, found, margin, _seeds(runs), n, "runs, for these questions")
+            part = _negative(label, found, margin, _seeds(runs), n, "cells, for these questions")
         except SpecError as error:
             part = Part(label, reason=str(error))
     title = "The same question is answered wrongly in the runs in which its first token moved more"
@@ -115,6 +116,11 @@ def _negative(
         0.0,
         population,
     )
+
+
+def _cells(runs: list[tuple[Cell, int]]) -> list[Cell]:
+    """The cell of each run: its seeds are alike in KL and in accuracy, and count as one."""
+    return [cell for cell, _ in runs]
 
 
 def _seeds(runs: list[tuple[Cell, int]]) -> int:

@@ -62,7 +62,6 @@ def _tests(study: Study, cell: Cell, k: float) -> list[Part]:
 def _weakest(label: str, parts: Sequence[Part]) -> Part:
     """A conjunction as one part: its weakest, with the status of all."""
     measured = [part for part in parts if part.low is not None]
-    shown = min(measured, key=lambda p: (p.low or 0.0) - p.null) if measured else parts[0]
     found = {part.status for part in parts}
     for status in (Status.CONTRADICTED, Status.NOT_SHOWN, Status.UNDECIDED, Status.NOT_TESTED, Status.SHOWN):
         if status in found:
@@ -70,8 +69,13 @@ def _weakest(label: str, parts: Sequence[Part]) -> Part:
     missing = ", ".join(part.label for part in parts if part.status is Status.NOT_TESTED)
     if status is Status.NOT_TESTED and measured:
         status = Status.UNDECIDED
-    reason = f"not measured: {missing}" if missing else shown.reason
-    return replace(shown, label=f"{label}, {shown.label}", status=status, reason=reason)
+    deciding = [part for part in measured if part.status is status] or measured
+    shown = min(deciding, key=lambda p: (p.low or 0.0) - p.null) if deciding else parts[0]
+    # the weakest part may be open for no reason but its interval, while another is for want of questions
+    reason = next((part.reason for part in parts if part.reason and part.status is not Status.SHOWN), "")
+    reason = f"not measured: {missing}" if missing else reason
+    undecided = status in (Status.UNDECIDED, Status.NOT_TESTED)
+    return replace(shown, label=f"{label}, {shown.label}", status=status, reason=reason if undecided else "")
 
 
 def _against(study: Study, claim_id: str, strategy: str, match: str, words: str) -> Verdict:

@@ -1,6 +1,7 @@
 """Claims about where the update sits: C (concentration), L1 and L2 (layers and modules), L3 (blocks of layers).
 
-One number a chain; cells are averaged within a seed, so the interval speaks for seeds.
+One number a fully fine-tuned chain; cells are averaged within a seed, so the interval speaks for seeds. Only cells
+that all seeds have count.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def weight_claims(study: Study) -> list[Verdict]:
 
 def _top(study: Study, k: float) -> pd.DataFrame:
     rows = study.tables.concentration
-    return rows[rows["k_percent"].astype(float) == k]
+    return study.matched(rows[rows["k_percent"].astype(float) == k])
 
 
 def _holds(study: Study, claim_id: str, k: float, share: float) -> Verdict:
@@ -64,10 +65,15 @@ def _beyond(study: Study, claim_id: str, k: float) -> Verdict:
     return conclude(claim_id, title, [part], study.rule, table_ref="Table 3")
 
 
+def _places(study: Study, by: str) -> pd.DataFrame:
+    rows = study.tables.enrichment
+    of_k = rows["k_percent"].astype(float) == study.plan.enrichment_k
+    return study.matched(rows[(rows["by"] == by) & of_k])
+
+
 def _enriched(study: Study, label: str, by: str, groups: Sequence[str], sign: int) -> Part:
     """sign * (share of the restored / share of the weights - 1) of some groups together."""
-    rows = study.tables.enrichment
-    rows = rows[(rows["by"] == by) & (rows["k_percent"].astype(float) == study.plan.enrichment_k)]
+    rows = _places(study, by)
     if rows.empty or not groups:
         return Part(label, reason="not measured")
     inside = rows[rows["group"].astype(str).isin(groups)].groupby("chain")[["n", "n_restored"]].sum()
@@ -80,8 +86,7 @@ def _enriched(study: Study, label: str, by: str, groups: Sequence[str], sign: in
 
 def _null_enrichment(study: Study, by: str, groups: Sequence[str]) -> str:
     """What these groups' enrichment - 1 would be had the changes been permuted within each tensor; "" if not taken."""
-    rows = study.tables.enrichment
-    rows = rows[(rows["by"] == by) & (rows["k_percent"].astype(float) == study.plan.enrichment_k)]
+    rows = _places(study, by)
     rows = rows.astype({"n": float, "n_restored_null": float})
     inside = rows[rows["group"].astype(str).isin(groups)]
     taken, weights = rows["n_restored_null"].sum(), rows["n"].sum()
@@ -138,6 +143,7 @@ def _block_part(study: Study, kept: str, harmed: str) -> Part:
     """Mean over the cells that have both blocks."""
     states = study.tables.states[study.tables.states["strategy"] == "block"]
     chains = study.tables.chains[study.tables.chains["chain"].isin(states["chain"])]
+    chains = chains[chains["method"] == "full"]
     cells = sorted({Cell(*row) for row in chains[["level", "size", "method"]].itertuples(index=False)})
     terms = []
     for cell in cells:

@@ -112,20 +112,32 @@ class Study:
         found = self.train.difference(cell, after, null=-margin / 100)
         if isinstance(found, Gap):
             return part_of(label, found, 0.0)
-        return part_of(label, found[0], 0.0, null=-margin, n=found[1])
+        part = part_of(label, found.mean, 0.0, null=-margin, n=found.n)
+        return replace(part, n_smallest=found.n_smallest, population="seeds and questions")
+
+    def matched(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows of fully fine-tuned chains, of the cells that every seed among them has.
+
+        An adapter's change is no change of the same weights; and where a study is unfinished, a seed that has other
+        cells than the next would differ by its cells.
+        """
+        chains = self.tables.chains
+        own = chains[(chains["method"] == "full") & chains["chain"].isin(rows["chain"])]
+        seeds = own.groupby(["level", "size"])["seed"].transform("nunique")
+        return rows[rows["chain"].isin(own.loc[seeds == own["seed"].nunique(), "chain"])]
 
     def over_seeds(
         self, label: str, rows: pd.DataFrame, value: str, null: float, margin: float, scale: float
     ) -> Part:
         """One number a chain -> mean over the cells of each seed -> a part over seeds, about `null` (in value's unit).
 
-        The part's effect is value - null.
+        The part's effect is value - null. Only `matched` rows count.
         """
-        merged = rows.merge(self.tables.chains[["chain", "seed"]], on="chain")
-        found = merged[value].astype(float).dropna()
-        if found.empty:
-            return Part(label, reason="not measured")
-        means = (found - null).groupby(merged["seed"]).mean().dropna()
+        measured = rows[rows[value].notna()]
+        merged = self.matched(measured).merge(self.tables.chains[["chain", "seed"]], on="chain")
+        if merged.empty:
+            return Part(label, reason="no cell has all seeds yet" if len(measured) else "not measured")
+        means = (merged[value].astype(float) - null).groupby(merged["seed"]).mean()
         return part_of(label, over_seeds(means.tolist()), margin, scale=scale)
 
 

@@ -1,4 +1,4 @@
-"""Questions that change sides between two states of one run: exact McNemar by run and level, Holm within the run.
+"""Questions that change sides between two states of one run: exact McNemar by run and level, Holm over all of them.
 
 The only place for McNemar: over runs or over levels it would count the same question, or unlike questions, as one
 sample. What two seeds alone disagree on (`seed_churn`) is the floor for reading these numbers.
@@ -19,22 +19,22 @@ COLUMNS = ["level", "size", "method", "seed", "test_level", "n", "n_lost", "n_ga
 
 
 def flips(study: Study, before: Which = TUNED, after: Which = CHOSEN, domain: str = "in") -> pd.DataFrame:
-    """One row a chain and test level (COLUMNS); chains that lack a state have none."""
+    """One row a chain and test level (COLUMNS); chains that lack a state have none. p_holm: over all rows, one family.
+
+    n_lost: right before and wrong after; n_gained: the other way round.
+    """
     grid = study.grid(domain)
     rows = []
     for cell in grid.cells():
         was, now = grid.by_seed(cell, before), grid.by_seed(cell, after)
         for seed in sorted(set(was) & set(now)):
-            tests = []
             for level in np.unique(grid.levels):
                 at = grid.levels == level
-                tests.append((int(level), int(at.sum()), mcnemar(was[seed][at] == 1, now[seed][at] == 1)))
-            adjusted = holm([found.p_value for *_, found in tests])
-            rows += [
-                (*cell, seed, level, n, found.n_lost, found.n_gained, found.p_value, p)
-                for (level, n, found), p in zip(tests, adjusted, strict=True)
-            ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+                found = mcnemar(was[seed][at] == 1, now[seed][at] == 1)
+                counts = (int(at.sum()), found.n_lost, found.n_gained)
+                rows.append((*cell, seed, int(level), *counts, found.p_value))
+    table = pd.DataFrame(rows, columns=COLUMNS[:-1])
+    return table.assign(p_holm=pd.Series(holm(table["p"].tolist()), index=table.index, dtype="float64"))
 
 
 def seed_churn(study: Study, which: Which = TUNED, domain: str = "in") -> pd.DataFrame:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sftknow_core.errors import SpecError
 from sftknow_core.report.study_tables import BASE, StudyTables
-from sftknow_core.stats.contrast import Contrast, contrast
+from sftknow_core.stats.contrast import Contrast, contrast, level_variance
 from sftknow_core.stats.seeds import SeedMean, over_seeds
 
 Array = NDArray[np.float64]
@@ -135,14 +135,19 @@ class Grid:
                     sum(t.weight * row for t, row in zip(terms, found, strict=True) if row is not None)
                 )
         if not seeds:
-            missing = [t for t in terms if not any(self.row(t.cell, s, t.which) is not None for s in common)]
-            return Gap(_missing(missing or list(terms)))
+            missing = [t for t in terms if not self._has(t)]
+            return Gap(_named("not run", missing) if missing else _named("no seed has all of", terms))
         table = np.array(rows, dtype=np.float64)
         if np.isnan(table).any():
             raise SpecError(
                 "the chains of this study did not answer the same questions; they cannot be compared"
             )
         return seeds, table
+
+    def _has(self, term: Term) -> bool:
+        """Whether any seed of the term's cell has it; seeds that other cells lack count too."""
+        seeds = {0} if term.which.kind == "base" else self.seeds(term.cell)
+        return any(self.row(term.cell, seed, term.which) is not None for seed in seeds)
 
     def contrast(
         self, terms: Sequence[Term], levels: Sequence[int] | None = None, null: float = 0.0
@@ -170,31 +175,54 @@ class Grid:
         return {seed: row for seed, row in rows.items() if row is not None}
 
 
+@dataclass(frozen=True)
+class TrainDifference:
+    """A difference of accuracies on the own train sets."""
+
+    mean: SeedMean
+    n: int
+    """Questions of all seeds."""
+    n_smallest: int
+    """Of the seed with the fewest."""
+
+
 class TrainGrid:
     """Answers to the train-set questions, of which every seed has its own: seeds are the replicates."""
 
     def __init__(self, tables: StudyTables, value: str = "right") -> None:
         answers = tables.answers[(tables.answers["split"] == "train") & (tables.answers["prompt"] == "qa")]
-        grouped = answers.astype({value: float}).groupby(["chain", "state_id"])[value]
-        self._means: dict[Any, float] = grouped.mean().to_dict()
-        self._counts: dict[Any, int] = grouped.size().to_dict()
+        by_fact = answers.sort_values("fact_id").groupby(["chain", "state_id"])
+        self._rows: dict[Any, tuple[list[str], Array]] = {
+            key: (list(rows["fact_id"]), rows[value].to_numpy(np.float64)) for key, rows in by_fact
+        }
         self._states = _state_index(tables.states)
         self._chains = tables.chains
 
     def difference(
         self, cell: Cell, after: Which, before: Which = TUNED, null: float = 0.0
-    ) -> tuple[SeedMean, int] | Gap:
-        """(accuracy on the own train set after - before over seeds, questions in all)."""
+    ) -> TrainDifference | Gap:
+        """Accuracy on the own train set, after - before, paired by question, over seeds.
+
+        The variance of drawing the questions comes on top of the spread over seeds, which holds it as well where
+        seeds have their own questions: wide rather than narrow, and never zero because nothing changed in few.
+        Raises SpecError when two states of a chain answered different train questions.
+        """
         of_cell = self._chains[(self._chains[["level", "size", "method"]] == list(cell)).all(axis=1)]
-        values, n = [], 0
+        moved = []
         for chain in of_cell["chain"]:
-            was, now = ((chain, self._states.get((chain, which))) for which in (before, after))
-            if was in self._means and now in self._means:
-                values.append(self._means[now] - self._means[was])
-                n += self._counts[was]
-        if not values:
+            was, now = (
+                self._rows.get((chain, self._states.get((chain, which)))) for which in (before, after)
+            )
+            if was is not None and now is not None:
+                if was[0] != now[0]:
+                    raise SpecError(f"the states of chain {chain} did not answer the same train questions")
+                moved.append(now[1] - was[1])
+        if not moved:
             return Gap(f"the train questions of {cell} were not asked")
-        return over_seeds(values, null), n
+        drawn = sum(level_variance(one[None, :], step=1.0) for one in moved) / len(moved) ** 2
+        counts = [len(one) for one in moved]
+        mean = over_seeds([float(one.mean()) for one in moved], null, extra_variance=drawn)
+        return TrainDifference(mean, sum(counts), min(counts))
 
 
 def size_number(size: str) -> float:
@@ -227,10 +255,10 @@ def _state_index(states: pd.DataFrame) -> dict[tuple[Any, Which], str]:
     return index
 
 
-def _missing(terms: Sequence[Term]) -> str:
+def _named(lead: str, terms: Sequence[Term]) -> str:
     seen = dict.fromkeys(
         str(t.cell) if t.which == TUNED else f"{t.cell} ({t.which.strategy} {t.which.k_percent:g}%)"
         if t.which.k_percent is not None else f"{t.cell} ({t.which.kind})"
         for t in terms
     )  # fmt: skip
-    return "not run: " + "; ".join(seen)
+    return f"{lead}: {'; '.join(seen)}"

@@ -10,6 +10,7 @@ import pandas as pd
 from sftknow_core.report import paper_accuracy, paper_study
 from sftknow_core.report import study_estimates as est
 from sftknow_core.report.marks import DOMAIN_NAMES
+from sftknow_core.report.study_ceiling import beside_points
 from sftknow_core.report.study_claims_strategy import picked_strategies
 from sftknow_core.report.study_context import Study
 from sftknow_core.report.study_estimates import FIVE_SHOT, POPULATION
@@ -151,11 +152,10 @@ def figure5(study: Study, matcher: str) -> PaperTable:
 
 def table4(study: Study, matcher: str) -> PaperTable:
     """Accuracy over k by N and train level, in and out of domain."""
-    rows = curve_rows(study).assign(source=OURS)
+    rows = beside_points(curve_rows(study)).assign(source=OURS)
     paper = paper_study.restoration().assign(source=PAPER, state="restored")
     paper = paper[paper["domain"].isin(study.domains())]
-    of = ["source", *curve_rows(study, "").columns]
-    frame = stacked([rows, paper], of)
+    frame = stacked([rows, paper], ["source", *rows.columns.drop("source")])
     curves = frame[frame["k_percent"].notna()]
     order = sorted(curves["size"].unique(), key=lambda size: float(size) if size.isdigit() else float("inf"))
     curves = curves.sort_values(["domain", "size", "source", "k_percent"], kind="stable",
@@ -165,7 +165,8 @@ def table4(study: Study, matcher: str) -> PaperTable:
     restored = rows[rows["k_percent"] > 0]
     caption = (
         f"Accuracy in percent after putting back the k% most changed weights (0: tuned, 100: hybrid). "
-        f"{caption_of(study, matcher, rows)} Read no k off this table: it is test; the k to use was chosen on dev."
+        f"{caption_of(study, matcher, rows)} Read no k off this table: it is test; the k to use was chosen on dev. "
+        "Log-odds, and which part of the way to base after five examples is gained, stand in the CSV."
     )
     reason = "" if len(restored) else not_run("nothing was restored")
     return PaperTable("table4", "Accuracy after restoring", caption, frame, shown, reason)
@@ -235,7 +236,7 @@ def table7(study: Study, matcher: str) -> PaperTable:
     frame = frame.merge(paper, on=["strategy", "domain"], how="left")
     about = caption_of(study, matcher, frame[frame["n"].notna()])
     caption = (
-        f"Accuracy in percent; train level and N chosen on dev. {about} "
+        f"Accuracy in percent; train level and N chosen on dev, the smallest N within one standard error. {about} "
         "The paper's level and k were picked on test."
     )
     how = {

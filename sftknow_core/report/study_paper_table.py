@@ -27,7 +27,11 @@ COLUMNS: dict[str, Column] = {
     "domain": ("domain", "in: topics that were trained on; out: other topics", None),
     "level": ("test level", "mastery level of the question; empty: mean over the levels", PLAIN),
     "strategy": ("strategy", "how the model was made", None),
-    "cell": ("chosen on dev", "train level and N with the highest in-domain accuracy on dev", None),
+    "cell": (
+        "chosen on dev",
+        "smallest N within one standard error of the best in-domain accuracy, its best train level",
+        None,
+    ),
     "layers": ("layers", "the block that was put back", None),
     "layer": ("layer", "from 0, the first", PLAIN),
     "module": ("part", "kind of weights", None),
@@ -40,6 +44,12 @@ COLUMNS: dict[str, Column] = {
     "gain": ("gain", "accuracy minus that of tuned, paired by question", "{:+.1%}"),
     "gain_low": ("gain from", "95% interval", "{:+.1%}"),
     "gain_high": ("gain to", "95% interval", "{:+.1%}"),
+    "log_odds": ("log-odds", "of the accuracy, nats; empty at 0 and 1", "{:+.2f}"),
+    "of_ceiling": (
+        "part of the way",
+        "gain / (base after five examples - tuned); empty where its interval touches tuned",
+        "{:.0%}",
+    ),
     "kl_nats": ("mean KL (nats)", "of the first token, over the scored questions", NATS),
     "kl_low": ("KL 95% from", "nats", NATS),
     "kl_high": ("KL 95% to", "nats", NATS),
@@ -74,10 +84,10 @@ COLUMNS: dict[str, Column] = {
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One table or figure of the paper, with this study's numbers."""
+    """One table or figure of the paper with this study's numbers, or one that goes beyond the paper."""
 
     id: str
-    """figure2, table2, ..."""
+    """figure2, table2, ...; a plain word beyond the paper."""
     title: str
     caption: str
     """n, seeds, split, matcher, and the population the intervals speak for."""
@@ -92,8 +102,15 @@ class PaperTable:
 
     @property
     def name(self) -> str:
-        """ "Table 2"."""
+        """ "Table 2"; beyond the paper "Flips"."""
+        if not self.of_paper:
+            return self.id.capitalize()
         return self.id.replace("figure", "Figure ").replace("table", "Table ")
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether the paper has this table or figure."""
+        return self.id.startswith(("figure", "table"))
 
 
 def wide(

@@ -42,9 +42,8 @@ def to_csv(table: PaperTable) -> str:
 
 def to_latex(table: PaperTable) -> str:
     """A table environment with booktabs rules; \\usepackage{booktabs} is all it needs."""
-    caption = (
-        f"{table.name} of the paper, on this study: {table.title}. {table.caption} {table.reason}".strip()
-    )
+    lead = f"{table.name} of the paper, on this study" if table.of_paper else table.name
+    caption = f"{lead}: {table.title}. {table.caption} {table.reason}".strip()
     wrapped = table.shown if len(table.shown.columns) else pd.DataFrame({"": []})
     numeric = [name for name in wrapped.columns if _numeric(wrapped[name].tolist())]
     columns = "".join("r" if name in numeric else "l" for name in wrapped.columns)

@@ -22,8 +22,8 @@ _CONCENTRATION = ["source", "train_level", "size", "k_percent", "share", "low", 
                   "n_seeds"]  # fmt: skip
 _PLACES = ["share", "low", "high", "weight_share", "enrichment", "enrichment_null", "n_seeds"]
 _ENRICHED = (
-    "Share of the {k:g}% most changed weights that sit there, mean over {n} fine-tunings. Enrichment: that share by "
-    "the share of the region's weights; 1 is as often as chance. Null: changes permuted within each tensor. {seeds} "
+    "Share of the {k:g}% most changed weights that sit there, mean over {n} full fine-tunings. Enrichment: that share "
+    "by the share of the region's weights; 1 is as often as chance. Null: changes permuted within each tensor. {seeds} "
     "(the cells of a seed averaged). The paper names no N, level or k, and prints no share of weights. {cited}"
 )
 
@@ -101,9 +101,11 @@ def table10(study: Study, matcher: str) -> PaperTable:
 
 
 def _places(study: Study, by: str) -> pd.DataFrame:
-    """One row a group: shares and enrichments, each the mean over chains, intervals over seeds."""
+    """One row a group: shares and enrichments, each the mean over chains (Study.matched), intervals over seeds."""
     rows = study.tables.enrichment
-    rows = rows[(rows["by"] == by) & (rows["k_percent"].astype(float) == study.plan.enrichment_k)]
+    rows = study.matched(
+        rows[(rows["by"] == by) & (rows["k_percent"].astype(float) == study.plan.enrichment_k)]
+    )
     found = []
     if len(rows):
         rows = rows.astype({"n": float, "n_restored": float, "n_restored_null": float})
@@ -163,7 +165,7 @@ def _over_seeds(values: list[float], name: str) -> dict[str, Any]:
 
 
 def _enriched(study: Study) -> str:
-    n = study.tables.enrichment["chain"].nunique()
+    n = study.matched(study.tables.enrichment)["chain"].nunique()
     return _ENRICHED.format(k=study.plan.enrichment_k, n=n, seeds=_SEEDS_ONLY, cited=_CITED)
 
 

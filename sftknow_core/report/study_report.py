@@ -50,7 +50,7 @@ def render(results: StudyResults) -> str:
     shown.tables["claims"] = as_texts(table, {name: known[name] for name in _CLAIMS})
     scores = study_words.scores(results.scorecard)
     shown.tables["scores"] = as_texts(scores, study_words.SCORE_COLUMNS)
-    for one in results.tables:
+    for one in (*results.tables, results.flips):
         shown.tables[one.id] = _plain_table(one.shown)
     page = {
         "label": f"{about.name}: {about.base_name}, seeds {', '.join(map(str, about.seeds))}",
@@ -64,6 +64,7 @@ def render(results: StudyResults) -> str:
         "scorecard": bullets(study_words.SCORECARD),
         "figures": _figures(shown, results),
         "tables": results.tables,
+        "flips": results.flips,
         "definitions": bullets(study_words.definitions(results.plan)),
         "colours": THEMES,
     }

@@ -14,9 +14,12 @@ import pandas as pd
 
 from sftknow_core.errors import CacheError
 from sftknow_core.report.study_advice import Advice, advice
+from sftknow_core.report.study_answers import Answer, answers
 from sftknow_core.report.study_claims import all_claims, repeated
+from sftknow_core.report.study_claims_size import hardly_known
 from sftknow_core.report.study_claims_strategy import pick
 from sftknow_core.report.study_context import Plan, Study
+from sftknow_core.report.study_flip_table import flip_table
 from sftknow_core.report.study_grid import TUNED, Cell, size_number
 from sftknow_core.report.study_paper import TABLES, paper_table
 from sftknow_core.report.study_paper_table import PaperTable
@@ -82,6 +85,11 @@ class StudyResults:
         return advice(self.study, self.about.region)
 
     @cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """A user's questions, answered."""
+        return answers([*self.verdicts, *hardly_known(self.study)], self.advice, self.plan)
+
+    @cached_property
     def scorecard(self) -> pd.DataFrame:
         """See study_scorecard.scorecard."""
         return scorecard(self.study)
@@ -96,6 +104,11 @@ class StudyResults:
         if name not in self._tables:
             self._tables[name] = paper_table(name, self.study, self.about.matcher, self.about.majority)
         return self._tables[name]
+
+    @cached_property
+    def flips(self) -> PaperTable:
+        """Which questions restoring changes, run by run; no table of the paper."""
+        return flip_table(self.study, self.about.matcher)
 
     @cached_property
     def _tables(self) -> dict[str, PaperTable]:

@@ -6,7 +6,8 @@
     UNDECIDED     anything else; always with fewer than 3 seeds or fewer than 100 questions in a level
     NOT TESTED    not run
 
-A claim of several parts needs all of them ("all"), or one of them ("any"); its family are its parts.
+A claim of several parts needs all of them ("all"), or one of them ("any"); its family are its parts. The number shown
+beside a verdict is that of a part with this verdict, so that the two never disagree.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class Verdict:
     title: str
     verdict: Status
     effect: float | None
-    """Of the part that decides: the weakest one where all are needed, the strongest where one is enough."""
+    """Of the part that decides, which has the claim's own verdict where any part has it: the weakest of these where
+    all parts are needed, the strongest where one is enough."""
     low: float | None
     high: float | None
     unit: str
@@ -153,10 +155,10 @@ def conclude(
     """
     judged = tuple(parts) if decided else decide_parts(parts, rule, adjust=adjust)
     status = _all_of(judged) if needs == "all" else _any_of(judged)
-    shown = _deciding(judged, needs)
+    shown = _deciding(judged, status, needs)
     return Verdict(
         claim_id, title, status, shown.effect, shown.low, shown.high, unit, shown.n, shown.seeds, shown.p,
-        shown.p_holm, _sentence(status, judged, shown, unit, note), table_ref, domain, shown.population, judged,
+        shown.p_holm, _sentence(status, judged, shown, unit, needs, note), table_ref, domain, shown.population, judged,
     )  # fmt: skip
 
 
@@ -168,7 +170,7 @@ def _decided(part: Part, rule: Rule) -> Part:
             part, status=Status.UNDECIDED, reason=f"{part.seeds} of at least {rule.min_seeds} seeds"
         )
     if part.n_smallest is not None and part.n_smallest < rule.min_questions:
-        why = f"{part.n_smallest} questions in the smallest level, of at least {rule.min_questions}"
+        why = f"{part.n_smallest} questions in the smallest level or set, of at least {rule.min_questions}"
         return replace(part, status=Status.UNDECIDED, reason=why)
     if part.low is None or part.high is None:
         return replace(part, status=Status.UNDECIDED)
@@ -204,7 +206,7 @@ def _any_of(parts: Sequence[Part]) -> Status:
     return Status.NOT_SHOWN if found <= {Status.CONTRADICTED, Status.NOT_SHOWN} else Status.UNDECIDED
 
 
-def _deciding(parts: Sequence[Part], needs: str) -> Part:
+def _deciding(parts: Sequence[Part], status: Status, needs: str) -> Part:
     measured = [part for part in parts if part.effect is not None]
     if not measured:
         return parts[0] if parts else Part("", reason="nothing to compare")
@@ -213,14 +215,16 @@ def _deciding(parts: Sequence[Part], needs: str) -> Part:
         assert part.effect is not None
         return (part.low if part.low is not None else part.effect) - part.null
 
-    return min(measured, key=strength) if needs == "all" else max(measured, key=strength)
+    # a wide interval can reach lower than the one that decided: its number would belie the verdict
+    deciding = [part for part in measured if part.status is status] or measured
+    return min(deciding, key=strength) if needs == "all" else max(deciding, key=strength)
 
 
-def _sentence(status: Status, parts: Sequence[Part], shown: Part, unit: str, note: str) -> str:
+def _sentence(status: Status, parts: Sequence[Part], shown: Part, unit: str, needs: str, note: str) -> str:
     said = {
         Status.SHOWN: "The data show it",
-        Status.NOT_SHOWN: "The data do not show it: any effect is smaller than the margin",
-        Status.CONTRADICTED: "The data show the opposite",
+        Status.NOT_SHOWN: f"The data do not show it: {_too_small(parts, shown, unit, needs)}",
+        Status.CONTRADICTED: f"The data show the opposite{_of_parts(parts, shown, unit, needs)}",
         Status.UNDECIDED: "The data do not decide it",
         Status.NOT_TESTED: f"Not tested: {shown.reason or 'not run'}",
     }[status]
@@ -233,6 +237,28 @@ def _sentence(status: Status, parts: Sequence[Part], shown: Part, unit: str, not
     if status is Status.UNDECIDED and reasons:
         words.append(next(iter(reasons)))
     return ". ".join(w.strip(". ") for w in [*words, note] if w) + "."
+
+
+def _too_small(parts: Sequence[Part], shown: Part, unit: str, needs: str) -> str:
+    """What NOT SHOWN means for these parts."""
+    if (
+        shown.null < 0
+    ):  # "not worse by more than": the interval lies beyond the limit, and only p kept it from more
+        whose = {"all": "at least one part", "any": "every part"}[needs] if len(parts) > 1 else "the effect"
+        return f"{whose} lies below {_limit(shown, unit)}, though not with p adjusted for all parts"
+    if len(parts) == 1:
+        return "any effect as claimed is smaller than the margin"
+    return f"{'at least one' if needs == 'all' else 'every'} part is smaller than the margin"
+
+
+def _of_parts(parts: Sequence[Part], shown: Part, unit: str, needs: str) -> str:
+    """Which parts CONTRADICTED speaks of, and of which limit."""
+    whose = f" for {'at least one' if needs == 'all' else 'every'} part" if len(parts) > 1 else ""
+    return whose + (f": below {_limit(shown, unit)}" if shown.null < 0 else "")
+
+
+def _limit(part: Part, unit: str) -> str:
+    return f"{part.null:g} {unit}, the most that is tolerated"
 
 
 def number(part: Part, unit: str) -> str:

@@ -35,14 +35,16 @@ DEFINITIONS = """\
 - **k** (%): the share of the weights put back to base, those with the largest relative change first. **k chosen on
   dev**: by dev questions; what it gains is measured on test questions.
 - **KL** (nats, never negative): how far the first token of the answer moved from base.
-- **Effect**: signed so that the claim says it is positive; of a claim with several parts, the part that decides it:
-  the weakest where all are needed, the strongest where one is enough.
+- **Effect**: signed so that the claim says it is positive; of a claim with several parts, that of a part with the
+  claim's own verdict: the weakest of them where all parts are needed, the strongest where one is enough.
 - **95% interval**: which effects the data leave open. "Seeds and questions": had other seeds and other questions of
   the same kind been drawn; "questions": other questions for the one seed there is. Never other topics or models.
 - **p**: how likely so large an effect would be, were there none. **p, Holm**: adjusted for all parts of the claim.
 - **SHOWN**: the interval lies above zero, the effect reaches the margin, and p (Holm) < {alpha:g}. **CONTRADICTED**:
-  the interval lies below zero. **NOT SHOWN**: any effect is smaller than the margin. **UNDECIDED**: anything else, and
-  always with fewer than {min_seeds} seeds or {min_questions} questions in a level. **NOT TESTED**: not run.
+  the interval lies below zero, and p (Holm) < {alpha:g}. **NOT SHOWN**: any effect as claimed is smaller than the
+  margin. **UNDECIDED**: anything else, and always with fewer than {min_seeds} seeds or {min_questions} questions in a
+  level. **NOT TESTED**: not run. Where a claim says "not worse by more than the margin", minus the margin stands for
+  zero. Where all parts are needed, one that is contradicted or not shown decides the claim.
 """
 SYMBOLS = {
     Status.SHOWN: "●",
@@ -102,6 +104,8 @@ REPEAT_SAID = (
     "A verdict that does not survive **exact match** rests on long answers that happen to contain the right one; one "
     "that does not survive **without borderline facts** rests on facts that may belong to the neighbouring level."
 )
+FLIPS = "Which questions does restoring change, run by run?"
+FLIPS_HELP = "Tests every run and test level, and says how much two seeds differ anyway."
 BEYOND = {
     "restored": "Accuracy on test questions over the share k of weights put back, by train level. Where the curves "
     "end at the line of base after five examples, restoring gave back what base could do when it knew the form of "

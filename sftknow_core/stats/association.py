@@ -1,5 +1,8 @@
 """Do two measures go together? Over runs (Spearman), and within a question from run to run (conditional logit).
 
+Runs that share a cell (the seeds of one level and size) are alike, so they are no independent runs: where `groups` say
+so, standard errors come from leaving out one group at a time (the jackknife of clusters), not one run.
+
 The conditional logit compares the runs in which a question was answered rightly with those in which it was not, so
 whatever is fixed about the question drops out (Chamberlain 1980). Its likelihood for question q with m_q right runs is
 exp(beta sum_right x) / e_m(exp(beta x)), e_m the elementary symmetric polynomial; statsmodels' ConditionalLogit gives
@@ -8,6 +11,7 @@ the same (tests), but takes seconds a fit, and the standard error here needs one
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -34,9 +38,12 @@ class Association:
     """Runs (rank correlation), or questions that changed from run to run (conditional logit)."""
 
 
-def spearman(x: ArrayLike, y: ArrayLike) -> Association:
+def spearman(x: ArrayLike, y: ArrayLike, groups: Sequence[Hashable] | None = None) -> Association:
     """Rank correlation over runs with the interval of Bonett and Wright (2000): atanh(r) +- 1.96 se,
-    se^2 = (1 + r^2 / 2) / (n - 3). Raises SpecError with fewer than five runs or a measure that never varies.
+    se^2 = (1 + r^2 / 2) / (n - 3).
+
+    groups: the group of each run. Then se is the jackknife's over G groups where that is larger, with the t quantile
+    of G - 1 for interval and p. Raises SpecError with fewer than five runs or groups, or a measure that never varies.
     """
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or len(a) < MIN_RUNS or not (np.ptp(a) and np.ptp(b)):
@@ -44,17 +51,54 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Association:
     found = stats.spearmanr(a, b)
     value = float(found.statistic)
     inner = min(max(value, -1 + 1e-9), 1 - 1e-9)
-    half = float(stats.norm.isf(0.025)) * sqrt((1 + inner**2 / 2) / (len(a) - 3))
-    low, high = np.tanh(np.arctanh(inner) + np.array([-half, half]))
-    return Association(value, float(low), float(high), float(found.pvalue), len(a))
+    se, quantile, p_value = (
+        sqrt((1 + inner**2 / 2) / (len(a) - 3)),
+        float(stats.norm.isf(0.025)),
+        found.pvalue,
+    )
+    if groups is not None:
+        members = _members(groups, len(a))
+        # groups that happen to agree make nothing surer than independent runs would
+        se = max(se, _jackknife([_rank_z(np.delete(a, own), np.delete(b, own)) for own in members]))
+        df = len(members) - 1
+        quantile, p_value = float(stats.t.isf(0.025, df)), 2 * stats.t.sf(abs(np.arctanh(inner)) / se, df)
+    low, high = np.tanh(np.arctanh(inner) + quantile * se * np.array([-1, 1]))
+    return Association(value, float(low), float(high), float(p_value), len(a))
 
 
-def conditional_logit(right: ArrayLike, x: ArrayLike) -> Association:
+def _rank_z(a: Array, b: Array) -> float:
+    """atanh of the rank correlation; 0 where a measure does not vary."""
+    if not (np.ptp(a) and np.ptp(b)):
+        return 0.0
+    return float(np.arctanh(np.clip(stats.spearmanr(a, b).statistic, -1 + 1e-9, 1 - 1e-9)))
+
+
+def _members(groups: Sequence[Hashable], n_runs: int) -> list[list[int]]:
+    """Runs of each group. Raises SpecError with fewer than five groups."""
+    of = list(groups)
+    names = list(dict.fromkeys(of))
+    if len(of) != n_runs or len(names) < MIN_RUNS:
+        raise SpecError(
+            f"association: got {len(of)} runs in {len(names)} cells, for {n_runs} values; needs {MIN_RUNS} cells"
+        )
+    return [[run for run, group in enumerate(of) if group == name] for name in names]
+
+
+def _jackknife(left_out: Sequence[float]) -> float:
+    """Standard error from the values with one of G groups left out each."""
+    values = np.asarray(left_out)
+    return sqrt((len(values) - 1) / len(values) * float(((values - values.mean()) ** 2).sum()))
+
+
+def conditional_logit(
+    right: ArrayLike, x: ArrayLike, groups: Sequence[Hashable] | None = None
+) -> Association:
     """Change of the log-odds of a right answer per unit of x, within questions: right, x [runs, questions].
 
     Standard error by leaving out one run at a time (jackknife), since what happens to a run happens to all its
-    questions; t interval with runs - 1 degrees of freedom. Raises SpecError with fewer than five runs, or when no
-    question is right in some runs and wrong in others while x varies.
+    questions; t interval with runs - 1 degrees of freedom. groups: the group of each run; then a group is left out at
+    a time. Raises SpecError with fewer than five runs or groups, or when no question is right in some runs and wrong
+    in others while x varies.
     """
     y, values = np.asarray(right, dtype=bool), np.asarray(x, dtype=np.float64)
     if y.ndim != 2 or y.shape != values.shape or len(y) < MIN_RUNS:
@@ -62,11 +106,11 @@ def conditional_logit(right: ArrayLike, x: ArrayLike) -> Association:
             f"conditional_logit: got {y.shape} and {values.shape}; needs [runs >= {MIN_RUNS}, questions]"
         )
     beta = _fit(y, values)
-    n_runs = len(y)
-    left_out = np.array([_fit(np.delete(y, run, 0), np.delete(values, run, 0)) for run in range(n_runs)])
-    se = sqrt((n_runs - 1) / n_runs * float(((left_out - left_out.mean()) ** 2).sum()))
-    half = float(stats.t.isf(0.025, n_runs - 1)) * se
-    p_value = 2 * float(stats.t.sf(abs(beta) / se, n_runs - 1)) if se else float(beta == 0)
+    members = _members(range(len(y)) if groups is None else groups, len(y))
+    se = _jackknife([_fit(np.delete(y, own, 0), np.delete(values, own, 0)) for own in members])
+    df = len(members) - 1
+    half = float(stats.t.isf(0.025, df)) * se
+    p_value = 2 * float(stats.t.sf(abs(beta) / se, df)) if se else float(beta == 0)
     changing = int((y.any(axis=0) & ~y.all(axis=0)).sum())
     return Association(beta, beta - half, beta + half, p_value, changing)
 

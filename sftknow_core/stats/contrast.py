@@ -122,7 +122,7 @@ class _Spread:
     @classmethod
     def of(cls, parts: Sequence[Array], per_seed: Array, step: float | None) -> _Spread:
         n_levels, n_seeds = len(parts), len(per_seed)
-        of_level = np.array([_question_variance(part, step) for part in parts]) / n_levels**2
+        of_level = np.array([level_variance(part, step) for part in parts]) / n_levels**2
         df = np.array([part.shape[1] - 1 for part in parts])
         total = float(of_level.sum())
         df_questions = total**2 / float((of_level**2 / df).sum()) if total > _ROUNDING else 1.0
@@ -181,10 +181,13 @@ def trend_weights(places: Sequence[float]) -> Array:
     return np.asarray(centred / float((centred**2).sum()) * float(np.ptp(at)))
 
 
-def _question_variance(part: Array, step: float | None) -> float:
-    """Variance of a level's mean over draws of its questions: part [S, n]."""
+def level_variance(part: Array, step: float | None) -> float:
+    """Variance of a level's mean over draws of its questions: part [S, n]; step as in `contrast`.
+
+    One question has no spread: with a step the floor stands for it.
+    """
     n = part.shape[1]
-    found = float(np.var(part.mean(axis=0), ddof=1)) / n
+    found = float(np.var(part.mean(axis=0), ddof=1)) / n if n > 1 else 0.0
     return found if step is None else float(max(found, (step / (n + 2)) ** 2))
 
 

@@ -25,7 +25,7 @@ class Bootstrapped:
     leads: tuple[float, ...]
     """A(cell) - the highest A among the others, as observed."""
     low: tuple[float, ...]
-    """2.5% quantile of the lead over the draws (percentile interval)."""
+    """`tail` quantile of the lead over the draws, 2.5% unless asked otherwise (percentile interval)."""
     high: tuple[float, ...]
 
 
@@ -54,11 +54,12 @@ def level_means(right: ArrayLike, levels: ArrayLike) -> Array:
 
 
 def bootstrap_best(
-    right: ArrayLike, levels: ArrayLike, *, n_draws: int = 1_000, seed: int = 0
+    right: ArrayLike, levels: ArrayLike, *, n_draws: int = 1_000, seed: int = 0, tail: float = 0.025
 ) -> Bootstrapped:
     """Resample seeds, and questions within their level, jointly for all cells (so the pairing stays).
 
-    right: [C >= 2, S, Q] right or not. Raises SpecError on other shapes.
+    right: [C >= 2, S, Q] right or not; tail: share of the draws beyond either end of a lead.
+    Raises SpecError on other shapes.
     """
     table, at = np.asarray(right, dtype=np.float64), np.asarray(levels, dtype=np.int64)
     if table.ndim != 3 or len(table) < 2:
@@ -75,7 +76,7 @@ def bootstrap_best(
         drawn[number] = np.einsum("csq,s,q->c", table, seeds, weights / len(groups))
     best = np.isclose(drawn, drawn.max(axis=1, keepdims=True), atol=1e-12)
     leads = _leads(drawn)
-    ends = np.quantile(leads, [0.025, 0.975], axis=0)
+    ends = np.quantile(leads, [tail, 1 - tail], axis=0)
     observed = level_means(table, at).mean(axis=(1, 2))
     return Bootstrapped(
         shares=_floats((best / best.sum(axis=1, keepdims=True)).mean(axis=0)),

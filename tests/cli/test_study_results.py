@@ -43,9 +43,12 @@ def test_tables(sftknow: Sftknow, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert (
         sorted(done.json["files"]) == sorted(path.name for path in out.iterdir())
-        and done.json["n_files"] == 22
+        and done.json["n_files"] == 24
     )
     assert "table11" in done.json["not_run"]
+    head, *_ = (out / "flips.csv").read_text().splitlines()
+    assert head == "# Flips: Which questions restoring changes, run by run"
+    assert r"\caption{Flips: Which" in (out / "flips.tex").read_text()
     wrong = sftknow("study", "tables", "small", "--out", tmp_path / "no", "--format", "pdf")
     assert wrong.code == 2 and "got pdf" in wrong.err and not (tmp_path / "no").exists()
 
@@ -55,5 +58,6 @@ def test_report(sftknow: Sftknow, tmp_path: Path) -> None:
     done = sftknow("study", "report", "small", "--out", out, "--json")
     assert done.code == 0, done.err
     assert done.json["size_bytes"] == out.stat().st_size < 10_000_000
+    assert 'data-table="flips"' in out.read_text()
     again = sftknow("study", "report", "small", "--out", out)
     assert again.code == 2 and "exists already" in again.err

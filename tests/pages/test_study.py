@@ -93,6 +93,16 @@ def test_one_table_of_the_paper_at_a_time(cache: Path, monkeypatch: pytest.Monke
     assert labels.count("Download LaTeX") == 1
 
 
+def test_flips_are_shown_when_asked_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "exact McNemar" not in texts(opened(cache, monkeypatch))
+    at = opened(cache, monkeypatch, study__flips="true")
+    assert "split test, matcher 'words'. p: exact McNemar within one run" in texts(at)
+    shown = next(f.value for f in at.dataframe if "beyond churn" in f.value)
+    assert set(shown["N"]) == {"6"} and set(shown["seeds"]) == {"0, 1"}
+    labels = [button.proto.label for button in at.get("download_button")]
+    assert labels.count("Download LaTeX") == 2
+
+
 def test_bad_values_in_the_address_fall_back(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = dict.fromkeys(
         ("study__table", "study__verdict", "study__group", "study__cell", "study__chain"), "x"

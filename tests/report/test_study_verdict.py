@@ -44,6 +44,46 @@ def test_a_conjunction_needs_all_parts_and_a_choice_one():
     assert conclude("X", "x", [absent, absent], Rule()).sentence == "Not tested: not run: c."
 
 
+def test_the_number_shown_is_that_of_a_part_with_the_verdict():
+    """-1.5 [-2.5, -0.5] contradicts; +5 [-10, 20] reaches lower and decides nothing, so it is not the one shown."""
+    bad = Part("bad", -1.5, -2.5, -0.5, 0.001, None, 500, 100, 3, 1.0)
+    wide = replace(bad, label="wide", effect=5, low=-10, high=20, p=0.6)
+    found = conclude("X", "x", [wide, bad], Rule())
+    assert (found.verdict, found.effect, found.low, found.high) == (Status.CONTRADICTED, -1.5, -2.5, -0.5)
+    assert found.sentence == (
+        "The data show the opposite for at least one part. 0 of 2 parts are shown. "
+        "bad: -1.5 pp [-2.5, -0.5], 3 seeds, n = 500."
+    )
+    small = replace(bad, label="small", effect=0.2, low=-0.4, high=0.8, p=0.5)
+    found = conclude("X", "x", [wide, small], Rule())
+    assert (found.verdict, found.effect) == (Status.NOT_SHOWN, 0.2)
+    assert "it: at least one part is smaller than the margin. 0 of 2" in found.sentence
+    none = conclude(
+        "X", "x", [small, replace(small, label="smaller", effect=0.1, low=-0.5)], Rule(), needs="any"
+    )
+    assert (none.verdict, none.effect) == (Status.NOT_SHOWN, 0.2)
+    assert "every part is smaller than the margin" in none.sentence
+    # a part is open where one is shown and the other undecided: the undecided one is why
+    good = replace(bad, label="good", effect=2, low=0.5, high=3)
+    assert conclude("X", "x", [good, wide], Rule()).effect == 5
+
+
+def test_worse_by_more_than_the_margin_is_said_so():
+    """-3 [-4, -1.5] against -1: an effect that is too large, not one that is too small."""
+    worse = Part("test", -3, -4, -1.5, 0.001, None, 500, 100, 3, 0.0, -1.0)
+    kept = replace(worse, label="train", effect=0.1, low=-0.5, high=0.7)
+    alone = conclude("X", "x", [worse], Rule())
+    assert alone.verdict is Status.CONTRADICTED
+    assert "show the opposite: below -1 pp, the most that is tolerated. test: -3.0" in alone.sentence
+    both = conclude("X", "x", [worse, kept], Rule())
+    assert "opposite for at least one part: below -1 pp, the most that is tolerated" in both.sentence
+    unsure = conclude("X", "x", [replace(worse, p=0.04), replace(kept, p=0.03)], Rule())  # Holm: 0.06 both
+    assert unsure.verdict is Status.NOT_SHOWN
+    assert (
+        "at least one part lies below -1 pp, the most that is tolerated, though not with p" in unsure.sentence
+    )
+
+
 @pytest.mark.parametrize("null", [0.0, -1.0])
 def test_verdicts_flip_with_the_sign(null):
     """Mirrored at the null, what was shown is contradicted."""

@@ -25,6 +25,41 @@ def test_spearman_refuses_what_cannot_correlate(x, y):
         spearman(x, y)
 
 
+def test_runs_of_a_cell_are_no_independent_runs():
+    """Six runs, each three times over: the correlation stays, and with it the standard error of leaving out a run
+    and its copies. Alone, 18 runs would make it (1 + r^2 / 2) / 15 instead."""
+    x, y = np.repeat([1, 2, 3, 4, 5, 6], 3), np.repeat([20, 10, 30, 50, 40, 60], 3)
+    cells = np.repeat(list("abcdef"), 3).tolist()
+    alone, grouped = spearman(x, y), spearman(x, y, cells)
+    assert grouped.value == alone.value
+    left = [
+        stats.spearmanr(x[[c != out for c in cells]], y[[c != out for c in cells]])[0] for out in "abcdef"
+    ]
+    z = np.arctanh(left)
+    se = max(np.sqrt(5 / 6 * ((z - z.mean()) ** 2).sum()), np.sqrt((1 + alone.value**2 / 2) / 15))
+    half = stats.t.isf(0.025, 5) * se
+    assert (grouped.low, grouped.high) == pytest.approx(
+        np.tanh(np.arctanh(alone.value) + np.array([-half, half]))
+    )
+    assert grouped.high - grouped.low > alone.high - alone.low
+    assert grouped.p_value == pytest.approx(2 * stats.t.sf(np.arctanh(alone.value) / se, 5))
+    with pytest.raises(SpecError, match="12 runs in 4 cells"):
+        spearman(x[:12], y[:12], cells[:12])
+
+
+def test_the_logit_leaves_out_a_cell_at_a_time():
+    """Every run twice, in cells of two: se^2 = 6 / 7 * sum of squares over the seven fits without one of them."""
+    right, x = (np.repeat(table, 2, 0) for table in drawn(7, 40, -0.8, seed=1))
+    cells = np.repeat(range(7), 2)
+    found, loose = conditional_logit(right, x, cells.tolist()), conditional_logit(right, x)
+    left = np.array([conditional_logit(right[cells != out], x[cells != out]).value for out in range(7)])
+    se = np.sqrt(6 / 7 * ((left - left.mean()) ** 2).sum())
+    assert found.value == loose.value
+    assert found.high == pytest.approx(found.value + stats.t.isf(0.025, 6) * se)
+    assert found.high - found.low > loose.high - loose.low
+    assert conditional_logit(right, x, list(range(14))) == loose
+
+
 def drawn(n_runs, n_questions, beta, seed):
     rng = np.random.default_rng(seed)
     x = rng.gamma(2, 1, (n_runs, n_questions))
