@@ -11,24 +11,20 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from pages._shared import slider
 from pages._shared.reading import Key
 from sftknow_core.errors import SftknowError
 from sftknow_core.report import restore_words
 from sftknow_core.store import cube, question_sets, restore_cube, restore_views
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.cube import PAPER_KS
 from sftknow_core.update.region import REGIONS
 from sftknow_core.update.spec import RestoreSpec, percent
 
-_K, _SLIDER, _QUICK = "restore.k", "restore.slider", "restore.quick"
-SHARED_K = "shared.k"
-"""The k last looked at, for other pages of the same session."""
 _TRAIL = "restore.trail"
 WHOLE, PLACE = "restore.whole", "restore.place"
 """In the session: whether the whole page is being drawn, and the position that its figures are about."""
 SENT_SECONDS = 0.05
 """What was drawn so far reaches the browser before the page is drawn anew."""
-_FIRST_K = 20.0
 _remembered = st.cache_data(show_spinner=False, max_entries=512)
 Frozen = tuple[tuple[str, Any], ...]
 """A mapping that st.cache_data can tell apart."""
@@ -83,7 +79,7 @@ def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:
 
 def with_k(ranking: RestoreSpec) -> RestoreSpec:
     """The same weights, and k from its three widgets."""
-    return replace(ranking, k_percent=percent(f"{pick_k():.4f}"))
+    return replace(ranking, k_percent=percent(f"{slider.pick_k():.4f}"))
 
 
 _REGION_HELP = (
@@ -95,59 +91,6 @@ _REGION_HELP = (
 def _strategy_help(strategies: Mapping[str, str]) -> str:
     meant = "; ".join(f"{name}: {order}" for name, order in strategies.items())
     return f"{meant}. r: change relative to the base weight; |d|: absolute change."
-
-
-def pick_k() -> float:
-    """k in percent: a field (up to 4 places), a slider in halves, and the paper's seven; each moves the others."""
-    _start_at()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        field, rail = st.container(width=140), st.container(width="stretch")
-    with field:
-        k = st.number_input("k (%)", 0.0, 100.0, step=0.5, format="%g", key=_K, bind="query-params")
-    k = round(float(k), 4)
-    st.session_state[SHARED_K] = k
-    st.session_state[_SLIDER] = round(2 * k) / 2
-    st.session_state[_QUICK] = f"{k:g}" if f"{k:g}" in PAPER_KS else None
-    with rail:
-        st.slider(
-            "Share of the region's weights put back, k (%)",
-            0.0,
-            100.0,
-            step=0.5,
-            key=_SLIDER,
-            format="%g%%",
-            on_change=_take_over,
-            args=(_SLIDER,),
-        )
-    st.pills(
-        "The k of the paper",
-        PAPER_KS,
-        format_func="{}%".format,
-        key=_QUICK,
-        on_change=_take_over,
-        args=(_QUICK,),
-    )
-    return k
-
-
-def _take_over(widget: str) -> None:
-    if (value := st.session_state[widget]) is not None:
-        st.session_state[_K] = float(value)
-
-
-def _start_at() -> None:
-    """k where neither the address nor a widget gives one; what is no k in the address is said."""
-    given = st.query_params.get(_K)
-    try:
-        good = given is not None and 0 <= float(given) <= 100
-    except ValueError:
-        good = False
-    if given is not None and not good:
-        st.warning(f"k in the address is {given!r}; allowed: 0 to 100. Shown instead: k = {_FIRST_K:g}%.")
-        del st.query_params[_K]
-        st.session_state.pop(_K, None)
-    if not good and _K not in st.session_state:
-        st.session_state[_K] = float(st.session_state.get(SHARED_K, _FIRST_K))
 
 
 @_remembered

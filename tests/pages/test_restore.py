@@ -63,15 +63,26 @@ def compare(cache: Cache, tuned_id: str, tensors: list[FakeTensor]) -> None:
     ingest(cache, run.run_id)
 
 
-def opened(cache: Path, monkeypatch: pytest.MonkeyPatch, **address: str) -> AppTest:
+def opened(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, shared_k: float | None = None, **address: str
+) -> AppTest:
+    """The page at an address, in a session that looked at shared_k on another page."""
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(cache))
     monkeypatch.syspath_prepend(str(ROOT))
     at = AppTest.from_file(str(ROOT / "pages" / "restore.py"), default_timeout=60)
+    if shared_k is not None:
+        at.session_state["shared.k"] = shared_k
     for name, value in address.items():
         at.query_params[f"restore.{name}"] = value
     at.run()
     assert not at.exception, at.exception
     return at
+
+
+def in_address(at: AppTest, name: str) -> str | None:
+    """A parameter of the page's address; None: it is not there."""
+    found = at.query_params.get(f"restore.{name}")
+    return found[0] if isinstance(found, list) else found
 
 
 def values(at: AppTest) -> dict[str, str]:
@@ -90,14 +101,22 @@ def test_slider_field_and_quick_choices_are_linked(filled: Filled, monkeypatch: 
     assert at.number_input(key="restore.k").value == 20
     at.slider(key="restore.slider").set_value(37.5).run()
     assert at.number_input(key="restore.k").value == 37.5 and values(at)["weights"] == "6"
-    in_address = at.query_params["restore.k"]
-    assert float(in_address[0] if isinstance(in_address, list) else in_address) == 37.5
+    assert float(in_address(at, "k") or "nan") == 37.5
     at.number_input(key="restore.k").set_value(33.3333).run()
     assert at.slider(key="restore.slider").value == 33.5 and any(
         "33.3333%" in one.value for one in at.subheader
     )
     at.button_group(key="restore.quick").set_value("60").run()
     assert at.slider(key="restore.slider").value == 60 and not at.exception
+
+
+def test_the_address_names_every_k(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = opened(filled[0], monkeypatch, k="0")
+    assert at.number_input(key="restore.k").value == 0 and in_address(at, "k") == "0"
+    at = opened(filled[0], monkeypatch, shared_k=37.0)
+    assert at.number_input(key="restore.k").value == 37 and in_address(at, "k") == "37"
+    at.slider(key="restore.slider").set_value(0.0).run()
+    assert at.number_input(key="restore.k").value == 0 and float(in_address(at, "k") or "nan") == 0
 
 
 def test_no_more_changes_is_said(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
