@@ -42,28 +42,37 @@ def position() -> None:
 
 
 @st.fragment
-def figures_there(place: measuring.Place) -> None:
-    """Everything that takes longer to draw."""
+def figures_there(place: measuring.Place, answered: measuring.Place) -> None:
+    """Everything that takes longer to draw. answered: the position before, while this one's k is being measured."""
     with show.messages():
-        key, spec, split, k = restoring.as_it_is_now(opened), place.spec, place.split, place.k
+        key, spec, split = restoring.as_it_is_now(opened), place.spec, place.split
         rows = restoring.measured(key, run_id, restoring.frozen(spec, k=False), place.questions.set_id)
-        shown = restore_views.shown_state(rows, k, split)
-        taken = None
-        with restoring.said(quietly=True):
-            taken = restoring.taken_if_compared(opened, details, spec)
-        axis = curve(rows, split, k, taken)
-        if shown is not None:
-            levels(rows, shown, split)
-            flips(rows, shown, split, place.questions.set_id)
+        if answered != place:
+            st.info(restore_words.still_shown(place.k, answered.k))
+        axis = answers(rows, answered)
         st.subheader("Several strategies on one chart")
         with restoring.said():
             comparing.compare(key, run_id, split, axis, place.questions.set_id)
         with restoring.said(quietly=True):
+            taken = restoring.taken_if_compared(opened, details, spec)
             if taken is None:
                 st.info(restore_words.not_compared(details))
             else:
                 put_back(spec, taken)
         exporting.section(key, details, spec, lambda: tables(spec, rows))
+
+
+def answers(rows: pd.DataFrame, place: measuring.Place) -> str:
+    """The figures of what was answered; returns the axis chosen."""
+    taken = None
+    with restoring.said(quietly=True):
+        taken = restoring.taken_if_compared(opened, details, place.spec)
+    axis = curve(rows, place.split, place.k, taken)
+    shown = restore_views.shown_state(rows, place.k, place.split)
+    if shown is not None:
+        levels(rows, shown, place.split)
+        flips(rows, shown, place.split, place.questions.set_id)
+    return axis
 
 
 def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_words.Numbers | None) -> str:
@@ -150,5 +159,5 @@ def tables(spec: RestoreSpec, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 position()
-figures_there(st.session_state[restoring.PLACE])
+figures_there(st.session_state[restoring.PLACE], st.session_state[restoring.ANSWERED])
 show.unfinished(found.unfinished)

@@ -21,8 +21,8 @@ from sftknow_core.update.region import REGIONS
 from sftknow_core.update.spec import RestoreSpec, percent
 
 _TRAIL = "restore.trail"
-WHOLE, PLACE = "restore.whole", "restore.place"
-"""In the session: whether the whole page is being drawn, and the position that its figures are about."""
+WHOLE, PLACE, ANSWERED = "restore.whole", "restore.place", "restore.answered"
+"""In the session: whether the whole page is being drawn, the position, and the one that figures of answers are about."""
 SENT_SECONDS = 0.05
 """What was drawn so far reaches the browser before the page is drawn anew."""
 _remembered = st.cache_data(show_spinner=False, max_entries=512)
@@ -43,16 +43,24 @@ def said(*, quietly: bool = False) -> Iterator[None]:
 def draw_the_rest(place: Any, waiting: bool) -> None:
     """Once accuracy stands: remember the position, and have the figures drawn for it.
 
-    waiting: its accuracy is being measured; the figures follow when it is there. The whole page draws them by itself.
+    waiting: its accuracy is being measured. What is counted from the weights follows at once all the same; only the
+    figures of answers stay where they were, as long as nothing but k differs. The whole page draws them by itself.
     """
     whole = st.session_state.pop(WHOLE, False)
-    drawn = st.session_state.get(PLACE)
-    if whole:
-        st.session_state[PLACE] = place
-    elif not waiting and drawn != place:
-        st.session_state[PLACE] = place
+    moved = st.session_state.get(PLACE) != place
+    st.session_state[PLACE] = place
+    if not waiting or not _only_k_differs(st.session_state.get(ANSWERED), place):
+        st.session_state[ANSWERED] = place
+    if moved and not whole:
         time.sleep(SENT_SECONDS)
         st.rerun()
+
+
+def _only_k_differs(answered: Any, place: Any) -> bool:
+    if answered is None:
+        return False
+    at_k = replace(answered.spec, k_percent=place.spec.k_percent)
+    return bool(answered._replace(spec=at_k) == place)
 
 
 def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:

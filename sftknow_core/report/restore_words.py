@@ -120,6 +120,14 @@ def which_is_shown(k: float, shown: Numbers, split: str) -> str:
     )
 
 
+def still_shown(k: float, before: float) -> str:
+    """What the figures of answers show while a k is being measured; before: the k that they are about."""
+    return (
+        f"k = {k:g}% is being measured. Until then the next three figures (accuracy, mastery levels, flipped questions) "
+        f"still show k = {before:g}%; what is put back, and what can be taken along, is that of k = {k:g}%."
+    )
+
+
 def which_set(sets: pd.DataFrame, per_level: int | None, set_id: str | None) -> str:
     """The questions in words. sets: question_sets.question_sets; the other two: the chosen one, None: the own."""
     known = sets[sets["own"]] if set_id is None else sets[sets["question_set"] == set_id]

@@ -181,6 +181,25 @@ def test_a_new_k_is_asked_at_once_and_its_result_takes_the_nearest_ones_place(
     assert len(fake.asked) == 1
 
 
+def test_while_a_k_is_measured_all_but_its_answers_is_there(
+    growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
+) -> None:
+    at = opened(growing[0], monkeypatch, k="20")
+    at.slider(key="restore.slider").set_value(40).run()
+    assert len(fake.asked) == 1 and values(at)["weights"] == "6"
+    assert {"What k = 40% puts back", "Take it along: k = 40%"} <= heads(at)
+    assert "Accuracy by mastery level, k = 20%" in heads(at)
+    assert any("40% is being measured" in one.value and "still show k = 20%" in one.value for one in at.info)
+    make_chains(growing[0], [("2", 1920, 0)], per_level=6, ks=(40,))
+    fake.all_end()
+    at.run()
+    assert "Accuracy by mastery level, k = 40%" in heads(at) and not at.info
+
+
+def heads(at: AppTest) -> set[str]:
+    return {one.value for one in at.subheader}
+
+
 def test_sliding_on_cancels_what_is_not_wanted_any_more(
     growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
 ) -> None:
