@@ -1,11 +1,12 @@
 """Restore: put any k% of the update back, see what the model answers then and what that amounts to."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages._shared import comparing, engine, exporting, measuring, restoring, show, weights
+from pages._shared import before, comparing, engine, exporting, measuring, restoring, show, weights
 from pages._shared.page import open_chain
 from sftknow_core.report import figures, restore_figures, restore_words
 from sftknow_core.store import restore_views
@@ -71,7 +72,7 @@ def answers(rows: pd.DataFrame, place: measuring.Place) -> str:
     shown = restore_views.shown_state(rows, place.k, place.split)
     if shown is not None:
         levels(rows, shown, place.split)
-        flips(rows, shown, place.split, place.questions.set_id)
+        flips(rows, shown, place)
     return axis
 
 
@@ -87,7 +88,7 @@ def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_words.Numbers
     return axis
 
 
-def levels(rows: pd.DataFrame, shown: Mapping[str, object], split: str) -> None:
+def levels(rows: pd.DataFrame, shown: Mapping[str, Any], split: str) -> None:
     """The same by mastery level, for the shown state."""
     st.subheader(f"Accuracy by mastery level, k = {shown['k_percent']:g}%")
     table = restore_views.levels_at(rows, shown, split)
@@ -97,24 +98,23 @@ def levels(rows: pd.DataFrame, shown: Mapping[str, object], split: str) -> None:
     show.figure(figures.levels_figure(table, show.palette()), table, "restore.levels", alt)
 
 
-def flips(rows: pd.DataFrame, shown: Mapping[str, object], split: str, questions: str | None) -> None:
+def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) -> None:
     """Questions whose answer changed, against tuned or against the k before."""
-    last = restoring.previous(shown, run_id, questions)
     heading = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        before, name = restoring.pick_before(rows, split, last)
+        state, name = before.pick_before(rows, shown, place)
         flip = restoring.choice("Change", "restore.flip", restore_words.FLIP_NAMES)
         domain = restoring.choice("Topics", "restore.domain", restore_words.DOMAIN_CHOICES)
         search = st.text_input(
             "Search", key="restore.search", bind="query-params", placeholder="question or answer", width=240
         )
-    k = shown["k_percent"]
+    k, split = shown["k_percent"], place.split
     heading.subheader(f"Questions that flipped between {name or 'the previous k'} and k = {k:g}%")
-    if before is None:
-        st.info(restore_words.NO_PREVIOUS)
+    if state is None:
+        st.info(restore_words.no_previous(name))
         return
     key = restoring.as_it_is_now(opened)
-    ids, before_ids = restoring.state_key(shown), restoring.state_key(before)
+    ids, before_ids = restoring.state_key(shown), restoring.state_key(state)
     counts = restoring.flip_counts(key, run_id, ids, split, before_ids)
     heading.markdown(restore_words.flip_sentences(counts, k, name))
     heading.caption(restore_words.FLIPS_SAY)

@@ -14,15 +14,13 @@ import streamlit as st
 from pages._shared import slider
 from pages._shared.reading import Key
 from sftknow_core.errors import SftknowError
-from sftknow_core.report import restore_words
 from sftknow_core.store import cube, question_sets, restore_cube, restore_views
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.region import REGIONS
 from sftknow_core.update.spec import RestoreSpec, percent
 
-_TRAIL = "restore.trail"
 WHOLE, PLACE, ANSWERED = "restore.whole", "restore.place", "restore.answered"
-"""In the session: whether the whole page is being drawn, the position, and the one that figures of answers are about."""
+"""In the session: whether the whole page is being drawn, the position, and the one the figures of answers are about."""
 SENT_SECONDS = 0.05
 """What was drawn so far reaches the browser before the page is drawn anew."""
 _remembered = st.cache_data(show_spinner=False, max_entries=512)
@@ -212,31 +210,3 @@ def choice(label: str, key: str, names: Mapping[str, str], meaning: str | None =
         )
     )
     return labels[chosen]
-
-
-def previous(shown: Mapping[str, Any], run_id: str, questions: str | None) -> Mapping[str, Any] | None:
-    """The state that was shown before this one, of the same chain and questions; None where there is none yet.
-
-    Each session remembers the two last ones; a redraw of the same state changes nothing.
-    """
-    place = (run_id, questions)
-    here = {name: shown[name] for name in ("state_id", "run_id", "k_percent")}
-    trail = [one for one in st.session_state.get(_TRAIL, []) if one[0] == place]
-    if not trail or trail[-1][1] != here:
-        trail = [*trail[-1:], (place, here)]
-    st.session_state[_TRAIL] = trail
-    found: Mapping[str, Any] | None = trail[0][1] if len(trail) > 1 else None
-    return found
-
-
-def pick_before(
-    rows: pd.DataFrame, split: str, last: Mapping[str, Any] | None
-) -> tuple[Mapping[str, Any] | None, str]:
-    """With which state the shown one is compared, and its name; None where there is none yet."""
-    names = restore_words.COMPARED_WITH
-    wanted = choice("Compared with", "restore.before", names)
-    if wanted == "tuned":
-        return restore_views.tuned_state(rows, split), "tuned"
-    if last is None:
-        return None, ""
-    return last, f"k = {last['k_percent']:g}%"

@@ -47,9 +47,6 @@ AT_ONCE_HELP = (
     "When you let go of the slider at a k that was never measured, the models answer all questions there, seconds for "
     "a small model. The result is kept in the cache. Off: a button asks for it."
 )
-NO_PREVIOUS = (
-    "There is no previous k yet: move the slider, and the answers at the k before it are compared with."
-)
 FLIPS_SAY = (
     "Healed: wrong → right; broken: right → wrong. A test at one k, decided before looking; over many k the smallest p "
     "is too small by chance."
@@ -125,6 +122,15 @@ def still_shown(k: float, before: float) -> str:
     return (
         f"k = {k:g}% is being measured. Until then the next three figures (accuracy, mastery levels, flipped questions) "
         f"still show k = {before:g}%; what is put back, and what can be taken along, is that of k = {k:g}%."
+    )
+
+
+def no_previous(name: str) -> str:
+    """Why nothing is compared with a previous k; name: the one that a link names, empty for none."""
+    if name:
+        return f"{name}, which was looked at before, is not measured here on these questions. Move the slider to it once."
+    return (
+        "There is no previous k yet: move the slider, and the answers at the k before it are compared with."
     )
 
 

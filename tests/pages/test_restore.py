@@ -16,7 +16,7 @@ from fake_chain import BASE, make_chains
 from fake_cube import FakeTensor, small_model
 from fake_engine import FakeEngine
 
-from pages._shared import engine, measuring
+from pages._shared import before, engine, measuring
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.runs.engine.chain_request import AskedChain
@@ -274,6 +274,22 @@ def test_flips_can_be_counted_from_the_previous_k(filled: Filled, monkeypatch: p
     counts = restore_views.flip_counts(cache, run_id, sixty, "dev", five)
     said = f"In-domain: {counts['healed'][0]} healed, {counts['broken'][0]} broken** of 30"
     assert any(said in m.value and "from k = 5% to k = 60%" in m.value for m in at.markdown)
+    assert in_address(at, "from") == "5"
+    again = opened(filled[0], monkeypatch, **{"k": "60", "before": "previous k", "from": "5"})
+    assert any(said in m.value for m in again.markdown)
+    again.button_group(key="restore.before").set_value("tuned").run()
+    assert in_address(again, "from") is None
+    unknown = opened(filled[0], monkeypatch, **{"k": "60", "before": "previous k", "from": "7"})
+    assert any("k = 7%, which was looked at before, is not measured" in one.value for one in unknown.info)
+
+
+def test_another_strategy_has_no_previous_k_of_the_first() -> None:
+    first = before.walked([], ("top", 5.0), None)
+    assert first == [("top", 5.0)]
+    assert before.walked(first, ("top", 20.0), None) == [("top", 5.0), ("top", 20.0)]
+    assert before.walked(first, ("largest", 5.0), 60.0) == [("largest", 5.0)]
+    linked = before.walked([], ("top", 20.0), 5.0)
+    assert linked == [("top", 5.0), ("top", 20.0)] == before.walked(linked, ("top", 20.0), 5.0)
 
 
 def test_writing_to_the_disk_needs_a_full_new_path(
