@@ -31,7 +31,9 @@ def position() -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             chosen = restoring.pick_ranking(restore_words.STRATEGIES)
             questions = measuring.pick_questions(key, run_id)
-            split = restoring.choice("Shown on", "restore.split", {"dev": "dev", "test": "test"})
+            splits = {"dev": "dev", "test": "test"}
+            split = restoring.choice("Shown on", "restore.split", splits, restore_words.SPLITS["test"])
+        st.caption(restore_words.TEST_COSTS)
         place = measuring.Place(run_id, restoring.with_k(chosen), questions, split)
         taken = None
         with restoring.said():

@@ -318,7 +318,13 @@ def test_answers_are_those_of_the_store(filled: Filled, monkeypatch: pytest.Monk
     counts = restore_views.flip_counts(cache, run_id, shown, "test")
     said = f"In-domain: {counts['healed'][0]} healed, {counts['broken'][0]} broken** of 30"
     assert any(said in m.value for m in at.markdown)
-    assert any("chosen on test" in c.value for c in at.caption)
+    assert any("is chosen on test" in c.value for c in at.caption)
+
+
+def test_what_looking_at_test_costs_is_said_before(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = opened(filled[0], monkeypatch, k="20")
+    assert at.button_group(key="restore.split").value == "dev"
+    assert any("Switching to test shows it for every k and costs" in one.value for one in at.caption)
 
 
 @pytest.mark.parametrize(("name", "value"), [("k", "abc"), ("k", "101"), ("layers", "9"), ("layers", "x")])
