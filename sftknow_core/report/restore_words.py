@@ -154,7 +154,7 @@ def which_set(sets: pd.DataFrame, per_level: int | None, set_id: str | None) -> 
 
 def measure_label(lacking: tuple[str, ...], k: float) -> str:
     """The button that has the engine measure what lacks."""
-    names: list[str] = [name for name in ("tuned", "base") if name in lacking]
+    names: list[str] = [name for name in ("tuned", "base", "five-shot") if name in lacking]
     if "restored" in lacking:
         names = [f"k = {k:g}%", *names]
     return f"Measure {', '.join(names)}"

@@ -73,7 +73,7 @@ def opened(
     if shared_k is not None:
         at.session_state["shared.k"] = shared_k
     for name, value in address.items():
-        at.query_params[f"restore.{name}"] = value
+        at.query_params[name if name == "run" else f"restore.{name}"] = value
     at.run()
     assert not at.exception, at.exception
     return at
@@ -246,7 +246,8 @@ def test_another_set_asks_base_and_tuned_too_and_mixes_nothing(
     monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)
     at = opened(growing[0], monkeypatch, k="20", questions="10")
     states = [one.state if isinstance(one.state, str) else "restored" for one in fake.asked.values()]
-    assert states == ["restored", "tuned", "base"]
+    assert states == ["restored", "tuned", "base", "base"]
+    assert [one.prompt for one in fake.asked.values()] == ["paper"] * 3 + ["five-shot"]
     assert {one.questions.per_level for one in fake.asked.values()} == {10}
     assert any("not asked yet" in one.value for one in at.caption)
     make_chains(growing[0], [("2", 1920, 0)], per_level=10)
@@ -254,6 +255,25 @@ def test_another_set_asks_base_and_tuned_too_and_mixes_nothing(
     at.run()
     assert any("up to 10 of each mastery level" in one.value for one in at.caption)
     assert set(at.dataframe[0].value["n"]) == {50}
+
+
+def test_nobody_waits_for_the_five_shot_ceiling(
+    growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
+) -> None:
+    (larger,) = make_chains(growing[0], [("2", 1920, 0)], per_level=10)
+    cache = Cache(growing[0])
+    ids, stages = question_sets.own_set(cache, larger), chain_views.chain_summary(cache, larger)["stages"]
+    ceiling = cache.run_folder(stages["five_shot"])
+    aside = shutil.move(ceiling, growing[0] / "aside")
+    monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)
+    at = opened(growing[0], monkeypatch, k="20", questions="10", run=growing[1])
+    assert [one.prompt for one in fake.asked.values()] == ["five-shot"] and at.get("progress")
+    at.slider(key="restore.slider").set_value(60.0).run()
+    assert "Accuracy by mastery level, k = 60%" in heads(at) and not at.info
+    shutil.move(aside, ceiling)
+    fake.all_end()
+    at.run()
+    assert "five-shot" in set(at.dataframe[0].value["state"]) and not at.get("progress")
 
 
 def test_show_mode_starts_nothing(filled: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine) -> None:
