@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages._shared import jobs_panel, reading, run_list, show
 from pages._shared.page import open_chain
-from sftknow_core.report import figures, html_report, story
+from sftknow_core.report import figures, html_report, restore_words, story
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.chain_views import comparable
 
@@ -39,8 +39,9 @@ with show.messages():
         f"base. k was chosen on dev: {details['chosen']['rule']}."
     )
     split = st.segmented_control(
-        "Questions", ["test", "dev"], default="test", required=True, key="overview.split", bind="query-params"
+        "Questions", ["dev", "test"], default="dev", required=True, key="overview.split", bind="query-params"
     )
+    st.caption(restore_words.TEST_COSTS)
     table = reading.curve(key, run_id, split)
     alt = f"Accuracy on {split} questions against the share k of weights put back, with 95% bands"
     show.figure(figures.restoration_figure(table, show.palette()), table, "overview.curve", alt)

@@ -1,11 +1,12 @@
 """Restore: put any k% of the update back, see what the model answers then and what that amounts to."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages._shared import comparing, engine, exporting, measuring, restoring, show, weights
+from pages._shared import before, comparing, engine, exporting, measuring, restoring, show, weights
 from pages._shared.page import open_chain
 from sftknow_core.report import figures, restore_figures, restore_words
 from sftknow_core.store import restore_views
@@ -30,7 +31,9 @@ def position() -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             chosen = restoring.pick_ranking(restore_words.STRATEGIES)
             questions = measuring.pick_questions(key, run_id)
-            split = restoring.choice("Shown on", "restore.split", {"dev": "dev", "test": "test"})
+            splits = {"dev": "dev", "test": "test"}
+            split = restoring.choice("Shown on", "restore.split", splits, restore_words.SPLITS["test"])
+        st.caption(restore_words.TEST_COSTS)
         place = measuring.Place(run_id, restoring.with_k(chosen), questions, split)
         taken = None
         with restoring.said():
@@ -42,28 +45,37 @@ def position() -> None:
 
 
 @st.fragment
-def figures_there(place: measuring.Place) -> None:
-    """Everything that takes longer to draw."""
+def figures_there(place: measuring.Place, answered: measuring.Place) -> None:
+    """Everything that takes longer to draw. answered: the position before, while this one's k is being measured."""
     with show.messages():
-        key, spec, split, k = restoring.as_it_is_now(opened), place.spec, place.split, place.k
+        key, spec, split = restoring.as_it_is_now(opened), place.spec, place.split
         rows = restoring.measured(key, run_id, restoring.frozen(spec, k=False), place.questions.set_id)
-        shown = restore_views.shown_state(rows, k, split)
-        taken = None
-        with restoring.said(quietly=True):
-            taken = restoring.taken_if_compared(opened, details, spec)
-        axis = curve(rows, split, k, taken)
-        if shown is not None:
-            levels(rows, shown, split)
-            flips(rows, shown, split, place.questions.set_id)
+        if answered != place:
+            st.info(restore_words.still_shown(place.k, answered.k))
+        axis = answers(rows, answered)
         st.subheader("Several strategies on one chart")
         with restoring.said():
             comparing.compare(key, run_id, split, axis, place.questions.set_id)
         with restoring.said(quietly=True):
+            taken = restoring.taken_if_compared(opened, details, spec)
             if taken is None:
                 st.info(restore_words.not_compared(details))
             else:
                 put_back(spec, taken)
         exporting.section(key, details, spec, lambda: tables(spec, rows))
+
+
+def answers(rows: pd.DataFrame, place: measuring.Place) -> str:
+    """The figures of what was answered; returns the axis chosen."""
+    taken = None
+    with restoring.said(quietly=True):
+        taken = restoring.taken_if_compared(opened, details, place.spec)
+    axis = curve(rows, place.split, place.k, taken)
+    shown = restore_views.shown_state(rows, place.k, place.split)
+    if shown is not None:
+        levels(rows, shown, place.split)
+        flips(rows, shown, place)
+    return axis
 
 
 def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_words.Numbers | None) -> str:
@@ -78,7 +90,7 @@ def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_words.Numbers
     return axis
 
 
-def levels(rows: pd.DataFrame, shown: Mapping[str, object], split: str) -> None:
+def levels(rows: pd.DataFrame, shown: Mapping[str, Any], split: str) -> None:
     """The same by mastery level, for the shown state."""
     st.subheader(f"Accuracy by mastery level, k = {shown['k_percent']:g}%")
     table = restore_views.levels_at(rows, shown, split)
@@ -88,24 +100,23 @@ def levels(rows: pd.DataFrame, shown: Mapping[str, object], split: str) -> None:
     show.figure(figures.levels_figure(table, show.palette()), table, "restore.levels", alt)
 
 
-def flips(rows: pd.DataFrame, shown: Mapping[str, object], split: str, questions: str | None) -> None:
+def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) -> None:
     """Questions whose answer changed, against tuned or against the k before."""
-    last = restoring.previous(shown, run_id, questions)
     heading = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        before, name = restoring.pick_before(rows, split, last)
+        state, name = before.pick_before(rows, shown, place)
         flip = restoring.choice("Change", "restore.flip", restore_words.FLIP_NAMES)
         domain = restoring.choice("Topics", "restore.domain", restore_words.DOMAIN_CHOICES)
         search = st.text_input(
             "Search", key="restore.search", bind="query-params", placeholder="question or answer", width=240
         )
-    k = shown["k_percent"]
+    k, split = shown["k_percent"], place.split
     heading.subheader(f"Questions that flipped between {name or 'the previous k'} and k = {k:g}%")
-    if before is None:
-        st.info(restore_words.NO_PREVIOUS)
+    if state is None:
+        st.info(restore_words.no_previous(name))
         return
     key = restoring.as_it_is_now(opened)
-    ids, before_ids = restoring.state_key(shown), restoring.state_key(before)
+    ids, before_ids = restoring.state_key(shown), restoring.state_key(state)
     counts = restoring.flip_counts(key, run_id, ids, split, before_ids)
     heading.markdown(restore_words.flip_sentences(counts, k, name))
     heading.caption(restore_words.FLIPS_SAY)
@@ -150,5 +161,5 @@ def tables(spec: RestoreSpec, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 position()
-figures_there(st.session_state[restoring.PLACE])
+figures_there(st.session_state[restoring.PLACE], st.session_state[restoring.ANSWERED])
 show.unfinished(found.unfinished)

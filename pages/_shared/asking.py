@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from pages._shared import engine, mode, restoring, show
+from pages._shared import engine, mode, restoring, show, slider
 from pages._shared.reading import Key
 from sftknow_core.errors import SpecError
 from sftknow_core.report import ask_figures, ask_words
@@ -44,7 +44,7 @@ class Question(NamedTuple):
 
 def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
     """The form; the question once its button is pressed. A link fills it in, and never asks."""
-    _start(details)
+    slider.start_k(_K, details["chosen"]["k_percent"])
     _examples(key, run_id, details)
     with st.form("ask.form", border=True):
         text = st.text_area(
@@ -56,24 +56,18 @@ def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
             placeholder="Where was … born?",
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            k = st.number_input(
-                "Restored: k (%)", 0.0, 100.0, step=0.5, format="%g", key=_K, bind="query-params", width=170,
+            k = slider.field_of_k(
+                "Restored: k (%)",
+                _K,
+                width=170,
                 help="Share of the transformer layers' weights put back, largest relative change first.",
-            )  # fmt: skip
+            )
             prompt = restoring.choice("How it is sent", _PROMPT, ask_words.PROMPTS, ask_words.PROMPT_HELP)
             pressed = st.form_submit_button(
                 "Ask base, tuned and restored", type="primary", disabled=not mode.may_act()
             )
-    st.session_state[restoring.SHARED_K] = float(k)
-    return Question(text, prompt, float(k)) if pressed else None
-
-
-def _start(details: Mapping[str, Any]) -> None:
-    """k is the one last looked at on another page, else the chosen one, unless the address says otherwise."""
-    given = st.query_params.get(_K)
-    if given is None and _K not in st.session_state:
-        k = st.session_state.get(restoring.SHARED_K, details["chosen"]["k_percent"])
-        st.session_state[_K] = float(k)
+    st.session_state[slider.SHARED_K] = k
+    return Question(text, prompt, k) if pressed else None
 
 
 def _examples(key: Key, run_id: str, details: Mapping[str, Any]) -> None:

@@ -102,17 +102,21 @@ def _size(text: str) -> int:
 
 
 def answers(opened: Key, details: Any, place: Place, taken: Any) -> bool:
-    """Accuracy at the position, and what the engine does about one that was not measured; whether one waits for it."""
+    """Accuracy at the position, and what the engine does about one that was not measured; whether one waits for it.
+
+    Nobody waits for the five-shot ceiling: it comes last, and the page is drawn once more when it is there.
+    """
     _ask_for(opened, details, place)
     now = engine.standing(_SLOT, opened[0])
-    waiting = now is not None and not now.state.ended
-    every = _POLL_SECONDS if waiting else None
-    st.fragment(_answers, run_every=every)(opened, details, place, taken, waiting)
+    busy = now is not None and not now.state.ended
+    waiting = busy and _lacks_more_than_five_shot(restoring.as_it_is_now(opened), details, place)
+    every = _POLL_SECONDS if busy else None
+    st.fragment(_answers, run_every=every)(opened, details, place, taken, busy, waiting)
     return waiting
 
 
-def _answers(opened: Key, details: Any, place: Place, taken: Any, waited: bool) -> None:
-    """The part that is drawn again while the engine works; at its end the whole page is."""
+def _answers(opened: Key, details: Any, place: Place, taken: Any, busy: bool, waited: bool) -> None:
+    """The part that is drawn again while the engine works; the whole page is once k is measured, and at the end."""
     with show.messages():
         key = restoring.as_it_is_now(opened)
         now = engine.standing(_SLOT, opened[0])
@@ -129,7 +133,8 @@ def _answers(opened: Key, details: Any, place: Place, taken: Any, waited: bool) 
             st.info("Nothing was measured yet for this strategy, region, layers and questions.")
         if taken is not None:
             st.markdown(restore_words.in_a_line(taken))
-        if waited and over:
+        there = waited and not _lacks_more_than_five_shot(key, details, place)
+        if there or (busy and over):
             time.sleep(restoring.SENT_SECONDS)
             st.rerun()
         _below(key, details, place, rows)
@@ -141,13 +146,23 @@ def _rows(key: Key, place: Place) -> pd.DataFrame:
     )
 
 
+def _lacking(key: Key, details: Any, place: Place) -> tuple[str, ...]:
+    """See restore_views.missing. Other questions than its own have a ceiling where the chain's own have one."""
+    five_shot = place.questions.set_id is not None and details["stages"].get("five_shot") is not None
+    return restore_views.missing(_rows(key, place), place.k, five_shot=five_shot)
+
+
+def _lacks_more_than_five_shot(key: Key, details: Any, place: Place) -> bool:
+    return _lacking(key, details, place) not in ((), (restore_views.FIVE_SHOT,))
+
+
 def _below(key: Key, details: Any, place: Place, rows: pd.DataFrame) -> None:
     """Under the cards: the engine, and which questions these are."""
-    root, lacking = key[0], restore_views.missing(rows, place.k)
+    root, lacking = key[0], _lacking(key, details, place)
     now = engine.standing(_SLOT, root)
     if now is not None and not now.state.ended:
         engine.progress(_SLOT, root, now)
-    elif lacking:
+    elif lacking and (mode.may_act() or lacking != (restore_views.FIVE_SHOT,)):
         _not_asked(key, details, place, rows, lacking, now)
     with st.container(horizontal=True, vertical_alignment="center"):
         if mode.may_act():
@@ -161,7 +176,7 @@ def _below(key: Key, details: Any, place: Place, rows: pd.DataFrame) -> None:
 def _ask_for(opened: Key, details: Any, place: Place) -> None:
     """Ask the engine for what the position lacks, once; cancel what another position lacked."""
     root = opened[0]
-    lacking = restore_views.missing(_rows(restoring.as_it_is_now(opened), place), place.k)
+    lacking = _lacking(restoring.as_it_is_now(opened), details, place)
     now = engine.standing(_SLOT, root)
     if now is not None and (not lacking or now.about != _wish(place)):
         engine.forget(_SLOT, root)
@@ -213,7 +228,7 @@ def _button(lacking: tuple[str, ...], k: float) -> bool:
 
 
 def _requests(chain: AskedChain, lacking: tuple[str, ...], place: Place) -> dict[str, Request]:
-    """The current k first: it is what the reader waits for."""
+    """The current k first: it is what the reader waits for. The ceiling last: nothing else needs it."""
     found: dict[str, Request] = {}
     per_level = place.questions.per_level
     if "restored" in lacking:
@@ -222,6 +237,8 @@ def _requests(chain: AskedChain, lacking: tuple[str, ...], place: Place) -> dict
         found["tuned"] = chain.evaluation("tuned", per_level)
     if "base" in lacking:
         found["base"] = chain.evaluation("base", per_level)
+    if restore_views.FIVE_SHOT in lacking:
+        found["five-shot"] = chain.evaluation("base", per_level, five_shot=True)
     return found
 
 

@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from pages._shared import show
+from pages._shared import show, slider
 from pages._shared.question_list import BROWSER, QUESTION
 from pages._shared.reading import Key
 from sftknow_core.report import token_figures, token_words
 from sftknow_core.report.token_words import SentPrompt, topic_name
-from sftknow_core.store import question_spread, question_tokens, questions
+from sftknow_core.store import later_states, question_spread, question_tokens, questions
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.question_filters import ASKED, FIVE_SHOT, FLIPS, SORTS, Filters
 from sftknow_core.store.questions import Asked, Page
 
 _NAME = "token_shifts"
-_CHANGE, _CHIPS = f"{_NAME}.change", f"{_NAME}.chips"
+_K, _CHANGE, _CHIPS = f"{_NAME}.k", f"{_NAME}.change", f"{_NAME}.chips"
 _ANY = "all"
 STYLE = """<style>
 .st-key-token_shifts_beside > div {flex: 1 1 470px !important; min-width: min(470px, 100%)}
@@ -33,10 +33,24 @@ STYLE = """<style>
 """List and detail share a row where both have 470 px, else stand below each other."""
 
 
-@st.cache_resource(show_spinner="Reading the answers of all states …", max_entries=4)
+@st.cache_resource(show_spinner=False, max_entries=4)
 def gathered(root: str, run_id: str, stamp: str) -> Asked:
-    """See questions.gather; nobody changes it. stamp: questions.stages_stamp."""
-    return questions.gather(Cache(root), run_id)
+    """See questions.gather; nobody changes it. stamp: `asked_in`. A k measured since adds only its own answers."""
+    own, cache = _own(root, run_id, stamp.split("+")[0]), Cache(root)
+    return questions.with_later(own, cache, run_id, later_states.later_states(cache, run_id))
+
+
+@st.cache_resource(show_spinner="Reading the answers of all states …", max_entries=4)
+def _own(root: str, run_id: str, stamp: str) -> Asked:
+    """See questions.gather_own. stamp: questions.stages_stamp."""
+    return questions.gather_own(Cache(root), run_id)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _later(key: Key, run_id: str) -> str:
+    """A stamp of the states measured since the chain ended; empty for none."""
+    found = later_states.later_states(Cache(key[0]), run_id)
+    return "".join(f"+{one.state_id}.{one.run_id}" for one in found)
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
@@ -67,24 +81,39 @@ def by_level(root: str, run_id: str, stamp: str, population: Filters) -> pd.Data
 
 def asked_in(key: Key, run_id: str) -> tuple[Asked, str]:
     """The chain's questions, and the stamp that further reads are remembered under."""
-    stamp = questions.stages_stamp(Cache(key[0]), run_id)
+    stamp = questions.stages_stamp(Cache(key[0]), run_id) + _later(key, run_id)
     return gathered(key[0], run_id, stamp), stamp
 
 
 def pick_k(asked: Asked, chosen: float) -> float:
-    """One of the measured k; the one chosen on dev where the address names none."""
-    usual = chosen if chosen in asked.ks else asked.ks[0]
+    """One of the measured k; where the address names none the one last looked at, else the one chosen on dev.
+
+    The address is written by hand: Streamlit takes a slider's default out of it, and each reader's is another.
+    """
+    wanted = st.query_params.get(_K)
+    named = {f"{k:g}": k for k in asked.ks}
+    last = st.session_state.get(slider.SHARED_K)
+    if wanted in named:
+        st.session_state[_K] = named[wanted]
+    elif st.session_state.get(_K) not in asked.ks:
+        st.session_state[_K] = next(k for k in (last, chosen, *asked.ks) if k in asked.ks)
     picked = st.select_slider(
         "Restored: share of weights put back, k (%)",
         list(asked.ks),
-        value=usual,
         format_func=lambda k: f"{k:g}",
-        key=f"{_NAME}.k",
-        bind="query-params",
+        key=_K,
+        on_change=_k_to_address,
         width=420,
-        help="Only measured k. 100 is the hybrid.",
+        help="Only measured k, by this run or on the page Restore since. 100 is the hybrid.",
     )
+    if wanted is None:
+        st.query_params[_K] = f"{picked:g}"
     return float(picked)
+
+
+def _k_to_address() -> None:
+    k = st.session_state[slider.SHARED_K] = st.session_state[_K]
+    st.query_params[_K] = f"{k:g}"
 
 
 class Picked(NamedTuple):

@@ -11,24 +11,18 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from pages._shared import slider
 from pages._shared.reading import Key
 from sftknow_core.errors import SftknowError
-from sftknow_core.report import restore_words
 from sftknow_core.store import cube, question_sets, restore_cube, restore_views
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.cube import PAPER_KS
 from sftknow_core.update.region import REGIONS
 from sftknow_core.update.spec import RestoreSpec, percent
 
-_K, _SLIDER, _QUICK = "restore.k", "restore.slider", "restore.quick"
-SHARED_K = "shared.k"
-"""The k last looked at, for other pages of the same session."""
-_TRAIL = "restore.trail"
-WHOLE, PLACE = "restore.whole", "restore.place"
-"""In the session: whether the whole page is being drawn, and the position that its figures are about."""
+WHOLE, PLACE, ANSWERED = "restore.whole", "restore.place", "restore.answered"
+"""In the session: whether the whole page is being drawn, the position, and the one the figures of answers are about."""
 SENT_SECONDS = 0.05
 """What was drawn so far reaches the browser before the page is drawn anew."""
-_FIRST_K = 20.0
 _remembered = st.cache_data(show_spinner=False, max_entries=512)
 Frozen = tuple[tuple[str, Any], ...]
 """A mapping that st.cache_data can tell apart."""
@@ -47,16 +41,24 @@ def said(*, quietly: bool = False) -> Iterator[None]:
 def draw_the_rest(place: Any, waiting: bool) -> None:
     """Once accuracy stands: remember the position, and have the figures drawn for it.
 
-    waiting: its accuracy is being measured; the figures follow when it is there. The whole page draws them by itself.
+    waiting: its accuracy is being measured. What is counted from the weights follows at once all the same; only the
+    figures of answers stay where they were, as long as nothing but k differs. The whole page draws them by itself.
     """
     whole = st.session_state.pop(WHOLE, False)
-    drawn = st.session_state.get(PLACE)
-    if whole:
-        st.session_state[PLACE] = place
-    elif not waiting and drawn != place:
-        st.session_state[PLACE] = place
+    moved = st.session_state.get(PLACE) != place
+    st.session_state[PLACE] = place
+    if not waiting or not _only_k_differs(st.session_state.get(ANSWERED), place):
+        st.session_state[ANSWERED] = place
+    if moved and not whole:
         time.sleep(SENT_SECONDS)
         st.rerun()
+
+
+def _only_k_differs(answered: Any, place: Any) -> bool:
+    if answered is None:
+        return False
+    at_k = replace(answered.spec, k_percent=place.spec.k_percent)
+    return bool(answered._replace(spec=at_k) == place)
 
 
 def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:
@@ -83,7 +85,7 @@ def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:
 
 def with_k(ranking: RestoreSpec) -> RestoreSpec:
     """The same weights, and k from its three widgets."""
-    return replace(ranking, k_percent=percent(f"{pick_k():.4f}"))
+    return replace(ranking, k_percent=percent(f"{slider.pick_k():.4f}"))
 
 
 _REGION_HELP = (
@@ -95,59 +97,6 @@ _REGION_HELP = (
 def _strategy_help(strategies: Mapping[str, str]) -> str:
     meant = "; ".join(f"{name}: {order}" for name, order in strategies.items())
     return f"{meant}. r: change relative to the base weight; |d|: absolute change."
-
-
-def pick_k() -> float:
-    """k in percent: a field (up to 4 places), a slider in halves, and the paper's seven; each moves the others."""
-    _start_at()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        field, rail = st.container(width=140), st.container(width="stretch")
-    with field:
-        k = st.number_input("k (%)", 0.0, 100.0, step=0.5, format="%g", key=_K, bind="query-params")
-    k = round(float(k), 4)
-    st.session_state[SHARED_K] = k
-    st.session_state[_SLIDER] = round(2 * k) / 2
-    st.session_state[_QUICK] = f"{k:g}" if f"{k:g}" in PAPER_KS else None
-    with rail:
-        st.slider(
-            "Share of the region's weights put back, k (%)",
-            0.0,
-            100.0,
-            step=0.5,
-            key=_SLIDER,
-            format="%g%%",
-            on_change=_take_over,
-            args=(_SLIDER,),
-        )
-    st.pills(
-        "The k of the paper",
-        PAPER_KS,
-        format_func="{}%".format,
-        key=_QUICK,
-        on_change=_take_over,
-        args=(_QUICK,),
-    )
-    return k
-
-
-def _take_over(widget: str) -> None:
-    if (value := st.session_state[widget]) is not None:
-        st.session_state[_K] = float(value)
-
-
-def _start_at() -> None:
-    """k where neither the address nor a widget gives one; what is no k in the address is said."""
-    given = st.query_params.get(_K)
-    try:
-        good = given is not None and 0 <= float(given) <= 100
-    except ValueError:
-        good = False
-    if given is not None and not good:
-        st.warning(f"k in the address is {given!r}; allowed: 0 to 100. Shown instead: k = {_FIRST_K:g}%.")
-        del st.query_params[_K]
-        st.session_state.pop(_K, None)
-    if not good and _K not in st.session_state:
-        st.session_state[_K] = float(st.session_state.get(SHARED_K, _FIRST_K))
 
 
 @_remembered
@@ -261,31 +210,3 @@ def choice(label: str, key: str, names: Mapping[str, str], meaning: str | None =
         )
     )
     return labels[chosen]
-
-
-def previous(shown: Mapping[str, Any], run_id: str, questions: str | None) -> Mapping[str, Any] | None:
-    """The state that was shown before this one, of the same chain and questions; None where there is none yet.
-
-    Each session remembers the two last ones; a redraw of the same state changes nothing.
-    """
-    place = (run_id, questions)
-    here = {name: shown[name] for name in ("state_id", "run_id", "k_percent")}
-    trail = [one for one in st.session_state.get(_TRAIL, []) if one[0] == place]
-    if not trail or trail[-1][1] != here:
-        trail = [*trail[-1:], (place, here)]
-    st.session_state[_TRAIL] = trail
-    found: Mapping[str, Any] | None = trail[0][1] if len(trail) > 1 else None
-    return found
-
-
-def pick_before(
-    rows: pd.DataFrame, split: str, last: Mapping[str, Any] | None
-) -> tuple[Mapping[str, Any] | None, str]:
-    """With which state the shown one is compared, and its name; None where there is none yet."""
-    names = restore_words.COMPARED_WITH
-    wanted = choice("Compared with", "restore.before", names)
-    if wanted == "tuned":
-        return restore_views.tuned_state(rows, split), "tuned"
-    if last is None:
-        return None, ""
-    return last, f"k = {last['k_percent']:g}%"

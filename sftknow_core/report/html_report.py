@@ -47,6 +47,7 @@ def render(cache: Cache, run_id: str) -> str:
         "no_weights": no_weights,
         "no_tokens": no_tokens,
         "splits": slider.splits,
+        "test_costs": restore_words.TEST_COSTS,
         "colours": THEMES,
     }
     return page_of("report.html.j2", page, _data(shown, slider))

@@ -38,6 +38,11 @@ SPLITS = {
     ),
 }
 """What it means to look at a split."""
+TEST_COSTS = (
+    "k is chosen on dev; test is for the k chosen there. Switching to test shows it for every k and costs that: for "
+    "a k picked there no untouched questions are left."
+)
+"""What stands beside the choice of a split before it is made."""
 QUESTIONS_HELP = (
     "How many questions of each mastery level are asked in each group: dev, test in-domain, test out-of-domain. All of "
     "base, tuned, curve and intervals come from one set; a larger set contains the smaller one of the same seed. "
@@ -46,9 +51,6 @@ QUESTIONS_HELP = (
 AT_ONCE_HELP = (
     "When you let go of the slider at a k that was never measured, the models answer all questions there, seconds for "
     "a small model. The result is kept in the cache. Off: a button asks for it."
-)
-NO_PREVIOUS = (
-    "There is no previous k yet: move the slider, and the answers at the k before it are compared with."
 )
 FLIPS_SAY = (
     "Healed: wrong → right; broken: right → wrong. A test at one k, decided before looking; over many k the smallest p "
@@ -120,6 +122,23 @@ def which_is_shown(k: float, shown: Numbers, split: str) -> str:
     )
 
 
+def still_shown(k: float, before: float) -> str:
+    """What the figures of answers show while a k is being measured; before: the k that they are about."""
+    return (
+        f"k = {k:g}% is being measured. Until then the next three figures (accuracy, mastery levels, flipped questions)"
+        f" still show k = {before:g}%; what is put back, and what can be taken along, is that of k = {k:g}%."
+    )
+
+
+def no_previous(name: str) -> str:
+    """Why nothing is compared with a previous k; name: the one that a link names, empty for none."""
+    if name:
+        return f"{name}, which was looked at before, is not measured on these questions. Move the slider to it once."
+    return (
+        "There is no previous k yet: move the slider, and the answers at the k before it are compared with."
+    )
+
+
 def which_set(sets: pd.DataFrame, per_level: int | None, set_id: str | None) -> str:
     """The questions in words. sets: question_sets.question_sets; the other two: the chosen one, None: the own."""
     known = sets[sets["own"]] if set_id is None else sets[sets["question_set"] == set_id]
@@ -135,7 +154,7 @@ def which_set(sets: pd.DataFrame, per_level: int | None, set_id: str | None) -> 
 
 def measure_label(lacking: tuple[str, ...], k: float) -> str:
     """The button that has the engine measure what lacks."""
-    names: list[str] = [name for name in ("tuned", "base") if name in lacking]
+    names: list[str] = [name for name in ("tuned", "base", "five-shot") if name in lacking]
     if "restored" in lacking:
         names = [f"k = {k:g}%", *names]
     return f"Measure {', '.join(names)}"

@@ -17,6 +17,7 @@ import pandas as pd
 from sftknow_core.errors import SpecError
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
+from sftknow_core.store.later_states import later_states
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
 from sftknow_core.store.schema import FIRST_TOKEN
@@ -59,8 +60,9 @@ def first_token(cache: Cache, run_id: str, fact_id: str, k_percent: float) -> Fi
     Raises SpecError when the run is no finished chain or has no such k, CacheError when a part cannot be read.
     """
     chain = chain_summary(cache, run_id)
-    tuned, restored = chain["tuned_id"], _state_at(chain, k_percent)
-    runs = {state: chain["stages"]["evaluate"][state] for state in (tuned, restored)}
+    tuned, held_by = chain["tuned_id"], chain["stages"]["evaluate"]
+    restored, run = _state_at(cache, run_id, chain, k_percent)
+    runs = {tuned: held_by[tuned], restored: run}
     query = "FROM first_token WHERE fact_id = ? AND state_id IN (SELECT unnest(?))"
     with open_parts(cache, FIRST_TOKEN, runs.values()) as con:
         found = con.sql(query, params=[fact_id, list(runs)]).to_arrow_table().to_pylist()
@@ -76,11 +78,19 @@ def asked_as(cache: Cache, run_id: str) -> RunSpec:
     return RunFolder(cache, chain["stages"]["evaluate"][chain["tuned_id"]]).spec
 
 
-def _state_at(chain: Mapping[str, Any], k_percent: float) -> str:
-    for row in chain["table"]:
-        if row["k_percent"] == k_percent and row["kind"] not in ("base", "tuned"):
-            return str(row["state_id"])
-    ks = ", ".join(f"{row['k_percent']:g}" for row in chain["table"] if row["k_percent"])
+def _state_at(cache: Cache, run_id: str, chain: Mapping[str, Any], k_percent: float) -> tuple[str, str]:
+    """The state restored by k, and the evaluation that holds its answers: the chain's own, or a later one."""
+    held_by = chain["stages"]["evaluate"]
+    own = [row for row in chain["table"] if row["k_percent"] and row["kind"] not in ("base", "tuned")]
+    for row in own:
+        if row["k_percent"] == k_percent:
+            return str(row["state_id"]), str(held_by[row["state_id"]])
+    later = later_states(cache, run_id)
+    for one in later:
+        if one.k_percent == k_percent:
+            return one.state_id, one.run_id
+    measured = sorted([*(row["k_percent"] for row in own), *(one.k_percent for one in later)])
+    ks = ", ".join(f"{k:g}" for k in measured)
     raise SpecError(f"this chain was not restored by k = {k_percent:g}%; measured: {ks}")
 
 

@@ -12,7 +12,7 @@ gold token's numbers come from `first_token`: NULL where a question was not scor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +24,7 @@ import pyarrow as pa
 from sftknow_core.errors import CacheError
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
+from sftknow_core.store.later_states import Later, later_states
 from sftknow_core.store.opening import open_memory
 from sftknow_core.store.question_filters import FLIPS, PAGE_SIZE, Filters, answered, condition
 from sftknow_core.store.run_folder import DONE, RunFolder
@@ -46,6 +47,13 @@ WHERE t.state_id = $tuned ORDER BY t.place, t.fact_id"""
 _STATES = """
 SELECT fact_id, k, kind, answer, is_right, kl, gold_p, gold_rank
 FROM answers JOIN ks USING (state_id) LEFT JOIN shifts USING (state_id, fact_id)"""
+
+_BACK_EARLIER = """
+SELECT own.* REPLACE (CASE WHEN NOT tuned_right THEN least(back_at_k, r.k) END AS back_at_k)
+FROM own LEFT JOIN (SELECT fact_id, min(k) AS k FROM answers JOIN ks USING (state_id) WHERE is_right GROUP BY ALL) r
+    USING (fact_id)
+ORDER BY place, fact_id"""
+_KS = pa.schema([("state_id", pa.string()), ("kind", pa.string()), ("k", pa.float64())])
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,37 @@ def stages_stamp(cache: Cache, run_id: str) -> str:
 
 
 def gather(cache: Cache, run_id: str) -> Asked:
-    """All questions of a finished chain with all its states.
+    """All questions of a finished chain with all its states, and those that were measured later on its questions.
+
+    Raises SpecError when the run is no finished chain, CacheError when an evaluation is gone or damaged.
+    """
+    return with_later(gather_own(cache, run_id), cache, run_id, later_states(cache, run_id))
+
+
+def with_later(own: Asked, cache: Cache, run_id: str, later: Sequence[Later]) -> Asked:
+    """What `gather_own` gives, with these states besides; only their own parts are read."""
+    if not later:
+        return own
+    runs = list(dict.fromkeys(one.run_id for one in later))
+    columns = ("state_id", "kind", "k")
+    named = dict(zip(columns, map(list, zip(*(one[:3] for one in later), strict=True)), strict=True))
+    tables = {
+        "own": own.questions,
+        "answers": _answers(cache, runs, chain_summary(cache, run_id)["matcher"]),
+        "shifts": _shifts(cache, runs),
+        "ks": pa.table(named, schema=_KS),
+    }
+    with open_memory() as con:
+        for name, table in tables.items():
+            con.register(name, table)
+        questions = con.sql(_BACK_EARLIER).to_arrow_table()
+        states = con.sql(_STATES + " SEMI JOIN own USING (fact_id)").to_arrow_table()
+    ks = tuple(sorted({*own.ks, *(one.k_percent for one in later)}))
+    return Asked(questions, pa.concat_tables([own.states, states]), ks, own.has_five_shot)
+
+
+def gather_own(cache: Cache, run_id: str) -> Asked:
+    """All questions of a finished chain with the states that it measured itself.
 
     Raises SpecError when the run is no finished chain, CacheError when an evaluation is gone or damaged.
     """
@@ -120,7 +158,7 @@ def gather(cache: Cache, run_id: str) -> Asked:
         "answers": _answers(cache, runs, chain["matcher"]),
         "five": _answers(cache, [five] if five else [], chain["matcher"]),
         "shifts": _shifts(cache, runs),
-        "ks": ks.cast(pa.schema([("state_id", pa.string()), ("kind", pa.string()), ("k", pa.float64())])),
+        "ks": ks.cast(_KS),
     }
     with open_memory() as con:
         for name, table in tables.items():

@@ -26,6 +26,8 @@ from sftknow_core.update.spec import RestoreSpec
 FLIPS = ("healed", "broken", "still wrong")
 """Wrong after tuning and right restored; right and then wrong; wrong in both, with another answer."""
 
+FIVE_SHOT = "five-shot"
+"""The base after five examples: a state of its own among `measured`."""
 _SAME_K = 1e-9
 
 _MEASURED = """
@@ -161,13 +163,18 @@ def n_level(rows: pd.DataFrame, split: str) -> int | None:
     return int(found.max()) if len(found) else None
 
 
-def missing(rows: pd.DataFrame, k: float) -> tuple[str, ...]:
-    """Which of "base", "tuned" and "restored" (at this k) are not among the rows of `measured`; k = 0 is tuned."""
+def missing(rows: pd.DataFrame, k: float, *, five_shot: bool = False) -> tuple[str, ...]:
+    """Which of "base", "tuned" and "restored" (at this k) are not among the rows of `measured`; k = 0 is tuned.
+
+    five_shot: "five-shot" is wanted too, and comes last.
+    """
     there = rows[rows["level"].isna() & rows["accuracy"].notna()]
     found = [state for state in ("base", "tuned") if not (there["state"] == state).any()]
     at_k = (there["k_percent"] - k).abs() < _SAME_K
     restored = there["state"].isin(["restored", "hybrid"])
-    return (*found, *(["restored"] if k > 0 and not (restored & at_k).any() else []))
+    lacks_k = k > 0 and not (restored & at_k).any()
+    lacks_five = five_shot and not (there["state"] == FIVE_SHOT).any()
+    return (*found, *(["restored"] if lacks_k else []), *([FIVE_SHOT] if lacks_five else []))
 
 
 def levels_at(rows: pd.DataFrame, shown: Mapping[str, Any], split: str) -> pd.DataFrame:

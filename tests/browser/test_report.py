@@ -102,6 +102,8 @@ def test_the_slider_shows_the_numbers_of_the_store(browser: Browser, made: tuple
     cache, run_id, file = made
     opened = Opened(browser, file)
     seen = []
+    expect(opened.page.locator("#split-words")).to_contain_text("Dev questions")
+    expect(opened.page.get_by_text("Switching to test shows it for every k and costs")).to_be_visible()
     for split in ("dev", "test"):
         opened.page.get_by_label(split, exact=True).check()
         for step, k in enumerate((0, 5, 20, 60, 100)):

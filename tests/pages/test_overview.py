@@ -78,7 +78,7 @@ def test_gain_is_restored_minus_tuned_and_has_its_interval(opened: AppTest, chai
 
 def test_figures_hold_the_tables_shown_below_them(opened: AppTest, chains: Chains) -> None:
     at = choose(opened, chains[1][0])
-    curve = chain_views.curve(Cache(chains[0]), chains[1][0], "test")
+    curve = chain_views.curve(Cache(chains[0]), chains[1][0], "dev")
     measured = curve[(curve["domain"] == "in") & curve["k_percent"].notna()]
     line = next(t for t in figure(at, 0)["data"] if t["name"] == "k% put back")
     assert line["y"] == pytest.approx(measured["accuracy"].tolist())
@@ -105,12 +105,16 @@ def test_without_a_run_in_the_address_the_newest_is_shown(opened: AppTest, chain
     assert at.selectbox(key="shared.run").value == newest and not at.warning
 
 
-def test_dev_can_be_looked_at(opened: AppTest, chains: Chains) -> None:
-    opened.query_params["overview.split"] = "dev"
+def test_test_can_be_looked_at_for_every_k_and_its_cost_is_said_before(
+    opened: AppTest, chains: Chains
+) -> None:
     at = choose(opened, chains[1][0])
-    expected = chain_views.curve(Cache(chains[0]), chains[1][0], "dev")
+    assert at.button_group(key="overview.split").value == "dev"
+    assert any("test is for the k chosen there" in one.value for one in at.caption)
+    at.button_group(key="overview.split").set_value("test").run()
+    expected = chain_views.curve(Cache(chains[0]), chains[1][0], "test")
     assert at.dataframe[0].value["accuracy"].tolist() == pytest.approx(expected["accuracy"].tolist())
-    assert set(expected["domain"]) == {"in"}
+    assert set(expected["domain"]) == {"in", "out"}
 
 
 def test_search_narrows_the_questions(opened: AppTest, chains: Chains) -> None:

@@ -16,7 +16,7 @@ from fake_chain import BASE, make_chains
 from fake_cube import FakeTensor, small_model
 from fake_engine import FakeEngine
 
-from pages._shared import engine, measuring
+from pages._shared import before, engine, measuring
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.runs.engine.chain_request import AskedChain
@@ -63,15 +63,26 @@ def compare(cache: Cache, tuned_id: str, tensors: list[FakeTensor]) -> None:
     ingest(cache, run.run_id)
 
 
-def opened(cache: Path, monkeypatch: pytest.MonkeyPatch, **address: str) -> AppTest:
+def opened(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, shared_k: float | None = None, **address: str
+) -> AppTest:
+    """The page at an address, in a session that looked at shared_k on another page."""
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(cache))
     monkeypatch.syspath_prepend(str(ROOT))
     at = AppTest.from_file(str(ROOT / "pages" / "restore.py"), default_timeout=60)
+    if shared_k is not None:
+        at.session_state["shared.k"] = shared_k
     for name, value in address.items():
-        at.query_params[f"restore.{name}"] = value
+        at.query_params[name if name == "run" else f"restore.{name}"] = value
     at.run()
     assert not at.exception, at.exception
     return at
+
+
+def in_address(at: AppTest, name: str) -> str | None:
+    """A parameter of the page's address; None: it is not there."""
+    found = at.query_params.get(f"restore.{name}")
+    return found[0] if isinstance(found, list) else found
 
 
 def values(at: AppTest) -> dict[str, str]:
@@ -90,14 +101,22 @@ def test_slider_field_and_quick_choices_are_linked(filled: Filled, monkeypatch: 
     assert at.number_input(key="restore.k").value == 20
     at.slider(key="restore.slider").set_value(37.5).run()
     assert at.number_input(key="restore.k").value == 37.5 and values(at)["weights"] == "6"
-    in_address = at.query_params["restore.k"]
-    assert float(in_address[0] if isinstance(in_address, list) else in_address) == 37.5
+    assert float(in_address(at, "k") or "nan") == 37.5
     at.number_input(key="restore.k").set_value(33.3333).run()
     assert at.slider(key="restore.slider").value == 33.5 and any(
         "33.3333%" in one.value for one in at.subheader
     )
     at.button_group(key="restore.quick").set_value("60").run()
     assert at.slider(key="restore.slider").value == 60 and not at.exception
+
+
+def test_the_address_names_every_k(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = opened(filled[0], monkeypatch, k="0")
+    assert at.number_input(key="restore.k").value == 0 and in_address(at, "k") == "0"
+    at = opened(filled[0], monkeypatch, shared_k=37.0)
+    assert at.number_input(key="restore.k").value == 37 and in_address(at, "k") == "37"
+    at.slider(key="restore.slider").set_value(0.0).run()
+    assert at.number_input(key="restore.k").value == 0 and float(in_address(at, "k") or "nan") == 0
 
 
 def test_no_more_changes_is_said(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +181,25 @@ def test_a_new_k_is_asked_at_once_and_its_result_takes_the_nearest_ones_place(
     assert len(fake.asked) == 1
 
 
+def test_while_a_k_is_measured_all_but_its_answers_is_there(
+    growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
+) -> None:
+    at = opened(growing[0], monkeypatch, k="20")
+    at.slider(key="restore.slider").set_value(40).run()
+    assert len(fake.asked) == 1 and values(at)["weights"] == "6"
+    assert {"What k = 40% puts back", "Take it along: k = 40%"} <= heads(at)
+    assert "Accuracy by mastery level, k = 20%" in heads(at)
+    assert any("40% is being measured" in one.value and "still show k = 20%" in one.value for one in at.info)
+    make_chains(growing[0], [("2", 1920, 0)], per_level=6, ks=(40,))
+    fake.all_end()
+    at.run()
+    assert "Accuracy by mastery level, k = 40%" in heads(at) and not at.info
+
+
+def heads(at: AppTest) -> set[str]:
+    return {one.value for one in at.subheader}
+
+
 def test_sliding_on_cancels_what_is_not_wanted_any_more(
     growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
 ) -> None:
@@ -208,7 +246,8 @@ def test_another_set_asks_base_and_tuned_too_and_mixes_nothing(
     monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)
     at = opened(growing[0], monkeypatch, k="20", questions="10")
     states = [one.state if isinstance(one.state, str) else "restored" for one in fake.asked.values()]
-    assert states == ["restored", "tuned", "base"]
+    assert states == ["restored", "tuned", "base", "base"]
+    assert [one.prompt for one in fake.asked.values()] == ["paper"] * 3 + ["five-shot"]
     assert {one.questions.per_level for one in fake.asked.values()} == {10}
     assert any("not asked yet" in one.value for one in at.caption)
     make_chains(growing[0], [("2", 1920, 0)], per_level=10)
@@ -216,6 +255,25 @@ def test_another_set_asks_base_and_tuned_too_and_mixes_nothing(
     at.run()
     assert any("up to 10 of each mastery level" in one.value for one in at.caption)
     assert set(at.dataframe[0].value["n"]) == {50}
+
+
+def test_nobody_waits_for_the_five_shot_ceiling(
+    growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
+) -> None:
+    (larger,) = make_chains(growing[0], [("2", 1920, 0)], per_level=10)
+    cache = Cache(growing[0])
+    ids, stages = question_sets.own_set(cache, larger), chain_views.chain_summary(cache, larger)["stages"]
+    ceiling = cache.run_folder(stages["five_shot"])
+    aside = shutil.move(ceiling, growing[0] / "aside")
+    monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)
+    at = opened(growing[0], monkeypatch, k="20", questions="10", run=growing[1])
+    assert [one.prompt for one in fake.asked.values()] == ["five-shot"] and at.get("progress")
+    at.slider(key="restore.slider").set_value(60.0).run()
+    assert "Accuracy by mastery level, k = 60%" in heads(at) and not at.info
+    shutil.move(aside, ceiling)
+    fake.all_end()
+    at.run()
+    assert "five-shot" in set(at.dataframe[0].value["state"]) and not at.get("progress")
 
 
 def test_show_mode_starts_nothing(filled: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine) -> None:
@@ -236,6 +294,22 @@ def test_flips_can_be_counted_from_the_previous_k(filled: Filled, monkeypatch: p
     counts = restore_views.flip_counts(cache, run_id, sixty, "dev", five)
     said = f"In-domain: {counts['healed'][0]} healed, {counts['broken'][0]} broken** of 30"
     assert any(said in m.value and "from k = 5% to k = 60%" in m.value for m in at.markdown)
+    assert in_address(at, "from") == "5"
+    again = opened(filled[0], monkeypatch, **{"k": "60", "before": "previous k", "from": "5"})
+    assert any(said in m.value for m in again.markdown)
+    again.button_group(key="restore.before").set_value("tuned").run()
+    assert in_address(again, "from") is None
+    unknown = opened(filled[0], monkeypatch, **{"k": "60", "before": "previous k", "from": "7"})
+    assert any("k = 7%, which was looked at before, is not measured" in one.value for one in unknown.info)
+
+
+def test_another_strategy_has_no_previous_k_of_the_first() -> None:
+    first = before.walked([], ("top", 5.0), None)
+    assert first == [("top", 5.0)]
+    assert before.walked(first, ("top", 20.0), None) == [("top", 5.0), ("top", 20.0)]
+    assert before.walked(first, ("largest", 5.0), 60.0) == [("largest", 5.0)]
+    linked = before.walked([], ("top", 20.0), 5.0)
+    assert linked == [("top", 5.0), ("top", 20.0)] == before.walked(linked, ("top", 20.0), 5.0)
 
 
 def test_writing_to_the_disk_needs_a_full_new_path(
@@ -264,7 +338,13 @@ def test_answers_are_those_of_the_store(filled: Filled, monkeypatch: pytest.Monk
     counts = restore_views.flip_counts(cache, run_id, shown, "test")
     said = f"In-domain: {counts['healed'][0]} healed, {counts['broken'][0]} broken** of 30"
     assert any(said in m.value for m in at.markdown)
-    assert any("chosen on test" in c.value for c in at.caption)
+    assert any("is chosen on test" in c.value for c in at.caption)
+
+
+def test_what_looking_at_test_costs_is_said_before(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = opened(filled[0], monkeypatch, k="20")
+    assert at.button_group(key="restore.split").value == "dev"
+    assert any("Switching to test shows it for every k and costs" in one.value for one in at.caption)
 
 
 @pytest.mark.parametrize(("name", "value"), [("k", "abc"), ("k", "101"), ("layers", "9"), ("layers", "x")])

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fake_chain import make_chains
 from streamlit.testing.v1 import AppTest
 
 from sftknow_core.store import across_chains, chain_views, questions
@@ -164,3 +165,25 @@ def test_across_fine_tunings_shows_kl_and_accuracy_of_level_4(opened: AppTest, c
     tuned = rows[rows["state"] == "tuned"].sort_values("n_train")
     assert kl.loc[kl["state"] == "tuned", "kl_nats"].tolist() == pytest.approx(tuned["kl_nats"].tolist())
     assert set(accuracy["level"]) == {4} and set(accuracy["state"]) == {"tuned", "restored"}
+
+
+def test_the_k_last_looked_at_is_shown_where_it_is_measured(opened: AppTest, chains: Chains) -> None:
+    opened.session_state["shared.k"] = 60.0
+    at = run(opened)
+    assert at.select_slider(key="token_shifts.k").value == 60
+    assert at.query_params["token_shifts.k"] in ("60", ["60"])
+    at.select_slider(key="token_shifts.k").set_value(5.0).run()
+    assert at.session_state["shared.k"] == 5 and at.query_params["token_shifts.k"] in ("5", ["5"])
+
+
+def test_a_k_measured_later_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run_id,) = make_chains(tmp_path, per_level=4)
+    at = page(tmp_path, monkeypatch)
+    at.query_params["run"] = run_id
+    assert run(at).select_slider(key="token_shifts.k").options == ["5", "20", "60", "100"]
+    make_chains(tmp_path, per_level=4, ks=(10,))
+    assert run(at).select_slider(key="token_shifts.k").options == ["5", "10", "20", "60", "100"]
+    at.select_slider(key="token_shifts.k").set_value(10.0).run()
+    assert not at.exception and not at.error
+    course = next(one.value for one in at.dataframe if "k_percent" in one.value and "gold_p" in one.value)
+    assert 10 in course["k_percent"].tolist()

@@ -56,6 +56,9 @@ def test_what_is_missing_is_said(filled: tuple[Cache, str, str]) -> None:
     rows = restore_views.measured(cache, small, TOP)
     assert [restore_views.missing(rows, k) for k in (0, 5, 6, 100)] == [(), (), ("restored",), ()]
     assert restore_views.missing(rows.iloc[:0], 5) == ("base", "tuned", "restored")
+    without = rows[rows["state"] != "five-shot"]
+    assert restore_views.missing(without, 5, five_shot=True) == ("five-shot",)
+    assert restore_views.missing(without, 6, five_shot=True) == ("restored", "five-shot")
     assert restore_views.n_level(rows, "dev") == 3 and restore_views.n_level(rows.iloc[:0], "dev") is None
     tuned = restore_views.shown_state(rows, 0, "dev")
     assert tuned is not None and tuned["state"] == "tuned"

@@ -1,0 +1,101 @@
+"""k in percent, in widgets that move each other; the address always names it, and other pages start from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from sftknow_core.store.cube import PAPER_KS
+
+_K, _SLIDER, _QUICK = "restore.k", "restore.slider", "restore.quick"
+SHARED_K = "shared.k"
+"""The k last looked at, for other pages of the same session."""
+_FIRST_K = 20.0
+
+
+def pick_k() -> float:
+    """k in percent: a field (up to 4 places), a slider in halves, and the paper's seven; each moves the others."""
+    _start_at()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        field, rail = st.container(width=140), st.container(width="stretch")
+    with field:
+        k = field_of_k("k (%)", _K)
+    st.session_state[SHARED_K] = k
+    st.session_state[_SLIDER] = round(2 * k) / 2
+    st.session_state[_QUICK] = f"{k:g}" if f"{k:g}" in PAPER_KS else None
+    with rail:
+        st.slider(
+            "Share of the region's weights put back, k (%)",
+            0.0,
+            100.0,
+            step=0.5,
+            key=_SLIDER,
+            format="%g%%",
+            on_change=_take_over,
+            args=(_SLIDER,),
+        )
+    st.pills(
+        "The k of the paper",
+        PAPER_KS,
+        format_func="{}%".format,
+        key=_QUICK,
+        on_change=_take_over,
+        args=(_QUICK,),
+    )
+    return k
+
+
+def field_of_k(label: str, key: str, **how: Any) -> float:
+    """A field for k that the address always names. Call `start_k` before it.
+
+    Streamlit takes a value out of the address when it is the widget's default: the default here is none at all, so
+    that 0 stays too. Empty is then what the browser's back to an address without k leaves: k is set anew.
+    """
+    k = st.number_input(
+        label,
+        0.0,
+        100.0,
+        value=None,
+        required=True,
+        step=0.5,
+        format="%g",
+        key=key,
+        bind="query-params",
+        **how,
+    )
+    if k is None:
+        st.rerun()
+    return round(float(k), 4)
+
+
+def start_k(key: str, usual: float) -> None:
+    """k where neither the address nor the widget gives one: the one last looked at, else `usual`.
+
+    It goes into the address too, so that a link copied from there shows the same to others.
+    """
+    k = float(st.session_state.get(SHARED_K, usual))
+    if key not in st.session_state and key not in st.query_params:
+        st.session_state[key] = k
+        st.query_params[key] = f"{k:g}"
+    elif key in st.session_state and st.session_state[key] is None:
+        st.session_state[key] = k
+
+
+def _take_over(widget: str) -> None:
+    if (value := st.session_state[widget]) is not None:
+        st.session_state[_K] = float(value)
+
+
+def _start_at() -> None:
+    """As `start_k`; what is no k in the address is said."""
+    given = st.query_params.get(_K)
+    try:
+        good = given is None or 0 <= float(given) <= 100
+    except ValueError:
+        good = False
+    if not good:
+        st.warning(f"k in the address is {given!r}; allowed: 0 to 100. Shown instead: k = {_FIRST_K:g}%.")
+        del st.query_params[_K]
+        st.session_state.pop(_K, None)
+    start_k(_K, _FIRST_K)
