@@ -8,8 +8,9 @@ from functools import cache, cached_property
 
 import pandas as pd
 
-from sftknow_core.report.study_grid import TUNED, Cell, Gap, Grid, Term, TrainGrid, Which, size_number
+from sftknow_core.report.study_grid import TUNED, Cell, Gap, Grid, Term, Which, size_number
 from sftknow_core.report.study_tables import LEVELS, StudyTables
+from sftknow_core.report.study_train import TrainGrid
 from sftknow_core.report.study_verdict import Part, Rule, part_of
 from sftknow_core.stats.seeds import over_seeds
 
