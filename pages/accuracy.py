@@ -48,7 +48,7 @@ with show.messages():
     st.markdown(accuracy_words.flipped(chain["changes"]))
     alt = "Number of answers that became wrong and that became right, by mastery level"
     drawn = accuracy_figures.flips_figure(chain["changes"], show.palette())
-    st.plotly_chart(drawn, theme=None, key="accuracy.flips", config={"displayModeBar": False}, alt=alt)
+    show.figure_alone(drawn, "accuracy.flips", alt)
     st.caption("Each count leads to its questions; the numbers are in the table above.")
     accuracy.links(chain["changes"], run_id, k, base)
 

@@ -124,10 +124,7 @@ def by_template(
         placeholder="–",
         height=38 + 35 * len(table),
     )
-    csv = table.to_csv(index=False)
-    st.download_button(
-        "Download CSV", csv, "facts.templates.csv", "text/csv", key="facts.templates.csv", on_click="ignore"
-    )
+    show.downloads(table, "facts.templates")
 
 
 def completions(key: Key, run_id: str, details: Mapping[str, Any], fact: Mapping[str, Any]) -> None:
@@ -145,8 +142,7 @@ def completions(key: Key, run_id: str, details: Mapping[str, Any], fact: Mapping
 
 
 def _drawn(figure: go.Figure, name: str, alt: str) -> None:
-    key = f"facts.{name}.figure"
-    st.plotly_chart(figure, theme=None, key=key, config={"displayModeBar": False}, alt=alt)
+    show.figure_alone(figure, f"facts.{name}", alt)
 
 
 _TEMPLATE_COLUMNS = {

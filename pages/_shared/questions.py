@@ -239,12 +239,9 @@ def tokens(found: question_tokens.FirstToken | None, k: float) -> None:
     alt = "Probabilities of the ten tokens likeliest after tuning and of the right one, in base, tuned and restored"
     name = f"{_NAME}.tokens"
     drawn = token_figures.tokens_figure(found.tokens, k, show.palette())
-    st.plotly_chart(drawn, theme=None, key=f"{name}.figure", config={"displayModeBar": False}, alt=alt)
+    show.figure_alone(drawn, name, alt)
     st.caption(token_words.outside(found, k))
     with st.expander("Probabilities and ranks"):
         table = token_words.token_table(found.tokens)
         st.dataframe(table, hide_index=True, key=f"{name}.table", alt=alt, placeholder="–")
-        csv = found.tokens.to_csv(index=False)
-        st.download_button(
-            "Download CSV", csv, f"{name}.csv", "text/csv", key=f"{name}.csv", on_click="ignore"
-        )
+        show.downloads(found.tokens, name)

@@ -130,14 +130,7 @@ def _list(rows: pd.DataFrame) -> tuple[str, ...]:
         key=f"{_NAME}.runs.{stamp}", on_select="rerun" if mode.may_act() else "ignore",
         selection_mode="multi-row", alt="Runs of this cache, newest first",
     )  # fmt: skip
-    st.download_button(
-        "Download CSV",
-        rows.to_csv(index=False),
-        "runs.csv",
-        "text/csv",
-        key=f"{_NAME}.runs.csv",
-        on_click="ignore",
-    )
+    show.downloads(rows, f"{_NAME}.runs")
     picked = event["selection"]["rows"] if mode.may_act() else []
     return tuple(rows["run_id"].iloc[[i for i in picked if i < len(rows)]])
 

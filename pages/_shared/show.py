@@ -144,12 +144,7 @@ def figure(
     choice, kept = f"{name}.image", f"{name}.saved_as"  # a widget that is not drawn forgets its value
     chosen = st.session_state.get(choice) or st.session_state.get(kept, IMAGES[0])
     st.session_state[kept] = chosen
-    colours = palette()
-    drawn.update_layout(
-        paper_bgcolor=colours.background,  # else a saved figure has pale text on nothing
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": colours.faint, "activecolor": colours.text},
-    )
-    st.plotly_chart(drawn, theme=None, key=f"{name}.figure", config=_camera(name, chosen), alt=alt)
+    figure_alone(drawn, name, alt, chosen)
     numbers_of_it = st.expander(
         "The numbers of this figure", NUMBERS_OPEN, key=f"{name}.numbers", on_change="rerun"
     )
@@ -165,6 +160,16 @@ def figure(
             key=choice,
             help="PNG: pixels, at twice the size on the screen. SVG: lines, for papers and slides.",
         )
+
+
+def figure_alone(drawn: go.Figure, name: str, alt: str, image: str = IMAGES[0]) -> None:
+    """A figure with a camera button, whose table stands elsewhere. image: one of IMAGES."""
+    colours = palette()
+    drawn.update_layout(
+        paper_bgcolor=colours.background,  # else a saved figure has pale text on nothing
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": colours.faint, "activecolor": colours.text},
+    )
+    st.plotly_chart(drawn, theme=None, key=f"{name}.figure", config=_camera(name, image), alt=alt)
 
 
 def _camera(name: str, image: str) -> dict[str, Any]:
@@ -193,13 +198,28 @@ def listed(table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Heade
     }
     shown = table if many else table.style.format(formats, na_rep="–")
     st.dataframe(shown, hide_index=True, column_config=headers, key=f"{name}.table", alt=alt, placeholder="–")
+    downloads(table, name, at_once=not many)
+
+
+def downloads(table: pd.DataFrame, name: str, *, at_once: bool = True) -> None:
+    """Buttons that save a table as CSV and as Parquet. at_once: the CSV is short, and written unasked."""
     with st.container(horizontal=True):
-        csv = partial(table.to_csv, index=False)  # a long table is written when it is asked for
+        csv = partial(table.to_csv, index=False)
         download = {"key": f"{name}.csv", "on_click": "ignore"}
-        st.download_button("Download CSV", csv if many else csv(), f"{name}.csv", "text/csv", **download)
-        parquet, kind = partial(as_parquet, table), "application/vnd.apache.parquet"
-        download = {"key": f"{name}.parquet", "on_click": "ignore"}
-        st.download_button("Download Parquet", parquet, f"{name}.parquet", kind, **download)
+        st.download_button("Download CSV", csv() if at_once else csv, f"{name}.csv", "text/csv", **download)
+        parquet_button(table, name, f"{name}.parquet")
+
+
+def parquet_button(table: pd.DataFrame, name: str, key: str) -> None:
+    """A button that saves a table as Parquet, written when it is asked for. name: of the file, without its ending."""
+    st.download_button(
+        "Download Parquet",
+        partial(as_parquet, table),
+        f"{name}.parquet",
+        "application/vnd.apache.parquet",
+        key=key,
+        on_click="ignore",
+    )
 
 
 def _header(header: str, meaning: str, how: str | None) -> Any:

@@ -147,6 +147,7 @@ def _downloads(table: PaperTable) -> None:
         st.download_button(
             "Download CSV", csv, f"{table.id}.csv", "text/csv", key=f"study.csv.{table.id}", **about
         )
+        show.parquet_button(table.frame, table.id, f"study.parquet.{table.id}")
         st.download_button(
             "Download LaTeX",
             latex,

@@ -109,3 +109,28 @@ def test_show_mode_is_said_on_every_page(
         at = at.switch_page(page).run() if page else at
         assert not at.exception and at.title
         assert any("Show mode" in text.value for text in at.markdown) is is_shown
+
+
+def test_every_figure_has_a_camera() -> None:
+    """show.py gives them one: no page draws around it."""
+    drawing = [p.name for p in (ROOT / "pages").rglob("*.py") if "st.plotly_chart(" in p.read_text("utf-8")]
+    assert drawing == ["show.py"]
+
+
+@pytest.mark.parametrize("name", ["overview", "accuracy", "token_shifts", "fine_tune"])
+def test_what_can_be_had_as_csv_can_be_had_as_parquet(
+    chains: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(chains[0]))
+    monkeypatch.setenv(READ_ONLY_VARIABLE, "1")
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).switch_page(f"pages/{name}.py").run()
+    assert not at.exception
+    labels = [button.proto.label for button in at.get("download_button")]
+    kinds = [sum(kind in label for label in labels) for kind in ("CSV", "Parquet")]
+    assert kinds[0] == kinds[1] > 0
+    for chart in at.get("plotly_chart"):
+        assert json.loads(chart.proto.config)["displayModeBar"] == "hover"
+
+
+def test_a_table_without_columns_can_be_saved() -> None:
+    assert pd.read_parquet(io.BytesIO(show.as_parquet(pd.DataFrame()))).empty
