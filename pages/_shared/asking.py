@@ -12,7 +12,7 @@ from pages._shared import engine, mode, restoring, show
 from pages._shared.reading import Key
 from sftknow_core.errors import SpecError
 from sftknow_core.report import ask_figures, ask_words
-from sftknow_core.runs.engine.client import AnswerState
+from sftknow_core.runs.engine.answers import AnswerState
 from sftknow_core.runs.engine.protocol import AskRequest, Models
 from sftknow_core.store import restore_views
 from sftknow_core.update.spec import RestoreSpec, percent

@@ -80,7 +80,8 @@ def pretrain(
     hidden_size: Annotated[int, typer.Option("--hidden-size", help="Width of the model.")] = 128,
     n_layers: Annotated[int, typer.Option("--layers", help="Decoder layers.")] = 4,
     marks_documents: Annotated[
-        int, typer.Option("--marks-documents", help="Documents of the second stage, on questions between marks.")
+        int,
+        typer.Option("--marks-documents", help="Documents of the second stage, on questions between marks."),
     ] = 48_000,
     cache: o.CacheOpt = None,
     device: o.DeviceOpt = "auto",
