@@ -105,6 +105,20 @@ def test_without_a_run_in_the_address_the_newest_is_shown(opened: AppTest, chain
     assert at.selectbox(key="shared.run").value == newest and not at.warning
 
 
+def test_the_chosen_run_goes_with_the_reader_to_pages_whose_address_names_none(
+    opened: AppTest, chains: Chains
+) -> None:
+    """As after the bar at the top, which drops it; the page of fine-tunings has no list of runs that could keep it."""
+    older = chains[1][0]
+    choose(opened, older)
+    for name in ("fine_tune", "accuracy", "overview"):
+        opened.query_params.clear()
+        opened.switch_page(f"pages/{name}.py").run()
+        assert not opened.exception
+    assert opened.selectbox(key="shared.run").value == older
+    assert opened.query_params["run"] in (older, [older])
+
+
 def test_dev_can_be_looked_at(opened: AppTest, chains: Chains) -> None:
     opened.query_params["overview.split"] = "dev"
     at = choose(opened, chains[1][0])
