@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
-from pages._shared import comparing, engine, exporting, measuring, restoring, show, weights
+from pages._shared import addresses, comparing, engine, exporting, measuring, restoring, show, weights
 from pages._shared.page import open_chain
 from sftknow_core.report import figures, restore_figures, restore_words
 from sftknow_core.store import restore_views
@@ -27,6 +27,8 @@ def position() -> None:
     """The selection, and accuracy there."""
     with show.messages():
         key = restoring.as_it_is_now(opened)
+        restoring.say_what_is_wrong(restore_words.STRATEGIES)
+        addresses.say({"restore.split": ["dev", "test"]})
         with st.container(horizontal=True, vertical_alignment="bottom"):
             chosen = restoring.pick_ranking(restore_words.STRATEGIES)
             questions = measuring.pick_questions(key, run_id)
@@ -69,6 +71,7 @@ def figures_there(place: measuring.Place) -> None:
 def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_words.Numbers | None) -> str:
     """Accuracy against what was put back; returns the axis chosen."""
     st.subheader("What it answers: accuracy against what was put back")
+    addresses.say({"restore.axis": list(restore_words.AXES.values())})
     axis = restoring.choice("Axis", "restore.axis", restore_words.AXES)
     headline = restore_views.headline(rows, split)
     now = restore_figures.now_on(axis, k, taken)
@@ -92,6 +95,7 @@ def flips(rows: pd.DataFrame, shown: Mapping[str, object], split: str, questions
     """Questions whose answer changed, against tuned or against the k before."""
     last = restoring.previous(shown, run_id, questions)
     heading = st.container()
+    restoring.say_what_is_wrong_of_flips()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         before, name = restoring.pick_before(rows, split, last)
         flip = restoring.choice("Change", "restore.flip", restore_words.FLIP_NAMES)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from pages._shared import engine, mode, restoring, show
+from pages._shared import addresses, engine, mode, restoring, show
 from pages._shared.reading import Key
 from sftknow_core.errors import SpecError
 from sftknow_core.report import ask_figures, ask_words
@@ -70,10 +70,20 @@ def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
 
 def _start(details: Mapping[str, Any]) -> None:
     """k is the one last looked at on another page, else the chosen one, unless the address says otherwise."""
-    given = st.query_params.get(_K)
-    if given is None and _K not in st.session_state:
-        k = st.session_state.get(restoring.SHARED_K, details["chosen"]["k_percent"])
-        st.session_state[_K] = float(k)
+    chosen = float(details["chosen"]["k_percent"])
+    usual = float(st.session_state.get(restoring.SHARED_K, chosen))
+    addresses.say_number(_K, 0, 100, f"{usual:g}")
+    addresses.say({_PROMPT: list(ask_words.PROMPTS.values())})
+    if not _is_k(st.query_params.get(_K)) and _K not in st.session_state:
+        st.query_params.pop(_K, None)
+        st.session_state[_K] = usual
+
+
+def _is_k(text: str | None) -> bool:
+    try:
+        return text is not None and 0 <= float(text) <= 100
+    except ValueError:
+        return False
 
 
 def _examples(key: Key, run_id: str, details: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pandas as pd
 import streamlit as st
 
-from pages._shared import show
+from pages._shared import addresses, show
 from pages._shared.browsing import Browser, config_of
 from pages._shared.picker import PARAMETER, pick_one
 from pages._shared.reading import Key
@@ -130,23 +130,23 @@ def _widget(widget: Any, label: str, name: str, options: Sequence[Any] | None = 
 
 
 def say_what_is_wrong(mastered: Mastered) -> None:
-    """What the address asks for and no widget offers; the widgets leave it out."""
-    offered: dict[str, Sequence[Any]] = {
-        "view": [ALL, SINGLE],
+    """What the address asks for and no widget offers."""
+    usual = SINGLE if _FACT in st.query_params else ALL
+    one = {
+        "view": [usual, *({ALL, SINGLE} - {usual})],
         "split": [_ANY, *mastered.splits],
         "domain": list(_DOMAINS),
+        "sure": list(DOUBTS),
+        "sort": list(SORTS),
+        "descending": addresses.ON_OFF,
+    }
+    several = {
         "paper": mastery_models(),
         "levels": [*map(str, range(5))],
         "topics": [topic_name(topic) for topic in mastered.topics],
-        "sure": list(DOUBTS),
-        "sort": list(SORTS),
     }
-    for name, choices in offered.items():
-        for value in st.query_params.get_all(f"{_NAME}.{name}"):
-            if value not in choices:
-                st.warning(
-                    f"The address asks for {_NAME}.{name} = {value!r}, which is not offered; left out."
-                )
+    addresses.say({f"{_NAME}.{name}": choices for name, choices in one.items()})
+    addresses.say_several({f"{_NAME}.{name}": choices for name, choices in several.items()})
 
 
 def opened_in(mastered: Mastered, found: Places) -> dict[str, Any] | None:

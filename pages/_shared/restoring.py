@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from pages._shared import addresses
 from pages._shared.reading import Key
 from sftknow_core.errors import SftknowError
 from sftknow_core.report import restore_words
@@ -57,6 +58,21 @@ def draw_the_rest(place: Any, waiting: bool) -> None:
         st.session_state[PLACE] = place
         time.sleep(SENT_SECONDS)
         st.rerun()
+
+
+def say_what_is_wrong(strategies: Mapping[str, str]) -> None:
+    """What the address asks of the selection, and no widget offers; k and layers are said where they are read."""
+    addresses.say({"restore.strategy": list(strategies), "restore.region": list(REGIONS)})
+
+
+def say_what_is_wrong_of_flips() -> None:
+    """The same of the questions that flipped."""
+    names = {
+        "before": restore_words.COMPARED_WITH,
+        "flip": restore_words.FLIP_NAMES,
+        "domain": restore_words.DOMAIN_CHOICES,
+    }
+    addresses.say({f"restore.{name}": list(offered.values()) for name, offered in names.items()})
 
 
 def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:

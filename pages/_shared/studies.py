@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages._shared import jobs_panel, mode, show
+from pages._shared import addresses, jobs_panel, mode, show
 from pages._shared.picker import PARAMETER, pick_one
 from pages._shared.reading import Key
 from sftknow_core.report import study_words
@@ -115,6 +115,7 @@ def coverage(about: Mapping[str, Any], plan: Any) -> None:
 def links(about: Mapping[str, Any]) -> None:
     """From one fine-tuning of the study to its own pages."""
     done = {study_words.cell_name(cell): cell for cell in about["cells"] if cell["chains"]}
+    addresses.say({"study.chain": list(done)})
     name = st.selectbox("Fine-tuning", list(done), key="study.chain", bind="query-params")
     for chain in done[name]["chains"]:
         address = {"run": chain["run_id"]}

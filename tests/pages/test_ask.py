@@ -71,6 +71,17 @@ def test_a_link_fills_in_and_asks_nothing(
     assert not fake.asked and fake.running
 
 
+@pytest.mark.parametrize("k", ["abc", "400"])
+def test_a_link_with_a_bad_k_or_prompt_is_a_message(
+    chains: Chains, monkeypatch: pytest.MonkeyPatch, k: str
+) -> None:
+    at = opened(chains[0], monkeypatch, ask_text="Who made it?", ask_k=k, ask_prompt="sung")
+    said = [one.value for one in at.warning]
+    shown = at.number_input(key="ask.k").value
+    assert f"ask.k = '{k}'; allowed: 0 to 100. Shown instead: {shown:g}." in said[0] and shown > 0
+    assert "ask.prompt = 'sung'" in said[1] and at.text_area(key="ask.text").value == "Who made it?"
+
+
 def test_an_example_can_be_clicked(chains: Chains, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine) -> None:
     at = opened(chains[0], monkeypatch, run=chains[1][0], ask_k="12.5")
     example = at.button(key="ask.example.0")

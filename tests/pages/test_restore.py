@@ -267,7 +267,13 @@ def test_answers_are_those_of_the_store(filled: Filled, monkeypatch: pytest.Monk
     assert any("chosen on test" in c.value for c in at.caption)
 
 
-@pytest.mark.parametrize(("name", "value"), [("k", "abc"), ("k", "101"), ("layers", "9"), ("layers", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("k", "abc"), ("k", "101"), ("layers", "9"), ("layers", "x"), ("strategy", "foo"), ("split", "holdout"),
+        ("region", "head"), ("axis", "y"), ("flip", "none"),
+    ],
+)  # fmt: skip
 def test_a_bad_address_is_a_message(
     filled: Filled, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
