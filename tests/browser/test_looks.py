@@ -34,7 +34,7 @@ def test_everything_fits_and_can_be_read(browser: Browser, real_address: str, na
         settled(page)
         found[width] = faults(page)
     page.close()
-    assert found == dict.fromkeys(WIDTHS, {})
+    assert found == {width: {} for width in WIDTHS}
     assert title is not None and 20 < title["y"] < 90
 
 
