@@ -59,6 +59,7 @@ with show.messages():
         show.unfinished(found.unfinished)
         st.stop()
     rows = accuracy.accuracies(key, group)
+    accuracy.say_what_is_wrong("accuracy")
     with st.container(horizontal=True):
         states = accuracy.pick_states("accuracy")
         level = accuracy.pick_level("accuracy")
@@ -69,9 +70,7 @@ with show.messages():
     show.figure(drawn, cells, "accuracy.over_n", alt, accuracy_words.CELL_COLUMNS)
 
     st.subheader("Test level against train level")
-    with st.container(horizontal=True):
-        n = accuracy.pick_n(rows, details["train_set"])
-        state = accuracy.choice("Model", "accuracy.heat", ["tuned", "restored"])
+    n, state = accuracy.pick_heat(rows, details["train_set"])
     st.caption(accuracy_words.about_heat(state, n, paper))
     cells = across_chains.over_seeds(across_chains.of_size(rows, n, state), ACCURACY.numbers, clip=(0, 1))
     beside = paper_accuracy.by_test_level(paper) if paper and n == paper_accuracy.TABLE2_N else None

@@ -4,7 +4,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages._shared import jobs_panel, reading, run_list, show
+from pages._shared import addresses, contents, jobs_panel, reading, show
 from pages._shared.page import open_chain
 from sftknow_core.report import figures, html_report, restore_words, story
 from sftknow_core.store.cache import Cache
@@ -14,6 +14,7 @@ key, found, run_id, details = open_chain(
     "What fine-tuning took, and what comes back",
     "A base model is fine-tuned on N facts that it knew to one degree (their **mastery level**), and asked other "
     "questions before and after. Then the most changed **k%** of its weights are put back, and it is asked again.",
+    else_shown=contents.everything,
 )
 with show.messages():
     jobs_panel.panel(Cache(key[0]), "overview", ended=False)
@@ -38,6 +39,7 @@ with show.messages():
         "says otherwise. Three endpoints: tuned (k = 0), hybrid (k = 100%: embeddings, LM head, norms stay tuned) and "
         f"base. k was chosen on dev: {details['chosen']['rule']}."
     )
+    addresses.say({"overview.split": ["dev", "test"]})
     split = st.segmented_control(
         "Questions", ["dev", "test"], default="dev", required=True, key="overview.split", bind="query-params"
     )
@@ -77,10 +79,6 @@ with show.messages():
     table = reading.shifted_questions(key, run_id, search)
     show.listed(table, "overview.shifted", "Level-4 test questions by KL of the answer's first token")
 
-    st.subheader("What is in this cache")
-    st.caption(
-        f"Folder `{key[0]}`. Base models are what runs started from; runs are what was computed, by kind."
-    )
-    run_list.overview(key)
+    contents.everything(key)
 
 show.unfinished(found.unfinished)

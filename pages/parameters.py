@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._shared import restoring, show, weights
+from pages._shared import addresses, restoring, show, weights
 from pages._shared.page import open_chain
 from sftknow_core.report import paper_weights, weight_figures, weight_words
 from sftknow_core.report.weight_heat import heat_figure
@@ -23,6 +23,7 @@ with show.messages():
 def page(compared: str) -> None:
     """Everything that depends on the selection."""
     with show.messages():
+        restoring.say_what_is_wrong(weight_words.STRATEGIES)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             ranking = restoring.pick_ranking(weight_words.STRATEGIES)
         spec = restoring.with_k(ranking)
@@ -35,6 +36,7 @@ def page(compared: str) -> None:
             st.markdown(weight_words.DEFINITIONS)
         identical(compared, spec, weight_words.what_identical_means(numbers))
         sizes(compared, spec)
+        addresses.say({"weights.paper": addresses.ON_OFF})
         paper = st.toggle("Show the paper's numbers", key="weights.paper", bind="query-params")
         concentrated(compared, spec, paper)
         places(compared, spec, paper)
@@ -45,6 +47,7 @@ def identical(compared: str, spec: RestoreSpec, said: str) -> None:
     st.subheader("What stayed exactly the same")
     st.markdown(said)
     scopes = {"all": "whole model", "region": "this region"}
+    addresses.say({"weights.scope": list(scopes.values())})
     whole = restoring.choice("Weights of", "weights.scope", scopes) == "all"
     region, layers = ("all", None) if whole else (spec.region, spec.layers)
     table = weights.changed_shares(key, compared, region, layers)

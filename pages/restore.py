@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages._shared import before, comparing, engine, exporting, measuring, restoring, show, weights
+from pages._shared import addresses, before, comparing, engine, exporting, measuring, restoring, show, weights
 from pages._shared.page import open_chain
 from sftknow_core.report import figures, restore_figures, restore_words
 from sftknow_core.store import restore_views
@@ -28,6 +28,8 @@ def position() -> None:
     """The selection, and accuracy there."""
     with show.messages():
         key = restoring.as_it_is_now(opened)
+        restoring.say_what_is_wrong(restore_words.STRATEGIES)
+        addresses.say({"restore.split": ["dev", "test"]})
         with st.container(horizontal=True, vertical_alignment="bottom"):
             chosen = restoring.pick_ranking(restore_words.STRATEGIES)
             questions = measuring.pick_questions(key, run_id)
@@ -81,6 +83,7 @@ def answers(rows: pd.DataFrame, place: measuring.Place) -> str:
 def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_words.Numbers | None) -> str:
     """Accuracy against what was put back; returns the axis chosen."""
     st.subheader("What it answers: accuracy against what was put back")
+    addresses.say({"restore.axis": list(restore_words.AXES.values())})
     axis = restoring.choice("Axis", "restore.axis", restore_words.AXES)
     headline = restore_views.headline(rows, split)
     now = restore_figures.now_on(axis, k, taken)
@@ -103,6 +106,7 @@ def levels(rows: pd.DataFrame, shown: Mapping[str, Any], split: str) -> None:
 def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) -> None:
     """Questions whose answer changed, against tuned or against the k before."""
     heading = st.container()
+    restoring.say_what_is_wrong_of_flips()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         state, name = before.pick_before(rows, shown, place)
         flip = restoring.choice("Change", "restore.flip", restore_words.FLIP_NAMES)

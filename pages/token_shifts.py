@@ -81,6 +81,7 @@ with show.messages():
     if not group.run_ids or not details["train_set"]:
         st.info(accuracy_words.NO_CELL)
         st.stop()
+    accuracy.say_what_is_wrong("token_shifts")
     states = accuracy.pick_states("token_shifts")
     drawn, cells, rows = accuracy.kl_over_n(key, group, states, show.palette())
     st.caption(accuracy_words.who_is_shown(group, cells))

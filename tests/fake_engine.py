@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sftknow_core.runs.engine.client import Answer, AnswerState
+from sftknow_core.runs.engine.answers import Answer, AnswerState
 from sftknow_core.runs.engine.protocol import AskRequest, EvaluateRequest, Request
 
 STATUS = {
@@ -27,6 +27,8 @@ class FakeEngine:
         self.asked: dict[str, Request] = {}
         """Evaluations and questions, without those that only prepare; in order."""
         self.cancelled: list[str] = []
+        self.said: Mapping[str, Any] | None = STATUS
+        """The status of a running one."""
         self._answers: dict[str, Answer] = {}
 
     def start(self) -> None:
@@ -37,13 +39,16 @@ class FakeEngine:
         request_id = f"r{len(self._answers)}"
         self._answers[request_id] = Answer()
         if isinstance(request, str):
-            self._answers[request_id] = Answer(AnswerState.DONE, result=STATUS)
+            self._answers[request_id] = Answer(AnswerState.DONE)
         elif not (isinstance(request, EvaluateRequest) and request.only_prepare):
             self.asked[request_id] = request
         return request_id
 
     def poll(self, request_id: str) -> Answer:
         return self._answers[request_id]
+
+    def status(self) -> Mapping[str, Any] | None:
+        return self.said if self.running else None
 
     def cancel(self, request_id: str) -> None:
         if not self._answers[request_id].state.ended:

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from pages._shared import addresses
 from pages._shared.questions import gathered
 from pages._shared.reading import Key, survey
 from sftknow_core.report import paper_accuracy
@@ -33,6 +34,8 @@ FLIPS = {
 """A kind of flip, as the question browser calls it -> the step, and the column with its count."""
 STATES = {"tuned": ("tuned",), "restored": ("restored",), "both": ("tuned", "restored")}
 LEVELS = {"mean over levels": None, **{f"level {level}": level for level in range(5)}}
+_PAPERS = [OFF, *paper_accuracy.MODELS]
+_HEATS = ["tuned", "restored"]
 _remembered = st.cache_data(show_spinner=False, max_entries=64)
 
 
@@ -98,6 +101,11 @@ def choice(label: str, key: str, options: Sequence[str], default: str | None = N
     )
 
 
+def say_what_is_wrong(page: str) -> None:
+    """What the address asks of the figures over N, and no widget offers."""
+    addresses.say({f"{page}.state": list(STATES), f"{page}.level": list(LEVELS), f"{page}.paper": _PAPERS})
+
+
 def pick_states(page: str) -> tuple[str, ...]:
     """Which states a figure over N shows."""
     return STATES[choice("Shown", f"{page}.state", list(STATES))]
@@ -110,21 +118,26 @@ def pick_level(page: str) -> int | None:
 
 def pick_base(asked: Asked) -> str:
     """How base was asked: after five examples where it was, for that is the fair before."""
-    return choice("Base answers", "accuracy.base", [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED])
+    bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
+    addresses.say({"accuracy.base": bases})
+    return choice("Base answers", "accuracy.base", bases)
 
 
 def pick_paper() -> str | None:
     """The paper's model whose numbers are laid over ours; None: off."""
-    model = choice("The paper's numbers", "accuracy.paper", [OFF, *paper_accuracy.MODELS])
+    model = choice("The paper's numbers", "accuracy.paper", _PAPERS)
     return None if model == OFF else model
 
 
-def pick_n(rows: pd.DataFrame, train_set: Mapping[str, Any]) -> int:
-    """One of the N there are; the chosen chain's where the address names none."""
+def pick_heat(rows: pd.DataFrame, train_set: Mapping[str, Any]) -> tuple[int, str]:
+    """One of the N there are, the chosen chain's where the address names none; and the model asked."""
     sizes = sorted({int(n) for n in rows["n_train"].dropna()})
     names = {f"{n:,}": n for n in sizes}
     default = f"{train_set['n']:,}" if train_set["n"] in sizes else next(iter(names))
-    return names[choice("N facts fine-tuned on", "accuracy.n", list(names), default)]
+    addresses.say({"accuracy.n": list(names), "accuracy.heat": _HEATS}, {"accuracy.n": default})
+    with st.container(horizontal=True):
+        n = names[choice("N facts fine-tuned on", "accuracy.n", list(names), default)]
+        return n, choice("Model", "accuracy.heat", _HEATS)
 
 
 def links(table: pd.DataFrame, run_id: str, k: float, base: str) -> None:
@@ -134,6 +147,7 @@ def links(table: pd.DataFrame, run_id: str, k: float, base: str) -> None:
     """
     domain = {DOMAIN_NAMES[d]: d for d in table["domain"].unique() if d in DOMAIN_NAMES}
     names = list(domain)
+    addresses.say({"accuracy.domain": names})
     chosen = domain[choice("Topics", "accuracy.domain", names)]
     here = table[table["domain"] == chosen]
     for flip, (step, count) in FLIPS.items():

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from pages._shared import engine, mode, restoring, show, slider
+from pages._shared import addresses, engine, mode, restoring, show, slider
 from pages._shared.reading import Key
 from sftknow_core.errors import SpecError
 from sftknow_core.report import ask_figures, ask_words
-from sftknow_core.runs.engine.client import AnswerState
+from sftknow_core.runs.engine.answers import AnswerState
 from sftknow_core.runs.engine.protocol import AskRequest, Models
 from sftknow_core.store import restore_views
 from sftknow_core.update.spec import RestoreSpec, percent
@@ -44,7 +44,7 @@ class Question(NamedTuple):
 
 def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
     """The form; the question once its button is pressed. A link fills it in, and never asks."""
-    slider.start_k(_K, details["chosen"]["k_percent"])
+    _start(details)
     _examples(key, run_id, details)
     with st.form("ask.form", border=True):
         text = st.text_area(
@@ -68,6 +68,23 @@ def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
             )
     st.session_state[slider.SHARED_K] = k
     return Question(text, prompt, k) if pressed else None
+
+
+def _start(details: Mapping[str, Any]) -> None:
+    """k is the one last looked at on another page, else the chosen one, unless the address says otherwise."""
+    chosen = float(details["chosen"]["k_percent"])
+    addresses.say_number(_K, 0, 100, f"{float(st.session_state.get(slider.SHARED_K, chosen)):g}")
+    addresses.say({_PROMPT: list(ask_words.PROMPTS.values())})
+    if not _is_k(st.query_params.get(_K, "0")):
+        del st.query_params[_K]
+    slider.start_k(_K, chosen)
+
+
+def _is_k(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 100
+    except ValueError:
+        return False
 
 
 def _examples(key: Key, run_id: str, details: Mapping[str, Any]) -> None:

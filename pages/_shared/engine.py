@@ -15,12 +15,12 @@ import streamlit as st
 from pages._shared import mode
 from sftknow_core.errors import SftknowError
 from sftknow_core.report import engine_words
-from sftknow_core.runs.engine.client import Answer, AnswerState, EngineClient
+from sftknow_core.runs.engine.answers import Answer, AnswerState
+from sftknow_core.runs.engine.client import EngineClient
 from sftknow_core.runs.engine.protocol import Request
 
 _POLL_SECONDS = 0.3
 _LOOK_SECONDS = 1.0
-_STATUS = "shared.engine_status"
 
 
 @dataclass(frozen=True)
@@ -164,13 +164,15 @@ def status(root: str) -> None:
 
 @st.fragment(run_every=_LOOK_SECONDS)
 def _until_ready(root: str) -> None:
-    """Looks every second, only while the engine imports what it needs."""
+    """Looks every second, only while the engine imports what it needs; then the page is drawn without it."""
     engine = client(root)
     found = _last_status(engine)
     if is_dead(root):
         _died(engine)
-    else:
-        st.caption(engine_words.line(found))
+        return
+    if found is not None and found["ready"]:
+        st.rerun()
+    st.caption(engine_words.line(found))
 
 
 def _died(engine: EngineClient) -> None:
@@ -182,18 +184,11 @@ def _died(engine: EngineClient) -> None:
 
 
 def _last_status(engine: EngineClient) -> Mapping[str, Any] | None:
-    """What the engine said of itself last; it is asked again for the next time. Never waits."""
-    if not engine.running:
-        return None
-    asked: list[str] = st.session_state.setdefault(_STATUS, [])
+    """See EngineClient.status."""
     try:
-        known = [answer for one in asked if (answer := engine.poll(one)).state.ended]
-        asked[:] = [*asked[-3:], engine.submit("status")]
-    except SftknowError:  # another engine's, or it has just gone
-        asked.clear()
+        return engine.status()
+    except SftknowError:  # it has just gone, and cannot be started
         return None
-    results = [answer.result for answer in known if answer.result is not None]
-    return results[-1] if results else None
 
 
 def _cancel(asking: Asking, root: str) -> None:

@@ -13,7 +13,7 @@ from pages._shared import engine, jobs_panel, mode
 from pages._shared.reading import Key
 from sftknow_core.errors import SftknowError
 from sftknow_core.report import restore_export, restore_words
-from sftknow_core.runs.engine.client import AnswerState
+from sftknow_core.runs.engine.answers import AnswerState
 from sftknow_core.runs.engine.protocol import Models, RecipeRequest
 from sftknow_core.runs.job_specs import ExportJob
 from sftknow_core.store.cache import Cache

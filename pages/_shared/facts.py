@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import pandas as pd
 import streamlit as st
 
-from pages._shared import show
+from pages._shared import addresses, show
 from pages._shared.browsing import Browser, config_of
+from pages._shared.picker import PARAMETER, pick_one
 from pages._shared.reading import Key
 from sftknow_core.report.paper_numbers import mastery_models
 from sftknow_core.report.token_words import topic_name
@@ -24,8 +25,7 @@ from sftknow_core.store.mastery_filters import DOUBTS, PAGE_SIZE, SORTS, FactFil
 from sftknow_core.store.mastery_views import Mastered
 
 _NAME = "facts"
-_FACT, _RUN = "fact", "run"
-_PICKED = f"{_NAME}.run"
+_FACT = "fact"
 _ANY = "all"
 _DOMAINS = {_ANY: None, "in-domain": "in", "out-of-domain": "out"}
 ALL, SINGLE = "all facts together", "fact by fact"
@@ -68,36 +68,12 @@ def nothing_yet(root: str, unfinished: pd.DataFrame) -> NoReturn:
 
 
 def pick_run(key: Key, runs: pd.DataFrame) -> str:
-    """The mastery run that the address names, itself or by a chain that used it; else the newest. runs: `finished`.
-
-    A run that is not there is said so.
-    """
+    """The mastery run that the address names, itself or by a chain that used it; see pick_one. runs: `finished`."""
     labels = dict(zip(runs["run_id"], runs["label"], strict=True))
-    wanted = st.query_params.get(_RUN)
+    wanted = st.query_params.get(PARAMETER)
     if wanted and wanted not in labels:
         wanted = mastery_views.mastery_of_chain(Cache(key[0]), wanted) or wanted
-    if wanted in labels:
-        st.session_state[_PICKED] = wanted  # the address decides: links, and the browser's back
-    elif wanted:
-        st.warning(
-            f"There is no finished mastery run {wanted!r} in this cache. Shown instead: the one below."
-        )
-    if st.session_state.get(_PICKED) not in labels:
-        st.session_state[_PICKED] = next(iter(labels))
-    return str(
-        st.selectbox(
-            "Base model and facts",
-            list(labels),
-            format_func=labels.__getitem__,
-            key=_PICKED,
-            on_change=_to_address,
-        )
-    )
-
-
-def _to_address() -> None:
-    st.query_params[_RUN] = st.session_state[_PICKED]
-    st.query_params.pop(_FACT, None)
+    return pick_one("Base model and facts", f"{_NAME}.run", labels, wanted, "finished mastery run", _FACT)
 
 
 def pick_view() -> str:
@@ -154,23 +130,23 @@ def _widget(widget: Any, label: str, name: str, options: Sequence[Any] | None = 
 
 
 def say_what_is_wrong(mastered: Mastered) -> None:
-    """What the address asks for and no widget offers; the widgets leave it out."""
-    offered: dict[str, Sequence[Any]] = {
-        "view": [ALL, SINGLE],
+    """What the address asks for and no widget offers."""
+    usual = SINGLE if _FACT in st.query_params else ALL
+    one = {
+        "view": [usual, *({ALL, SINGLE} - {usual})],
         "split": [_ANY, *mastered.splits],
         "domain": list(_DOMAINS),
+        "sure": list(DOUBTS),
+        "sort": list(SORTS),
+        "descending": addresses.ON_OFF,
+    }
+    several = {
         "paper": mastery_models(),
         "levels": [*map(str, range(5))],
         "topics": [topic_name(topic) for topic in mastered.topics],
-        "sure": list(DOUBTS),
-        "sort": list(SORTS),
     }
-    for name, choices in offered.items():
-        for value in st.query_params.get_all(f"{_NAME}.{name}"):
-            if value not in choices:
-                st.warning(
-                    f"The address asks for {_NAME}.{name} = {value!r}, which is not offered; left out."
-                )
+    addresses.say({f"{_NAME}.{name}": choices for name, choices in one.items()})
+    addresses.say_several({f"{_NAME}.{name}": choices for name, choices in several.items()})
 
 
 def opened_in(mastered: Mastered, found: Places) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from pages._shared import run_list, show
+from pages._shared import addresses, run_list, show
 from pages._shared.reading import Key
 from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.facts.dataset import DEMO
@@ -35,6 +35,10 @@ _NAME = "fine_tune"
 _OTHER = "another model"
 _A_FILE = "a path"
 _QUESTIONS = 25
+_LEVEL = "2"
+_METHODS = ["full", "LoRA"]
+_AFTERWARDS = ["restore and measure", "nothing"]
+_USUAL = "the usual one"
 """Of each level in each group, as the demo asks: its chains and new ones can be compared."""
 PREVIEW_COLUMNS = {
     "topic": ("topic", "Wikidata relation", None),
@@ -100,21 +104,22 @@ def speeds(key: Key, base_id: str, lora: bool) -> dict[str, training_views.Speed
 def ask(key: Key) -> Wish:
     """The form. Raises SpecError for fields that hold no number where one is needed."""
     models = run_list.base_models(key)
+    _say_what_is_wrong(models)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         base = _base(models)
         data = _data()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        level = _choice("Mastery level trained on", "level", list(LEVELS), "2")
+        level = _choice("Mastery level trained on", "level", list(LEVELS), _LEVEL)
         n = _text("N, facts trained on", "n", "240", width=130, help="A whole number, or all.")
         seed = _number("Seed", "seed", 0, min_value=0, step=1, width=110)
-        method = _choice("Method", "method", ["full", "LoRA"], "full")
+        method = _choice("Method", "method", _METHODS, _METHODS[0])
     with st.container(horizontal=True, vertical_alignment="bottom"):
         usual = preset_of(_folder(models, base), method == "LoRA")
         lr = _setting("Learning rate", "lr", usual.lr, step=1e-5, format="%g")
         epochs = _setting("Epochs", "epochs", usual.epochs, step=0.5, format="%g")
         batch = _setting("Batch size", "batch", usual.batch_size, step=1)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        whole = _choice("Afterwards", "afterwards", ["restore and measure", "nothing"], "restore and measure")
+        whole = _choice("Afterwards", "afterwards", _AFTERWARDS, _AFTERWARDS[0])
         restores = whole != "nothing"
         ks = _text("k to restore (%)", "k", ", ".join(PAPER_KS), width=230, disabled=not restores)
         questions = _number(
@@ -133,14 +138,37 @@ def ask(key: Key) -> Wish:
     return Wish(job, train_preview.find_base(models, base), _folder(models, base))
 
 
-def _base(models: pd.DataFrame) -> str:
-    """What the job is told: demo, a path or a hub id."""
+def _say_what_is_wrong(models: pd.DataFrame) -> None:
+    """What the address asks for and the form does not offer; texts are said where they are read."""
+    offers = {
+        "base": list(_bases(models).values()),
+        "facts": [DEMO, _A_FILE],
+        "level": list(LEVELS),
+        "method": _METHODS,
+        "afterwards": _AFTERWARDS,
+    }
+    addresses.say(
+        {f"{_NAME}.{name}": choices for name, choices in offers.items()}, {f"{_NAME}.level": _LEVEL}
+    )
+    numbers = {"seed": (0, "0"), "questions": (1, str(_QUESTIONS)), "lr": (0, _USUAL), "epochs": (0, _USUAL)}
+    for name, (least, usual) in (numbers | {"batch": (0, _USUAL)}).items():
+        addresses.say_number(f"{_NAME}.{name}", least, float("inf"), usual)
+
+
+def _bases(models: pd.DataFrame) -> dict[str, str]:
+    """What a job can start from -> what people read."""
     own = models[models["model_id"] != train_preview.demo_id()]
     names = {DEMO: "demo (shipped, 1.2 M parameters)"}
     for row in own.to_dict("records"):
         ref = row["name"] if "/" in row["name"] and not Path(row["name"]).is_dir() else row["path"]
         names[str(ref)] = f"{row['name']} ({row['n_params'] / 1e6:,.1f} M parameters)"
     names[_OTHER] = "another: a folder or hub id"
+    return names
+
+
+def _base(models: pd.DataFrame) -> str:
+    """What the job is told: demo, a path or a hub id."""
+    names = _bases(models)
     options = list(names)
     chosen = st.selectbox(
         "Base model",

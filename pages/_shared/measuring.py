@@ -14,8 +14,8 @@ from pages._shared.reading import Key
 from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.report import restore_cards, restore_words
 from sftknow_core.runs.engine import chain_request
+from sftknow_core.runs.engine.answers import AnswerState
 from sftknow_core.runs.engine.chain_request import AskedChain
-from sftknow_core.runs.engine.client import AnswerState
 from sftknow_core.runs.engine.protocol import Request
 from sftknow_core.store import question_sets, restore_views
 from sftknow_core.store.cache import Cache

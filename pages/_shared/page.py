@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import streamlit as st
@@ -35,11 +35,18 @@ def head(title: str, about: str) -> tuple[Key, Survey]:
         return key, reading.survey(key)
 
 
-def open_chain(title: str, about: str) -> Opened:
-    """The head of a page that shows one finished chain. Without any: what to do next, and the page ends."""
+def open_chain(title: str, about: str, *, else_shown: Callable[[Key], None] | None = None) -> Opened:
+    """The head of a page that shows one finished chain. Without any: what to do next, and the page ends.
+
+    else_shown: what that page shows below, even so.
+    """
     key, found = head(title, about)
     if found.finished.empty:
         show.nothing_yet(key[0], found.unfinished)
+        if else_shown is not None:
+            with show.messages():
+                else_shown(key)
+        st.stop()
     run_id = pick_chain(found.finished)
     with show.messages():
         return Opened(key, found, run_id, reading.chain_details(key, run_id))

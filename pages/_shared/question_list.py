@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from pages._shared import addresses
 from pages._shared.browsing import Browser, config_of
 from sftknow_core.report.token_words import topic_name
 from sftknow_core.store import questions
@@ -58,6 +59,7 @@ _WIDTH = 96
 def pick_columns() -> list[str]:
     """The columns of the list, in the order they were chosen; without any the first ones."""
     headers = {name: header for name, (header, _, _) in _COLUMNS.items()}
+    addresses.say_several({f"{_NAME}.columns": list(headers.values())})
     with st.popover("Columns", help="Which columns the list has, in which order"):
         chosen = st.multiselect(
             "Columns of the list",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from pages._shared import show, slider
+from pages._shared import addresses, show, slider
 from pages._shared.question_list import BROWSER, QUESTION
 from pages._shared.reading import Key
 from sftknow_core.report import token_figures, token_words
@@ -85,6 +85,26 @@ def asked_in(key: Key, run_id: str) -> tuple[Asked, str]:
     return gathered(key[0], run_id, stamp), stamp
 
 
+def _say_what_is_wrong(asked: Asked, bases: list[str]) -> None:
+    """What the address asks for and the filters do not offer."""
+    addresses.say_several(
+        {
+            f"{_NAME}.levels": [*map(str, range(5))],
+            f"{_NAME}.topics": [topic_name(topic) for topic in asked.topics],
+        }
+    )
+    offers = {
+        "base": bases,
+        "domain": [_ANY, "in", "out"],
+        "split": [_ANY, *asked.splits],
+        "sort": list(SORTS),
+    }
+    offers["descending"] = list(reversed(addresses.ON_OFF))
+    addresses.say({f"{_NAME}.{name}": choices for name, choices in offers.items()})
+    for name in ("kl_from", "kl_to"):
+        addresses.say_number(f"{_NAME}.{name}", 0, float("inf"), "any")
+
+
 def pick_k(asked: Asked, chosen: float) -> float:
     """One of the measured k; where the address names none the one last looked at, else the one chosen on dev.
 
@@ -93,10 +113,12 @@ def pick_k(asked: Asked, chosen: float) -> float:
     wanted = st.query_params.get(_K)
     named = {f"{k:g}": k for k in asked.ks}
     last = st.session_state.get(slider.SHARED_K)
+    usual = next(k for k in (last, chosen, *asked.ks) if k in asked.ks)
+    addresses.say({_K: list(named)}, {_K: f"{usual:g}"})
     if wanted in named:
         st.session_state[_K] = named[wanted]
     elif st.session_state.get(_K) not in asked.ks:
-        st.session_state[_K] = next(k for k in (last, chosen, *asked.ks) if k in asked.ks)
+        st.session_state[_K] = usual
     picked = st.select_slider(
         "Restored: share of weights put back, k (%)",
         list(asked.ks),
@@ -161,12 +183,13 @@ def _change_to_address() -> None:
 
 def _pick_others(asked: Asked, k: float) -> Filters:
     """All filters but the kind of change."""
+    bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
+    _say_what_is_wrong(asked, bases)
     with st.container(horizontal=True, key="token_shifts_filters", vertical_alignment="bottom"):
         search = _widget(st.text_input, "Search", "search", placeholder="question or answer", width=220)
         levels = _widget(
             st.multiselect, "Mastery level", "levels", list(range(5)), placeholder="all", width=230
         )
-        bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
         base = _widget(st.selectbox, "Base answers", "base", bases, width=200, help="How base was asked.")
     with st.container(horizontal=True, key="token_shifts_more", vertical_alignment="bottom"):
         topics = _widget(

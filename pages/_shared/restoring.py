@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages._shared import slider
+from pages._shared import addresses, slider
 from pages._shared.reading import Key
 from sftknow_core.errors import SftknowError
+from sftknow_core.report import restore_words
 from sftknow_core.store import cube, question_sets, restore_cube, restore_views
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.region import REGIONS
@@ -59,6 +60,21 @@ def _only_k_differs(answered: Any, place: Any) -> bool:
         return False
     at_k = replace(answered.spec, k_percent=place.spec.k_percent)
     return bool(answered._replace(spec=at_k) == place)
+
+
+def say_what_is_wrong(strategies: Mapping[str, str]) -> None:
+    """What the address asks of the selection, and no widget offers; k and layers are said where they are read."""
+    addresses.say({"restore.strategy": list(strategies), "restore.region": list(REGIONS)})
+
+
+def say_what_is_wrong_of_flips() -> None:
+    """The same of the questions that flipped."""
+    names = {
+        "before": restore_words.COMPARED_WITH,
+        "flip": restore_words.FLIP_NAMES,
+        "domain": restore_words.DOMAIN_CHOICES,
+    }
+    addresses.say({f"restore.{name}": list(offered.values()) for name, offered in names.items()})
 
 
 def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:

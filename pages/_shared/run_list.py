@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
-from pages._shared import mode, show
+from pages._shared import addresses, mode, show
 from pages._shared.reading import Key
 from sftknow_core.errors import SftknowError
 from sftknow_core.report import training_words
@@ -20,25 +20,6 @@ _NAME = "fine_tune"
 _DONE = f"{_NAME}.done"
 _KINDS: Mapping[str, tuple[str, ...]] = {"chains and fine-tunings": ("chain", "sft"), "all": ()}
 _UNFINISHED = "not finished"
-COUNT_COLUMNS = {
-    "kind": (
-        "kind", "chain: all about one fine-tuned model; sft: its training; evaluate: one state's answers; delta: its "
-        "weights against base; mastery: how well base knows each fact", None,
-    ),
-    "state": ("state", "done, running, stopped, failed, or interrupted (killed)", None),
-    "n_runs": ("runs", "", "{:,.0f}"),
-    "size_mb": ("size (MB)", "on disk", "{:,.2f}"),
-}  # fmt: skip
-MODEL_COLUMNS = {
-    "name": ("model", "as it was named when it was used first", None),
-    "architecture": ("architecture", "", None),
-    "n_params": ("parameters", "tied ones once", "{:,.0f}"),
-    "dtype": ("dtype", "of the stored weights", None),
-    "size_mb": ("size (MB)", "of its folder", "{:,.2f}"),
-    "used_by": ("used by", "finished runs that started from it, by kind", None),
-    "model_id": ("model id", "hash of weights, config and tokenizer", None),
-    "path": ("folder", "", None),
-}
 
 
 @st.cache_data(show_spinner=False, max_entries=8, ttl=10)  # a killed job leaves no trace: look again
@@ -59,21 +40,6 @@ def base_models(key: Key) -> pd.DataFrame:
     return model_views.base_models(Cache(key[0]))
 
 
-def overview(key: Key) -> None:
-    """What is in the cache: base models, and how many runs of each kind are in which state."""
-    models = base_models(key)
-    if models.empty:
-        st.caption("No base model is on record yet.")
-    else:
-        sized = models.assign(size_mb=models["size_bytes"] / 1e6)[list(MODEL_COLUMNS)]
-        show.listed(sized, "overview.models", "Base models of this cache", MODEL_COLUMNS)
-    everything = table(key)
-    st.caption(training_words.counted(everything["state"].value_counts().to_dict()) + ".")
-    counts = training_views.state_counts(everything)
-    counts = counts.assign(size_mb=counts.pop("size_bytes") / 1e6)
-    show.listed(counts, "overview.runs", "Runs of this cache by kind and state", COUNT_COLUMNS)
-
-
 def runs(key: Key) -> None:
     """The list with its filter, deleting what is chosen, and keeping only the best weights."""
     if said := st.session_state.pop(_DONE, None):
@@ -83,6 +49,7 @@ def runs(key: Key) -> None:
     if everything.empty:
         return
     options = [*_KINDS, _UNFINISHED]
+    addresses.say({f"{_NAME}.show": options})
     wanted = st.segmented_control(
         "Show", options, default=options[0], required=True, key=f"{_NAME}.show", bind="query-params"
     )

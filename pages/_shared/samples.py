@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages._shared import engine, mode, show
 from sftknow_core.report import mastery_words
-from sftknow_core.runs.engine.client import AnswerState
+from sftknow_core.runs.engine.answers import AnswerState
 from sftknow_core.runs.engine.protocol import Models, SampleRequest
 
 _SLOT = "facts.samples"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -251,8 +251,8 @@ def unfinished(runs: pd.DataFrame) -> None:
         listed(runs, "shared.unfinished", "Runs that are under way or did not reach their end")
 
 
-def nothing_yet(root: str, runs: pd.DataFrame) -> NoReturn:
-    """The page of a cache without a finished chain: what to do next, what is under way, and no more."""
+def nothing_yet(root: str, runs: pd.DataFrame) -> None:
+    """In a cache without a finished chain: what to do next, and what is under way."""
     from pages._shared import jobs_panel  # which shows figures by this module
 
     st.info(
@@ -262,4 +262,3 @@ def nothing_yet(root: str, runs: pd.DataFrame) -> NoReturn:
     )
     jobs_panel.offer_demo(root)
     unfinished(runs)
-    st.stop()

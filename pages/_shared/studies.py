@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages._shared import jobs_panel, mode, show
+from pages._shared import addresses, jobs_panel, mode, show
+from pages._shared.picker import PARAMETER, pick_one
 from pages._shared.reading import Key
 from sftknow_core.report import study_words
 from sftknow_core.report.study_results import StudyResults, read_study_results
@@ -19,8 +20,6 @@ from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_folder import DONE
 
 _PAGES = Path(__file__).parents[1]
-_PARAMETER = "run"
-_WIDGET = "study.run"
 _SHIPPED = ("demo", "demo-full")
 """Studies that need nothing but the package."""
 
@@ -58,24 +57,9 @@ def _results(root: str, run_id: str, chains: tuple[tuple[str, bool], ...]) -> St
 
 
 def pick(found: Sequence[Mapping[str, Any]]) -> str:
-    """The run id of the chosen study; the newest where the address names none. found: not empty."""
+    """The run id of the chosen study. found: not empty; see picker.pick_one."""
     labels = {str(one["run_id"]): study_words.label(one) for one in found}
-    wanted = st.query_params.get(_PARAMETER)
-    if wanted in labels:
-        st.session_state[_WIDGET] = wanted  # the address decides: links, and the browser's back
-    elif wanted:
-        st.warning(f"There is no study {wanted!r} in this cache. Shown instead: the one chosen below.")
-    if st.session_state.get(_WIDGET) not in labels:
-        st.session_state[_WIDGET] = next(iter(labels))
-    runs, name = list(labels), labels.__getitem__
-    chosen = str(st.selectbox("Study", runs, format_func=name, key=_WIDGET, on_change=_to_address))
-    if wanted is None:  # whoever copies the address means this study, not whichever is the newest by then
-        st.query_params[_PARAMETER] = chosen
-    return chosen
-
-
-def _to_address() -> None:
-    st.query_params[_PARAMETER] = st.session_state[_WIDGET]
+    return pick_one("Study", "study.run", labels, st.query_params.get(PARAMETER), "study")
 
 
 def nothing_yet(cache: Cache, running: bool) -> None:
@@ -131,6 +115,7 @@ def coverage(about: Mapping[str, Any], plan: Any) -> None:
 def links(about: Mapping[str, Any]) -> None:
     """From one fine-tuning of the study to its own pages."""
     done = {study_words.cell_name(cell): cell for cell in about["cells"] if cell["chains"]}
+    addresses.say({"study.chain": list(done)})
     name = st.selectbox("Fine-tuning", list(done), key="study.chain", bind="query-params")
     for chain in done[name]["chains"]:
         address = {"run": chain["run_id"]}

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages._shared import show
+from pages._shared import addresses, show
 from pages._shared.accuracy import choice
 from sftknow_core.report import (
     study_energy,
@@ -53,6 +53,14 @@ def claims(results: StudyResults) -> None:
     """All claims: how many of each verdict, the list with its filters, effects as figures, and how firm they are."""
     verdicts = results.verdicts
     st.markdown(study_words.counted(verdicts))
+    addresses.say(
+        {
+            "study.domain": list(_DOMAINS),
+            "study.group": list(study_words.GROUPS),
+            "study.repeat": addresses.ON_OFF,
+        }
+    )
+    addresses.say_several({"study.verdict": [str(one) for one in Status]})
     with st.container(horizontal=True):
         domain = choice("Test questions", "study.domain", list(_DOMAINS))
         wanted = st.pills(
@@ -107,6 +115,7 @@ def scorecard(results: StudyResults) -> Cell:
     keys = rows[["level", "size", "method"]].drop_duplicates().itertuples(index=False)
     cells = {str(cell): cell for cell in (Cell(*map(str, key)) for key in keys)}
     first = list(cells).index(str(results.cell)) if str(results.cell) in cells else 0
+    addresses.say({"study.cell": list(cells)}, {"study.cell": list(cells)[first]})
     name = st.selectbox("Look closer at", list(cells), index=first, key="study.cell", bind="query-params")
     own = study_words.shares_of(rows, cells[name])
     show.listed(own, "study.shares", f"Kept, healed, learnt, retained: {name}", study_words.SCORE_COLUMNS)
@@ -126,6 +135,7 @@ _DRAWN: dict[str, Callable[..., go.Figure | None]] = {
 def paper(results: StudyResults) -> None:
     """One of the paper's tables or figures at a time, this study's numbers beside the paper's."""
     names = {study_words.table_name(table_id): table_id for table_id in TABLES}
+    addresses.say({"study.table": list(names)})
     name = st.selectbox("Table or figure", list(names), key="study.table", bind="query-params", width=220)
     table = results.table(names[name])
     st.markdown(f"**{table.title}**")

@@ -35,6 +35,23 @@ def test_switching_the_run_changes_the_address_and_the_link_leads_back(
     again.close()
 
 
+def test_the_bar_at_the_top_keeps_the_chosen_run(
+    browser: Browser, address: str, made_up: tuple[Path, list[str]]
+) -> None:
+    """Pages without the list of chains in between, too; those that have it put the run back in the address."""
+    page, older = opened(browser, f"{address}?run={made_up[1][0]}"), "demo · level 0 · N = 240 · seed 0"
+    for name in ("Accuracy", "Fine-tune", "Token shifts", "Facts and mastery", "Overview"):
+        page.get_by_test_id("stTopNavLink").get_by_text(name, exact=True).click()
+        expect(page.get_by_test_id("stTopNavLink").and_(page.locator("[aria-current=page]"))).to_have_text(
+            re.compile(name)
+        )
+        settled(page)
+        if name not in ("Fine-tune", "Facts and mastery"):
+            expect(page).to_have_url(re.compile(f"run={made_up[1][0]}"))
+            expect(page.get_by_role("combobox", name=re.compile("Fine-tuning run"))).to_have_value(older)
+    page.close()
+
+
 def test_nothing_comes_from_elsewhere(browser: Browser, address: str) -> None:
     page = browser.new_page()
     asked: list[str] = []

@@ -139,12 +139,18 @@ def test_the_papers_numbers_are_off_until_asked_for(opened: AppTest) -> None:
     assert any("arXiv 2509.16596" in m.value for m in at.markdown)
 
 
-def test_bad_values_in_the_link_fall_back(opened: AppTest) -> None:
-    for name in ("base", "level", "state", "n", "heat", "paper", "domain"):
+def test_bad_values_in_the_link_are_messages(opened: AppTest) -> None:
+    names = ("base", "level", "state", "n", "heat", "paper", "domain")
+    for name in names:
         opened.query_params[f"accuracy.{name}"] = "nonsense"
     opened.query_params["run"] = "0123"
     at = run(opened)
     assert "0123" in at.warning[0].value and len(at.metric) == 10
+    said = [one.value for one in at.warning[1:]]
+    assert len(said) == len(names)
+    for name in names:
+        assert any(f"accuracy.{name} = 'nonsense'; allowed: " in one for one in said)
+    assert any("allowed: tuned, restored. Shown instead: tuned" in one for one in said)
 
 
 def test_an_empty_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fake_engine import FakeEngine, three_answers
+from fake_engine import STATUS, FakeEngine, three_answers
 from streamlit.testing.v1 import AppTest
 
 from pages._shared import engine
@@ -70,6 +71,17 @@ def test_a_link_fills_in_and_asks_nothing(
     assert not fake.asked and fake.running
 
 
+@pytest.mark.parametrize("k", ["abc", "400"])
+def test_a_link_with_a_bad_k_or_prompt_is_a_message(
+    chains: Chains, monkeypatch: pytest.MonkeyPatch, k: str
+) -> None:
+    at = opened(chains[0], monkeypatch, ask_text="Who made it?", ask_k=k, ask_prompt="sung")
+    said = [one.value for one in at.warning]
+    shown = at.number_input(key="ask.k").value
+    assert f"ask.k = '{k}'; allowed: 0 to 100. Shown instead: {shown:g}." in said[0] and shown > 0
+    assert "ask.prompt = 'sung'" in said[1] and at.text_area(key="ask.text").value == "Who made it?"
+
+
 def test_an_example_can_be_clicked(chains: Chains, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine) -> None:
     at = opened(chains[0], monkeypatch, run=chains[1][0], ask_k="12.5")
     example = at.button(key="ask.example.0")
@@ -92,6 +104,25 @@ def test_an_empty_question_and_a_dead_engine_are_messages(
     assert "signal 9" in at.error[0].value and "signal 9" in at.warning[0].value
     at.button(key="shared.engine_restart").click().run()
     assert fake.running and not at.warning
+
+
+def test_the_engines_line_looks_again_only_while_it_starts(
+    chains: Chains, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
+) -> None:
+    """The part that looks every second is drawn no more once the engine is ready."""
+
+    def line() -> Any:
+        return next(one for one in at.caption if one.value.startswith("Engine:"))
+
+    looks: list[str] = []
+    until_ready = engine._until_ready
+    monkeypatch.setattr(engine, "_until_ready", lambda root: (looks.append(root), until_ready(root)))
+    fake.said = None
+    at = opened(chains[0], monkeypatch)
+    assert "starting" in line().value and len(looks) == 1
+    fake.said = STATUS
+    at.run()
+    assert "ready" in line().value and len(looks) == 1
 
 
 def test_show_mode_asks_nothing(chains: Chains, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine) -> None:

@@ -120,6 +120,23 @@ def test_bad_values_are_said_and_nothing_can_be_started(
     assert at.button(key="fine_tune.start").disabled
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("level", "9"),
+        ("method", "most"),
+        ("seed", "-1"),
+        ("questions", "0"),
+        ("base", "none"),
+        ("facts", "all"),
+    ],
+)
+def test_what_the_form_does_not_offer_is_said(cache: Cache, name: str, value: str) -> None:
+    at = opened(**{name: value})
+    assert f"fine_tune.{name} = '{value}'; allowed: " in at.warning[0].value
+    assert not at.button(key="fine_tune.start").disabled
+
+
 def test_an_unknown_base_is_scored_first(cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     at = opened(base="another: a folder or hub id", other_base=str(tmp_path / "base"))

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from fake_chain import leave_chain, make_chains
+from fake_mastery import make_mastery
 from streamlit.testing.v1 import AppTest
 
 from sftknow_core.runs import jobs
-from sftknow_core.store import chain_views
+from sftknow_core.store import chain_views, study_views
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.run_folder import RunFolder
@@ -105,6 +106,20 @@ def test_without_a_run_in_the_address_the_newest_is_shown(opened: AppTest, chain
     assert at.selectbox(key="shared.run").value == newest and not at.warning
 
 
+def test_the_chosen_run_goes_with_the_reader_to_pages_whose_address_names_none(
+    opened: AppTest, chains: Chains
+) -> None:
+    """As after the bar at the top, which drops it; the page of fine-tunings has no list of runs that could keep it."""
+    older = chains[1][0]
+    choose(opened, older)
+    for name in ("fine_tune", "accuracy", "overview"):
+        opened.query_params.clear()
+        opened.switch_page(f"pages/{name}.py").run()
+        assert not opened.exception
+    assert opened.selectbox(key="shared.run").value == older
+    assert opened.query_params["run"] in (older, [older])
+
+
 def test_test_can_be_looked_at_for_every_k_and_its_cost_is_said_before(
     opened: AppTest, chains: Chains
 ) -> None:
@@ -115,6 +130,19 @@ def test_test_can_be_looked_at_for_every_k_and_its_cost_is_said_before(
     expected = chain_views.curve(Cache(chains[0]), chains[1][0], "test")
     assert at.dataframe[0].value["accuracy"].tolist() == pytest.approx(expected["accuracy"].tolist())
     assert set(expected["domain"]) == {"in", "out"}
+
+
+def test_another_split_in_the_link_is_a_message_that_a_redraw_does_not_take_away(opened: AppTest) -> None:
+    opened.query_params["overview.split"] = "x"
+    opened.run()
+    said = "overview.split = 'x'; allowed: dev, test. Shown instead: dev."
+    assert said in opened.warning[0].value and len(opened.metric) == 10
+    opened.query_params.pop("overview.split", None)  # as the widget does
+    opened.run()
+    assert said in opened.warning[0].value
+    opened.query_params["overview.split"] = "test"
+    opened.run()
+    assert not opened.warning
 
 
 def test_search_narrows_the_questions(opened: AppTest, chains: Chains) -> None:
@@ -187,6 +215,27 @@ def test_what_is_in_the_cache_is_counted(opened: AppTest, chains: Chains) -> Non
     failed = table[(table["kind"] == "chain") & (table["state"] == "failed")]
     assert failed["n_runs"].tolist() == [1]
     assert any(f"{len(runs):,} runs: " in caption.value for caption in opened.caption)
+
+
+def test_without_a_chain_the_page_says_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `sftknow mastery` alone: one run, and no chain to show."""
+    make_mastery(tmp_path, 12)
+    at = page(tmp_path, monkeypatch).run()
+    assert "No finished chain" in at.info[0].value and not at.exception and not at.metric
+    (table,) = [f.value for f in at.dataframe if "n_runs" in f.value]
+    assert table[["kind", "state", "n_runs"]].to_numpy().tolist() == [["mastery", "done", 1]]
+    assert any("mastery: how well base knows each fact" in one.value for one in at.caption)
+
+
+def test_studies_are_named_with_a_link_to_their_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_mastery(tmp_path, 12)
+    one = {"run_id": "0123", "name": "mine", "base_name": "", "base_id": "abcd", "n_done": 1, "n_cells": 4}
+    monkeypatch.setattr(study_views, "list_studies", lambda cache: [one | {"state": "running"}])
+    at = page(tmp_path, monkeypatch).run()
+    assert not at.exception
+    (table,) = [f.value for f in at.dataframe if "n_cells" in f.value]
+    assert table.to_numpy().tolist() == [["mine", "abcd", 1, 4, "running", "0123"]]
+    assert [one.proto.page for one in at.get("page_link")] == ["study"]
 
 
 def test_a_cache_that_cannot_be_used_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,9 @@ def test_the_papers_numbers_on_demand(filled: Filled, monkeypatch: pytest.Monkey
     assert by_module["paper_share"].tolist() == pytest.approx([0.0641, 0.2826])
 
 
-@pytest.mark.parametrize(("name", "value"), [("k", "abc"), ("k", "101"), ("layers", "9"), ("layers", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("k", "abc"), ("k", "101"), ("layers", "9"), ("layers", "x"), ("region", "head")]
+)
 def test_a_bad_address_is_a_message(
     filled: Filled, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:

@@ -347,7 +347,13 @@ def test_what_looking_at_test_costs_is_said_before(filled: Filled, monkeypatch: 
     assert any("Switching to test shows it for every k and costs" in one.value for one in at.caption)
 
 
-@pytest.mark.parametrize(("name", "value"), [("k", "abc"), ("k", "101"), ("layers", "9"), ("layers", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("k", "abc"), ("k", "101"), ("layers", "9"), ("layers", "x"), ("strategy", "foo"), ("split", "holdout"),
+        ("region", "head"), ("axis", "y"), ("flip", "none"),
+    ],
+)  # fmt: skip
 def test_a_bad_address_is_a_message(
     filled: Filled, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:

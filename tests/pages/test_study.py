@@ -103,13 +103,14 @@ def test_flips_are_shown_when_asked_for(cache: Path, monkeypatch: pytest.MonkeyP
     assert labels.count("Download LaTeX") == 2
 
 
-def test_bad_values_in_the_address_fall_back(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = dict.fromkeys(
-        ("study__table", "study__verdict", "study__group", "study__cell", "study__chain"), "x"
-    )
-    at = opened(cache, monkeypatch, run="0123", **wrong)
+def test_bad_values_in_the_address_are_messages(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("table", "verdict", "group", "cell", "chain", "domain")
+    at = opened(cache, monkeypatch, run="0123", **{f"study__{name}": "x" for name in names})
     assert "no study '0123'" in at.warning[0].value
     assert at.selectbox(key="study.table").value == "Figure 2"
+    said = [one.value for one in at.warning[1:]]
+    assert len(said) == len(names)
+    assert all(any(f"study.{name} = 'x'; allowed: " in one for one in said) for name in names)
 
 
 def _broken(cache: Path, tmp_path: Path) -> Path:

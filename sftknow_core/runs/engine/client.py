@@ -16,103 +16,23 @@ import threading
 import time
 import uuid
 import weakref
-from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.runs.child import child_command, child_environment
+from sftknow_core.runs.engine.answers import ANSWERS_KEPT, Answer, Board
 from sftknow_core.runs.engine.protocol import Request, to_json
 from sftknow_core.store.cache import Cache, check_may_write
 from sftknow_core.store.files import disk_errors
 
-_ANSWERS_KEPT = 1_000
 _CLOSING_SECONDS = 5.0
 _TAIL_BYTES = 2_000
 _LOG_BYTES = 2**20
 _LAST_EVENTS = ("done", "failed", "cancelled")
-
-
-class AnswerState(StrEnum):
-    """How far a request is."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will come."""
-        return self not in (AnswerState.QUEUED, AnswerState.RUNNING)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A request as it stands."""
-
-    state: AnswerState = AnswerState.QUEUED
-    text: str = ""
-    """What is being done now, for people."""
-    share: float | None = None
-    """Of the request's work, 0 to 1; None: not known."""
-    result: Mapping[str, Any] | None = None
-    """Of a done one (tasks.py)."""
-    error: str | None = None
-    """Of a failed one, for people."""
-    kind: str | None = None
-    """Of a failed one: the name of the error, "internal" for a fault of ours, "engine" where the engine died."""
-
-
-class _Board:
-    """The answers so far; shared by the client and the threads that read, which do not know the client."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.answers: OrderedDict[str, Answer] = OrderedDict()
-        self.notice: str | None = None
-
-    def put(self, request_id: str) -> None:
-        with self.changed:
-            self.answers[request_id] = Answer()
-            while len(self.answers) > _ANSWERS_KEPT:
-                self.answers.popitem(last=False)
-
-    def take_in(self, message: Mapping[str, Any]) -> None:
-        """One line of the engine."""
-        with self.changed:
-            now = self.answers.get(message.get("id", ""))
-            if now is None or now.state.ended:
-                return
-            event = message.get("event")
-            if event == "started":
-                now = replace(now, state=AnswerState.RUNNING)
-            elif event == "progress":
-                now = replace(now, text=message["text"], share=message["share"])
-            elif event == "done":
-                now = replace(now, state=AnswerState.DONE, share=1.0, result=message["result"])
-            elif event == "failed":
-                error, kind = message["message"], message["kind"]
-                now = replace(now, state=AnswerState.FAILED, error=error, kind=kind)
-            elif event == "cancelled":
-                now = replace(now, state=AnswerState.CANCELLED)
-            self.answers[message["id"]] = now
-            self.changed.notify_all()
-
-    def fail(self, ids: set[str], text: str) -> None:
-        """The engine that was to answer these is gone."""
-        with self.changed:
-            for request_id in ids:
-                now = self.answers.get(request_id)
-                if now is not None and not now.state.ended:
-                    failed = replace(now, state=AnswerState.FAILED, error=text, kind="engine")
-                    self.answers[request_id] = failed
-            self.changed.notify_all()
 
 
 @dataclass
@@ -132,6 +52,17 @@ class _Process:
         return self.popen.stdin
 
 
+@dataclass
+class _Status:
+    """What an engine says of itself."""
+
+    process: _Process | None = None
+    """Whose it is."""
+    asked: str | None = None
+    """The request that is under way."""
+    said: Mapping[str, Any] | None = None
+
+
 class EngineClient:
     """One engine over one cache."""
 
@@ -143,9 +74,10 @@ class EngineClient:
         self._arguments = ["--cache", str(self._cache.root), "--device", device]
         if idle_seconds is not None:
             self._arguments += ["--idle-seconds", str(idle_seconds)]
-        self._board = _Board()
+        self._board = Board()
         self._starting = threading.RLock()
         self._process: _Process | None = None
+        self._status = _Status()
         self._closed = False
 
     @property
@@ -172,8 +104,28 @@ class EngineClient:
         """How far a request is. Raises SpecError for an id that is not known (any more)."""
         with self._board.changed:
             if (found := self._board.answers.get(request_id)) is None:
-                raise SpecError(f"there is no request {request_id!r}; only the last {_ANSWERS_KEPT} are kept")
+                raise SpecError(
+                    f"there is no request {request_id!r}; only the last {ANSWERS_KEPT:,} answers are kept"
+                )
             return found
+
+    def status(self) -> Mapping[str, Any] | None:
+        """What the engine said of itself last (worker.py), and have it say so again; None: nothing yet. Never waits.
+
+        One question at a time, whoever looks and however often, and none is left among the answers.
+        """
+        with self._starting:
+            if not self.running:
+                return None
+            last = self._status
+            if last.process is not self._process:
+                self._status = last = _Status(self._process)
+            if last.asked is not None and (answer := self.poll(last.asked)).state.ended:
+                self._board.drop(last.asked)
+                last.asked, last.said = None, answer.result or last.said
+            if last.asked is None:
+                last.asked = self.submit("status")
+            return last.said
 
     def wait(self, request_id: str, seconds: float) -> Answer:
         """The answer once it has ended, or as it stands after so long."""
@@ -246,7 +198,7 @@ class EngineClient:
         return process
 
 
-def _read(process: _Process, board: _Board) -> None:
+def _read(process: _Process, board: Board) -> None:
     """Put every answer on the board; at the engine's end fail what it leaves unanswered."""
     assert process.popen.stdout is not None
     for line in process.popen.stdout:

@@ -19,7 +19,8 @@ from small_chain import small_facts_file
 
 from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.runs.child import child_environment
-from sftknow_core.runs.engine.client import AnswerState, EngineClient
+from sftknow_core.runs.engine.answers import AnswerState
+from sftknow_core.runs.engine.client import EngineClient
 from sftknow_core.update.spec import RestoreSpec
 
 PATIENCE_SECONDS = 60.0
@@ -111,6 +112,17 @@ def test_answers_are_ready_at_once_or_polled(client: EngineClient, chain: Chain)
     assert cached.result["cached"] and cached.result["n_questions"] == 10
     status = client.wait(client.submit("status"), PATIENCE_SECONDS).result
     assert status["ready"] and status["rss_bytes"] > 100_000_000
+
+
+def test_looking_at_the_status_asks_one_question_at_a_time(client: EngineClient) -> None:
+    """However often pages are drawn, nothing is left on the board."""
+    assert until(lambda: client.status() is not None, PATIENCE_SECONDS)
+    pid_of(client)  # what was asked before it is answered by then
+    before = len(client._board.answers)
+    for _ in range(200):
+        said = client.status()
+    assert said is not None and said["pid"] == pid_of(client)
+    assert len(client._board.answers) <= before + 2
 
 
 def test_threads_get_their_own_answers(client: EngineClient, chain: Chain) -> None:

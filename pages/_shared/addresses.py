@@ -1,0 +1,60 @@
+"""What a page's address asks for and no widget offers: said above the widgets, which show something else instead.
+
+Streamlit lets such a value fall back without a word. `say` and `say_number` come before the widgets they speak of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import streamlit as st
+
+_SAID = "shared.wrong_in_address"
+_SECONDS_TO_READ = 30.0
+"""A widget takes its wrong value out of the address; a page that redraws itself must not take the message too."""
+_MOST_LISTED = 15
+ON_OFF = ("false", "true")
+NOTHING = "nothing: it is left out"
+
+
+def say(offers: Mapping[str, Sequence[str]], instead: Mapping[str, str] | None = None) -> None:
+    """A warning for each value that is not offered.
+
+    offers: parameter -> what its widget offers, as it stands in the address. instead: parameter -> what is shown, for
+    people; without it the first that is offered.
+    """
+    for name, choices in offers.items():
+        listed = ", ".join(choices[:_MOST_LISTED]) + (", …" if len(choices) > _MOST_LISTED else "")
+        shown = (instead or {}).get(name) or next(iter(choices), NOTHING)
+        _check(name, choices.__contains__, listed or "nothing here", shown)
+
+
+def say_several(offers: Mapping[str, Sequence[str]]) -> None:
+    """The same for widgets in which several can be chosen, which leave out what is wrong."""
+    say(offers, dict.fromkeys(offers, NOTHING))
+
+
+def say_number(name: str, low: float, high: float, instead: str) -> None:
+    """A warning where the parameter is no number from low to high; high may be infinite."""
+
+    def fits(value: str) -> bool:
+        try:
+            return low <= float(value) <= high
+        except ValueError:
+            return False
+
+    allowed = f"{low:g} to {high:g}" if high < float("inf") else f"a number, {low:g} or more"
+    _check(name, fits, allowed, instead)
+
+
+def _check(name: str, is_good: Callable[[str], bool], allowed: str, instead: str) -> None:
+    said: dict[str, tuple[float, list[str]]] = st.session_state.setdefault(_SAID, {})
+    given = st.query_params.get_all(name)
+    wrong = [value for value in given if value and not is_good(value)]  # empty: cleared by the reader
+    if wrong:
+        said[name] = (time.monotonic(), wrong)
+    elif given or (name in said and time.monotonic() - said[name][0] > _SECONDS_TO_READ):
+        said.pop(name, None)
+    for value in said[name][1] if name in said else []:
+        st.warning(f"The address asks for {name} = {value!r}; allowed: {allowed}. Shown instead: {instead}.")
