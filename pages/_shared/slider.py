@@ -22,8 +22,8 @@ def pick_k() -> float:
     with field:
         k = field_of_k("k (%)", _K)
     st.session_state[SHARED_K] = k
-    st.session_state[_SLIDER] = round(2 * k) / 2
-    st.session_state[_QUICK] = f"{k:g}" if f"{k:g}" in PAPER_KS else None
+    _follow(_SLIDER, round(2 * k) / 2)
+    _follow(_QUICK, f"{k:g}" if f"{k:g}" in PAPER_KS else None)
     with rail:
         st.slider(
             "Share of the region's weights put back, k (%)",
@@ -80,6 +80,12 @@ def start_k(key: str, usual: float) -> None:
         st.query_params[key] = f"{k:g}"
     elif key in st.session_state and st.session_state[key] is None:
         st.session_state[key] = k
+
+
+def _follow(widget: str, value: Any) -> None:
+    """Only where it changes: a value that is set takes a slider out of the hand that is just dragging it."""
+    if widget not in st.session_state or st.session_state[widget] != value:
+        st.session_state[widget] = value
 
 
 def _take_over(widget: str) -> None:
