@@ -42,4 +42,4 @@ def compare(key: Key, run_id: str, split: str, axis: str, question_set: str | No
             f"Not measured yet: {', '.join(missing)}. In a terminal (the models and their answers are kept):"
         )
         details = reading.chain_details(key, run_id)
-        st.code(strategy_words.commands(details, rows), language="sh", wrap_lines=True)
+        st.code(strategy_words.commands(details, rows), language=None, wrap_lines=True)

@@ -246,7 +246,7 @@ def _by_hand(details: Any, spec: RestoreSpec, rows: pd.DataFrame) -> None:
     k = float(spec.k_percent or 0)
     with st.expander(f"The command that measures k = {k:g}%"):
         n_level = restore_views.n_level(rows, "test") or restore_views.n_level(rows, "dev") or 60
-        st.code(restore_words.command(details, spec, n_level), language="sh", wrap_lines=True)
+        st.code(restore_words.command(details, spec, n_level), language=None, wrap_lines=True)
 
 
 def _prepare(root: str, details: Any, place: Place) -> None:

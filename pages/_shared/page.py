@@ -27,7 +27,7 @@ class Opened(NamedTuple):
 def head(title: str, about: str) -> tuple[Key, Survey]:
     """Title and caption, and what the cache holds. Where it cannot be read: the message, and the page ends."""
     _within_the_app()
-    st.html(show.STYLE)
+    show.style()
     st.title(title)
     st.write(about)
     with show.messages():

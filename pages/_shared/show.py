@@ -102,8 +102,11 @@ STYLE = """<style>
 h1 {font-size: 2.1rem !important}
 [data-testid="stMetricValue"] {font-size: 1.6rem}
 [data-testid="stCaptionContainer"] {opacity: 0.85}
+[data-testid="stMain"] button kbd, [data-testid="stMain"] button :has(> kbd) {opacity: 1 !important}
+[data-testid="stMain"] button[data-testid^="stBaseButton-primary"]:not(:disabled) * {color: %s !important}
 </style>"""
-"""Less empty space around the page, numbers that fit into their cards, and small print that can be read."""
+"""Less empty space around the page, numbers that fit into their cards, and small print that can be read: keys on
+buttons, and what stands on a filled button (white would be faint on the dark theme's bright one)."""
 
 
 @contextmanager
@@ -119,6 +122,11 @@ def messages() -> Iterator[None]:
 def palette() -> Palette:
     """The colours for the theme the reader has chosen."""
     return THEMES.get(st.context.theme.type or "light", THEMES["light"])
+
+
+def style() -> None:
+    """Put `STYLE` into the page."""
+    st.html(STYLE % palette().background)
 
 
 def numbers(found: tuple[KeyNumber, ...], key: str = "numbers", width: int = 256) -> None:

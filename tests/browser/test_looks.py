@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_kit import ROOT, faults, opened, server, settled
+from browser_kit import FAINT, ROOT, faults, opened, server, settled
 from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.browser
@@ -20,6 +20,20 @@ WIDTHS = (1440, 900)
 def empty_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with server(tmp_path_factory.mktemp("empty")) as found:
         yield found
+
+
+def test_faint_texts_are_found_wherever_they_are(browser: Browser) -> None:
+    """#888 on white has a contrast of 3.5, white on #888 too, and #595959 on white 7."""
+    page = browser.new_page()
+    page.set_content(
+        """<body style="background: #fff; color: #595959"><div data-testid="stMain"><p>fine</p>
+        <div style="background: #888"><p style="color: #fff">alert</p></div>
+        <button style="background: #888; color: #fff">button</button><button disabled>off</button>
+        <svg><text style="fill: #888">label</text><text style="fill: #595959">good label</text></svg>
+        <span style="opacity: 0.6">faded</span></div></body>"""
+    )
+    assert page.evaluate(FAINT) == ["alert", "button", "label", "faded"]
+    page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
