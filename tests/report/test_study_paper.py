@@ -135,7 +135,10 @@ def test_table_4_is_the_curve_and_its_paired_gain(tables, found):
 
 
 def test_table_6_is_the_accuracy_on_the_train_set(found):
+    """Seeds agree, so what is left is drawing the questions: at 675 of 750, 1.96 sqrt(.8989 x .1011 / 750) = .0216."""
     rows = ours(found["table6"])
+    untouched = rows[rows["k_percent"] == 0]
+    assert (untouched["high"] - untouched["accuracy"]).tolist() == pytest.approx([0.0216] * 15, abs=1e-4)
     assert len(rows) == 45
     for row in rows.to_dict("records"):
         assert row["accuracy"] == pytest.approx(round(250 * (0.9 - row["k_percent"] / 200)) / 250)
