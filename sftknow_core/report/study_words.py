@@ -20,7 +20,7 @@ ABOUT = (
 )
 EMPTY = (
     "No study in `{root}` yet. The shipped study `demo` fine-tunes the small demo model 54 times: levels 0 to 4 and "
-    "mixed, N = 60, 240 and 1,920, three seeds. It takes some 15 minutes on two cores, needs no GPU, and the "
+    "mixed, N = 60, 240 and 1,920, three seeds. It takes 10 to 20 minutes on two cores, needs no GPU, and the "
     "page fills while it runs. In a terminal: `sftknow study run demo`. For a model of your own: "
     "`sftknow study run paper --base MODEL --data FACTS`; with `--dry-run` it only says what there is to do, and how "
     "long it will take."
