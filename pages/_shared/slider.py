@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -12,6 +13,18 @@ _K, _SLIDER, _QUICK = "restore.k", "restore.slider", "restore.quick"
 SHARED_K = "shared.k"
 """The k last looked at, for other pages of the same session."""
 _FIRST_K = 20.0
+_MOVED = "restore.moved"
+_UNHEARD_SECONDS = 3.0
+
+
+class _Move(NamedTuple):
+    """The reader moved one of the widgets."""
+
+    widget: str
+    before: float
+    after: float
+    at: float
+    """time.monotonic()"""
 
 
 def pick_k() -> float:
@@ -20,7 +33,7 @@ def pick_k() -> float:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         field, rail = st.container(width=140), st.container(width="stretch")
     with field:
-        k = field_of_k("k (%)", _K)
+        k = field_of_k("k (%)", _K, on_change=_take_over, args=(_K,))
     st.session_state[SHARED_K] = k
     _follow(_SLIDER, round(2 * k) / 2)
     _follow(_QUICK, f"{k:g}" if f"{k:g}" in PAPER_KS else None)
@@ -89,8 +102,25 @@ def _follow(widget: str, value: Any) -> None:
 
 
 def _take_over(widget: str) -> None:
-    if (value := st.session_state[widget]) is not None:
-        st.session_state[_K] = float(value)
+    """The widget was moved: k goes with it.
+
+    The browser sends the values of all widgets with whatever it asks, also when a part of the page that draws itself
+    asks before the other widgets have heard of a move. Their old k is then no move back.
+    """
+    if (given := st.session_state[widget]) is None:
+        return
+    k, last = float(given), st.session_state.get(_MOVED)
+    if last is not None and _is_unheard(last, widget, k):
+        st.session_state[_K] = last.after
+        return
+    st.session_state[_MOVED] = _Move(widget, float(st.session_state.get(SHARED_K, k)), k, time.monotonic())
+    st.session_state[_K] = k
+
+
+def _is_unheard(last: _Move, widget: str, k: float) -> bool:
+    rounding = 0.25 if widget == _SLIDER else 0.0
+    recent = time.monotonic() - last.at < _UNHEARD_SECONDS
+    return recent and widget != last.widget and abs(k - last.before) <= rounding
 
 
 def _start_at() -> None:

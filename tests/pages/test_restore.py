@@ -16,7 +16,7 @@ from fake_chain import BASE, make_chains
 from fake_cube import FakeTensor, small_model
 from fake_engine import FakeEngine
 
-from pages._shared import before, engine, measuring
+from pages._shared import before, engine, measuring, slider
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.runs.engine.chain_request import AskedChain
@@ -94,6 +94,19 @@ def test_numbers_are_those_of_the_weights(filled: Filled, monkeypatch: pytest.Mo
     found = values(opened(filled[0], monkeypatch, k="12.5"))
     assert (found["weights"], found["of the changed"]) == ("2", "25.0%")
     assert (found["these weights"], found["of Σd²"]) == ("54.5%", "52.6%")
+
+
+def test_an_old_k_of_a_widget_that_has_not_heard_of_the_move_is_no_move_back(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = opened(filled[0], monkeypatch)
+    assert at.number_input(key="restore.k").value == 20
+    at.slider(key="restore.slider").set_value(37.5).run()
+    at.number_input(key="restore.k").set_value(20).run()
+    assert at.number_input(key="restore.k").value == at.slider(key="restore.slider").value == 37.5
+    monkeypatch.setattr(slider, "_UNHEARD_SECONDS", 0.0)
+    at.number_input(key="restore.k").set_value(20).run()
+    assert at.number_input(key="restore.k").value == at.slider(key="restore.slider").value == 20
 
 
 def test_slider_field_and_quick_choices_are_linked(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
