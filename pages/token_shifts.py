@@ -1,5 +1,8 @@
 """Token shifts: how far each answer moved, and at which k it comes back. Reads one finished chain."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import streamlit as st
 
 from pages._shared import accuracy, question_list, show
@@ -9,6 +12,8 @@ from sftknow_core.report import accuracy_words, token_figures, token_words
 from sftknow_core.store import question_spread, question_tokens, questions
 from sftknow_core.store.across_chains import KL_LEVEL
 from sftknow_core.store.cache import Cache
+from sftknow_core.store.question_filters import Filters
+from sftknow_core.store.questions import Asked
 
 st.html(browser.STYLE)
 key, found, run_id, details = open_chain(
@@ -17,44 +22,61 @@ key, found, run_id, details = open_chain(
     "Here is every question, with what the model answered before (base), after (tuned), and with k% of the weights put "
     "back (restored).",
 )
-with show.messages():
-    asked, stamp = browser.asked_in(key, run_id)
-    k = browser.pick_k(asked, details["chosen"]["k_percent"])
-    filters, counts = browser.pick_filters(asked, k)
-    with st.expander("Definitions and units"):
-        st.markdown(token_words.DEFINITIONS)
-    opened = browser.opened_in(asked, filters)
-    with st.container(horizontal=True, vertical_alignment="center"):
-        columns = question_list.pick_columns()
-        st.caption(token_words.counted(counts[filters.flip], len(asked.questions), k))
 
-    with st.container(horizontal=True, key="token_shifts_beside", gap="medium"):
-        left, right = st.container(key="token_shifts_left"), st.container(key="token_shifts_right")
-    with left:
-        page = browser.pick_page(asked, filters, counts[filters.flip], opened)
-        question_list.listed(asked, filters, page, opened, columns)
-    with right:
-        question_list.BROWSER.turn(page)
-        if opened is None:
-            st.info("No question is open. Loosen the filters, or follow a link to one.")
-        else:
-            st.subheader(token_words.plain(opened["question"]), anchor=False)
-            st.caption(token_words.about(opened, page.place, page.n))
-            course = questions.course(asked, opened["fact_id"])
-            st.markdown(token_words.answers(opened, course, k, filters.base))
-            st.markdown(f"**{token_words.comes_back(opened)}**")
-            tokens = browser.first_token(key[0], run_id, stamp, opened["fact_id"], k)
-            browser.tokens(tokens, k)
-            st.markdown("**Gold's first token over k**")
-            alt = "Probability of the right answer's first token at each measured k, and whether the answer is right"
-            figure = token_figures.course_figure(course, k, show.palette())
-            show.figure(figure, course, "token_shifts.course", alt)
-            with st.expander("The prompts as they were sent"):
-                for sent in token_words.sent_prompts(
-                    details, question_tokens.asked_as(Cache(key[0]), run_id), opened
-                ):
-                    browser.prompt(sent)
 
+@st.fragment  # a filter, an order or another question redraws this part only
+def browse() -> None:
+    """The questions, one of them opened, and how far those of its split and domain moved."""
+    with show.messages():
+        asked, stamp = browser.asked_in(key, run_id)
+        k = browser.pick_k(asked, details["chosen"]["k_percent"])
+        filters, counts = browser.pick_filters(asked, k)
+        with st.expander("Definitions and units"):
+            st.markdown(token_words.DEFINITIONS)
+        opened = browser.opened_in(asked, filters)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            columns = question_list.pick_columns()
+            st.caption(token_words.counted(counts[filters.flip], len(asked.questions), k))
+
+        with st.container(horizontal=True, key="token_shifts_beside", gap="medium"):
+            left, right = st.container(key="token_shifts_left"), st.container(key="token_shifts_right")
+        with left:
+            page = browser.pick_page(asked, filters, counts[filters.flip], opened)
+            question_list.listed(asked, filters, page, opened, columns)
+        with right:
+            question_list.BROWSER.turn(page)
+            if opened is None:
+                st.info("No question is open. Loosen the filters, or follow a link to one.")
+            else:
+                open_question(asked, stamp, filters, page, opened)
+        moved(asked, stamp, filters, opened)
+
+
+def open_question(
+    asked: Asked, stamp: str, filters: Filters, page: questions.Page, opened: Mapping[str, Any]
+) -> None:
+    """One question: what was answered, its first token, its course over k, and the prompts."""
+    k = filters.k_percent
+    st.subheader(token_words.plain(opened["question"]), anchor=False)
+    st.caption(token_words.about(opened, page.place, page.n))
+    course = questions.course(asked, opened["fact_id"])
+    st.markdown(token_words.answers(opened, course, k, filters.base))
+    st.markdown(f"**{token_words.comes_back(opened)}**")
+    tokens = browser.first_token(key[0], run_id, stamp, opened["fact_id"], k)
+    browser.tokens(tokens, k)
+    st.markdown("**Gold's first token over k**")
+    alt = "Probability of the right answer's first token at each measured k, and whether the answer is right"
+    figure = token_figures.course_figure(course, k, show.palette())
+    show.figure(figure, course, "token_shifts.course", alt)
+    with st.expander("The prompts as they were sent"):
+        sent_as = question_tokens.asked_as(Cache(key[0]), run_id)
+        for sent in token_words.sent_prompts(details, sent_as, opened):
+            browser.prompt(sent)
+
+
+def moved(asked: Asked, stamp: str, filters: Filters, opened: Mapping[str, Any] | None) -> None:
+    """How far the questions of the chosen split and domain moved, and what that goes with."""
+    k = filters.k_percent
     st.subheader("How far all questions moved")
     population = filters.without_details()
     spread = browser.spread(key[0], run_id, stamp, population)
@@ -76,6 +98,9 @@ with show.messages():
     alt = "Accuracy against mean KL for each mastery level, tuned and restored"
     show.figure(token_figures.by_level_figure(levels, k, show.palette()), levels, "token_shifts.levels", alt)
 
+
+browse()
+with show.messages():
     st.subheader("Across fine-tunings: N and train level")
     group = accuracy.group_of(key, run_id)
     if not group.run_ids or not details["train_set"]:

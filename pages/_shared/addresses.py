@@ -35,8 +35,11 @@ def say_several(offers: Mapping[str, Sequence[str]]) -> None:
     say(offers, dict.fromkeys(offers, NOTHING))
 
 
-def say_number(name: str, low: float, high: float, instead: str) -> None:
-    """A warning where the parameter is no number from low to high; high may be infinite."""
+def say_number(name: str, low: float, high: float, instead: str, *, is_new: bool = True) -> None:
+    """A warning where the parameter is no number from low to high; high may be infinite.
+
+    is_new: whether the address is looked at; without, only what was said before is said again.
+    """
 
     def fits(value: str) -> bool:
         try:
@@ -45,12 +48,14 @@ def say_number(name: str, low: float, high: float, instead: str) -> None:
             return False
 
     allowed = f"{low:g} to {high:g}" if high < float("inf") else f"a number, {low:g} or more"
-    _check(name, fits, allowed, instead)
+    _check(name, fits, allowed, instead, is_new)
 
 
-def _check(name: str, is_good: Callable[[str], bool], allowed: str, instead: str) -> None:
+def _check(
+    name: str, is_good: Callable[[str], bool], allowed: str, instead: str, is_new: bool = True
+) -> None:
     said: dict[str, tuple[float, list[str]]] = st.session_state.setdefault(_SAID, {})
-    given = st.query_params.get_all(name)
+    given = st.query_params.get_all(name) if is_new else []
     wrong = [value for value in given if value and not is_good(value)]  # empty: cleared by the reader
     if wrong:
         said[name] = (time.monotonic(), wrong)

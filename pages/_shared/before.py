@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages._shared import restoring
+from pages._shared import addresses, restoring
 from sftknow_core.report import restore_words
 from sftknow_core.store import restore_views
 
@@ -25,6 +25,7 @@ def pick_before(
 
     rows: restore_views.measured. shown: one of them. place: measuring.Place.
     """
+    addresses.say_number(_FROM, 0, 100, "the k looked at before, if any")
     wanted = restoring.choice("Compared with", "restore.before", restore_words.COMPARED_WITH)
     about = place.run_id, place.questions, restoring.frozen(place.spec, k=False)
     trail = walked(st.session_state.get(_TRAIL, []), (about, float(shown["k_percent"])), _linked())
@@ -55,9 +56,10 @@ def walked(trail: Sequence[Step], here: Step, linked: float | None) -> list[Step
 
 def _linked() -> float | None:
     try:
-        return float(st.query_params[_FROM])
+        k = float(st.query_params[_FROM])
     except (KeyError, ValueError):
         return None
+    return k if 0 <= k <= 100 else None
 
 
 def _to_address(k: float | None) -> None:

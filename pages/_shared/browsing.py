@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pandas as pd
 import streamlit as st
 
-from pages._shared import show
+from pages._shared import addresses, show
 
 _ROWS_IN_SIGHT = 24
 """The others by scrolling."""
@@ -70,6 +70,9 @@ class Browser:
 
     def pick_number(self, n_pages: int) -> int:
         """The page that is turned to, from 1."""
+        # A list that a filter makes shorter is in the address with its old page once more: no link, and nobody's fault.
+        followed = self.page_key not in st.session_state
+        addresses.say_number(self.page_key, 1, n_pages, "the first page", is_new=followed)
         self.turn_to(min(st.session_state.get(self.page_key, 1), n_pages))
         return st.pagination(n_pages, key=self.page_key, bind="query-params") if n_pages > 1 else 1
 

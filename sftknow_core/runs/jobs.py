@@ -48,8 +48,8 @@ from sftknow_core.store.run_state import Owner
 __all__ = ["Job", "JobProgress", "JobState", "dismiss", "jobs", "look", "start", "stop"]
 
 _POLL_SECONDS = 0.05
-_NICE = 10
-"""Of 19, the least urgent: a job beside an idle machine runs as fast as ever."""
+_NICE = 19
+"""The least urgent: a job beside an idle machine runs as fast as ever."""
 
 
 def start(cache: Cache, spec: JobSpec) -> Job:
@@ -142,11 +142,19 @@ def _spawn(folder: Path, arguments: tuple[str, ...]) -> None:
     with suppress(psutil.NoSuchProcess):  # it has ended already, and says so itself
         child = psutil.Process(process.pid)
         write_json(folder / PROCESS, asdict(Owner(socket.gethostname(), process.pid, child.create_time())))
-        # hours of training give way to the reader who waits for the next page, or for one k
-        if psutil.POSIX:
-            child.nice(max(child.nice(), _NICE))
+        _give_way(child)
     # an ended child stays a zombie until somebody waits for it
     threading.Thread(target=process.wait, name=f"job-{process.pid}", daemon=True).start()
+
+
+def _give_way(child: psutil.Process) -> None:
+    """Hours of training give way to the reader who waits for the next page, or for one k."""
+    if psutil.POSIX:
+        child.nice(_NICE)
+    # On Linux a session is a group of its own where processor time is dealt out between groups: there a process's
+    # niceness counts only within its session, and the session's own is what others feel (sched(7), "autogroup").
+    with suppress(OSError):  # a system without, or a process that has ended
+        Path(f"/proc/{child.pid}/autogroup").write_text(str(_NICE))
 
 
 def _terminate(owner: Owner | None) -> None:

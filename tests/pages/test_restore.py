@@ -364,7 +364,7 @@ def test_what_looking_at_test_costs_is_said_before(filled: Filled, monkeypatch: 
     ("name", "value"),
     [
         ("k", "abc"), ("k", "101"), ("layers", "9"), ("layers", "x"), ("strategy", "foo"), ("split", "holdout"),
-        ("region", "head"), ("axis", "y"), ("flip", "none"),
+        ("region", "head"), ("axis", "y"), ("flip", "none"), ("from", "150"), ("from", "x"),
     ],
 )  # fmt: skip
 def test_a_bad_address_is_a_message(

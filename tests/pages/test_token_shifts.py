@@ -82,7 +82,7 @@ def test_a_link_opens_its_question_whatever_the_filters(opened: AppTest, chains:
     assert any("No question passes" in i.value for i in at.info)
 
 
-def test_bad_values_in_the_link_are_messages(opened: AppTest) -> None:
+def test_bad_values_in_the_link_are_messages(opened: AppTest, chains: Chains) -> None:
     opened.query_params["question"] = "0123"
     opened.query_params["token_shifts.k"] = "77"
     opened.query_params["token_shifts.page"] = "999"
@@ -96,13 +96,24 @@ def test_bad_values_in_the_link_are_messages(opened: AppTest) -> None:
         "levels = '9'; allowed: 0, 1, 2, 3, 4",
         "sort = 'age'",
         "kl_from = 'much'",
+        "page = '999'; allowed: 1 to 3",
         "0123",
     ):
         assert bad in said
     assert len(at.dataframe) > 1
+    first = browse(gather(Cache(chains[0]), chains[1][0]), Filters(60.0, FIVE_SHOT)).rows
+    assert at.dataframe[0].value["question"].tolist() == first["question"].tolist()
     at.number_input(key="token_shifts.kl_from").set_value(2.0)
     at.number_input(key="token_shifts.kl_to").set_value(1.0)
     assert "KL from 2 to 1" in run(at).error[0].value
+
+
+def test_a_list_that_a_filter_makes_shorter_is_no_bad_link(opened: AppTest) -> None:
+    opened.query_params["token_shifts.page"] = "3"
+    at = run(opened)
+    assert not at.warning
+    at.text_input(key="token_shifts.search").set_value("fl")
+    assert not run(at).warning
 
 
 def test_changing_the_run_keeps_the_page_working(opened: AppTest, chains: Chains) -> None:
