@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -48,17 +49,21 @@ from sftknow_core.store.run_state import Owner
 __all__ = ["Job", "JobProgress", "JobState", "dismiss", "jobs", "look", "start", "stop"]
 
 _POLL_SECONDS = 0.05
+NICE_VARIABLE = "SFTKNOW_JOB_NICE"
+"""How much a job gives way, from 0 (not at all) to 19, for machines that others keep busy."""
 _NICE = 19
-"""The least urgent: a job beside an idle machine runs as fast as ever."""
+"""Without that variable the least urgent: on an idle machine a job runs as fast as ever."""
 
 
 def start(cache: Cache, spec: JobSpec) -> Job:
     """Start a job, or return the one already running that does the same.
 
-    Raises SpecError for what the command would refuse, CacheError when the cache cannot be written or is only shown.
+    Raises SpecError for what the command would refuse and for a wrong $SFTKNOW_JOB_NICE, CacheError when the cache
+    cannot be written or is only shown.
     """
     check_may_write("start a job")
     spec.check()
+    nice = _niceness()
     arguments = (*spec.arguments(), "--cache", str(cache.root), "--json")
     same = (arguments, Path.cwd())
     with disk_errors(cache.root), FileLock(cache.locks / "jobs.lock", thread_local=False):
@@ -75,7 +80,7 @@ def start(cache: Cache, spec: JobSpec) -> Job:
         }
         write_json(folder / JOB, asked)
         try:
-            _spawn(folder, arguments)
+            _spawn(folder, arguments, nice)
         except OSError:
             shutil.rmtree(folder)
             raise
@@ -129,7 +134,7 @@ def _new_folder(cache: Cache, arguments: tuple[str, ...]) -> Path:
     return folder
 
 
-def _spawn(folder: Path, arguments: tuple[str, ...]) -> None:
+def _spawn(folder: Path, arguments: tuple[str, ...], nice: int) -> None:
     with (folder / STDOUT).open("wb") as out, (folder / STDERR).open("wb") as err:
         process = subprocess.Popen(
             child_command("sftknow_core.cli", arguments),
@@ -142,19 +147,28 @@ def _spawn(folder: Path, arguments: tuple[str, ...]) -> None:
     with suppress(psutil.NoSuchProcess):  # it has ended already, and says so itself
         child = psutil.Process(process.pid)
         write_json(folder / PROCESS, asdict(Owner(socket.gethostname(), process.pid, child.create_time())))
-        _give_way(child)
+        _give_way(child, nice)
     # an ended child stays a zombie until somebody waits for it
     threading.Thread(target=process.wait, name=f"job-{process.pid}", daemon=True).start()
 
 
-def _give_way(child: psutil.Process) -> None:
+def _niceness() -> int:
+    given = os.environ.get(NICE_VARIABLE, str(_NICE))
+    if not given.isdecimal() or int(given) > _NICE:
+        raise SpecError(
+            f"{NICE_VARIABLE} is {given!r}; allowed: 0 (jobs do not give way) to {_NICE} (the default)"
+        )
+    return int(given)
+
+
+def _give_way(child: psutil.Process, nice: int) -> None:
     """Hours of training give way to the reader who waits for the next page, or for one k."""
     if psutil.POSIX:
-        child.nice(_NICE)
+        child.nice(max(child.nice(), nice))
     # On Linux a session is a group of its own where processor time is dealt out between groups: there a process's
     # niceness counts only within its session, and the session's own is what others feel (sched(7), "autogroup").
     with suppress(OSError):  # a system without, or a process that has ended
-        Path(f"/proc/{child.pid}/autogroup").write_text(str(_NICE))
+        Path(f"/proc/{child.pid}/autogroup").write_text(str(nice))
 
 
 def _terminate(owner: Owner | None) -> None:

@@ -33,7 +33,7 @@ from sftknow_core.runs.job_specs import (
     SftJob,
     command_line,
 )
-from sftknow_core.runs.jobs import Job, JobState, dismiss, jobs, look, start, stop
+from sftknow_core.runs.jobs import NICE_VARIABLE, Job, JobState, dismiss, jobs, look, start, stop
 from sftknow_core.runs.reporter import BarReporter
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_state import Owner
@@ -225,16 +225,30 @@ def test_stops_by_a_signal_where_there_is_no_run_to_tell(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="priorities have other names there")
-def test_gives_way_to_whoever_watches(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
+@pytest.mark.parametrize("given", [None, "7"])
+def test_gives_way_to_whoever_watches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    monkeypatch.delenv(NICE_VARIABLE)
+    if given is not None:
+        monkeypatch.setenv(NICE_VARIABLE, given)
+    cache, nice = Cache(tmp_path), given or "19"
     job = start(cache, DemoJob())
     try:
-        assert os.getpriority(os.PRIO_PROCESS, job.process.pid) == 19
+        assert os.getpriority(os.PRIO_PROCESS, job.process.pid) == int(nice)
         group = Path(f"/proc/{job.process.pid}/autogroup")
         if group.exists():  # what counts where processor time is dealt out between sessions
-            assert group.read_text().split()[1:] == ["nice", "19"]
+            assert group.read_text().split()[1:] == ["nice", nice]
     finally:
         stop(cache, job.job_id, wait_seconds=20)
+
+
+@pytest.mark.parametrize("given", ["20", "-1", "low", ""])
+def test_a_wrong_niceness_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv(NICE_VARIABLE, given)
+    with pytest.raises(SpecError, match=f"{NICE_VARIABLE} is '{given}'; allowed: 0 "):
+        start(Cache(tmp_path), DemoJob())
+    assert jobs(Cache(tmp_path)) == []
 
 
 def test_killed_without_a_word(tmp_path: Path) -> None:
