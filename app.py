@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._shared import mode
+from pages._shared import mode, warming
 from sftknow_core import __version__
 
 st.set_page_config(
@@ -28,4 +28,6 @@ opened = st.navigation(
     position="top",  # a sidebar would take a quarter of a narrow window
 )
 mode.badge()
-opened.run()
+with warming.drawing():
+    opened.run()
+warming.begin()

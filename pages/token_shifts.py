@@ -68,10 +68,11 @@ def open_question(
     alt = "Probability of the right answer's first token at each measured k, and whether the answer is right"
     figure = token_figures.course_figure(course, k, show.palette())
     show.figure(figure, course, "token_shifts.course", alt)
-    with st.expander("The prompts as they were sent"):
+    if prompts := show.shut("The prompts as they were sent", "token_shifts.prompts"):
         sent_as = question_tokens.asked_as(Cache(key[0]), run_id)
-        for sent in token_words.sent_prompts(details, sent_as, opened):
-            browser.prompt(sent)
+        with prompts:
+            for sent in token_words.sent_prompts(details, sent_as, opened):
+                browser.prompt(sent)
 
 
 def moved(asked: Asked, stamp: str, filters: Filters, opened: Mapping[str, Any] | None) -> None:

@@ -21,7 +21,6 @@ _SLOT = "ask.asked"
 _TEXT, _K, _PROMPT = "ask.text", "ask.k", "ask.prompt"
 _MOST_LETTERS = 2_000
 _N_EXAMPLES = 3
-_FIRST_K = 20.0
 COLUMNS = {
     "answer": ("answer", "greedy, at most 16 tokens", None),
     "stopped": ("ended", "whether the model ended its answer itself, or ran into the limit", None),
@@ -89,7 +88,7 @@ def _is_k(text: str) -> bool:
 
 def _examples(key: Key, run_id: str, details: Mapping[str, Any]) -> None:
     """Questions of the chain's own set whose answer changed, to click."""
-    found = _changed(restoring.as_it_is_now(key), run_id)
+    found = changed(restoring.as_it_is_now(key), run_id)
     if found.empty:
         return
     st.caption(
@@ -113,11 +112,13 @@ def _take(text: str, k: float) -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
-def _changed(key: Key, run_id: str) -> pd.DataFrame:
+def changed(key: Key, run_id: str) -> pd.DataFrame:
     """A few healed and broken test questions at the chosen k, or at the nearest k where that is tuned."""
     rows = restoring.measured(key, run_id, restoring.frozen(RestoreSpec(k_percent=percent("0"))), None)
     chosen = rows.loc[rows["chosen"], "k_percent"]
-    shown = restore_views.nearest_state(rows, float(chosen.iloc[0]) if len(chosen) else _FIRST_K, "test")
+    shown = restore_views.nearest_state(
+        rows, float(chosen.iloc[0]) if len(chosen) else slider.FIRST_K, "test"
+    )
     tuned = restore_views.tuned_state(rows, "test")
     if shown is None or tuned is None:
         return pd.DataFrame()

@@ -38,8 +38,8 @@ def compare(key: Key, run_id: str, split: str, axis: str, question_set: str | No
         if said := strategy_words.left_out(rows, AXES[axis][0]):
             st.caption(said)
     if len(rows) and (missing := strategy_words.lacking(rows)):
-        st.markdown(
-            f"Not measured yet: {', '.join(missing)}. In a terminal (the models and their answers are kept):"
-        )
-        details = reading.chain_details(key, run_id)
-        st.code(strategy_words.commands(details, rows), language=None, wrap_lines=True)
+        st.markdown(f"Not measured yet: {', '.join(missing)}.")
+        label = "The commands that measure them in a terminal; the models and their answers are kept"
+        if commands := show.shut(label, "restore.commands"):
+            details = reading.chain_details(key, run_id)
+            commands.code(strategy_words.commands(details, rows), language=None, wrap_lines=True)

@@ -65,13 +65,13 @@ def _set_id(root: str, run_id: str, per_level: int) -> str:
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
-def _sets(key: Key, run_id: str) -> pd.DataFrame:
+def question_sets_of(key: Key, run_id: str) -> pd.DataFrame:
     return question_sets.question_sets(Cache(key[0]), run_id)
 
 
 def pick_questions(key: Key, run_id: str) -> Questions:
     """The chain's own questions, or a stratified set of another size. Raises SpecError for a size that is none."""
-    known = _sets(key, run_id)
+    known = question_sets_of(key, run_id)
     others = known.loc[~known["own"], "n_level"].tolist()
     sizes = sorted({*others, *(_SIZES if mode.may_act() else ())})
     picked = st.selectbox(
@@ -169,7 +169,7 @@ def _below(key: Key, details: Any, place: Place, rows: pd.DataFrame) -> None:
             st.toggle("Measure new k at once", value=True, key=_AT_ONCE, help=restore_words.AT_ONCE_HELP)
             engine.status(root)
     st.caption(restore_words.SPLITS[place.split])
-    sets, questions = _sets(key, place.run_id), place.questions
+    sets, questions = question_sets_of(key, place.run_id), place.questions
     st.caption(restore_words.which_set(sets, questions.per_level, questions.set_id))
 
 
@@ -244,9 +244,9 @@ def _requests(chain: AskedChain, lacking: tuple[str, ...], place: Place) -> dict
 
 def _by_hand(details: Any, spec: RestoreSpec, rows: pd.DataFrame) -> None:
     k = float(spec.k_percent or 0)
-    with st.expander(f"The command that measures k = {k:g}%"):
+    if command := show.shut(f"The command that measures k = {k:g}%", "restore.command"):
         n_level = restore_views.n_level(rows, "test") or restore_views.n_level(rows, "dev") or 60
-        st.code(restore_words.command(details, spec, n_level), language=None, wrap_lines=True)
+        command.code(restore_words.command(details, spec, n_level), language=None, wrap_lines=True)
 
 
 def _prepare(root: str, details: Any, place: Place) -> None:

@@ -264,7 +264,8 @@ def tokens(found: question_tokens.FirstToken | None, k: float) -> None:
     drawn = token_figures.tokens_figure(found.tokens, k, show.palette())
     show.figure_alone(drawn, name, alt)
     st.caption(token_words.outside(found, k))
-    with st.expander("Probabilities and ranks"):
-        table = token_words.token_table(found.tokens)
-        st.dataframe(table, hide_index=True, key=f"{name}.table", alt=alt, placeholder="–")
-        show.downloads(found.tokens, name)
+    if numbers := show.shut("Probabilities and ranks", f"{name}.numbers"):
+        with numbers:
+            table = token_words.token_table(found.tokens)
+            st.dataframe(table, hide_index=True, key=f"{name}.table", alt=alt, placeholder="–")
+            show.downloads(found.tokens, name)

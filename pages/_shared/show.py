@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from pandas.api.types import is_numeric_dtype
+from streamlit.delta_generator import DeltaGenerator
 
 from sftknow_core.errors import SftknowError
 from sftknow_core.report.palette import THEMES, Palette
@@ -95,8 +96,8 @@ COLUMNS: dict[str, Header] = {
     "gold_p_state": ("gold, tuned", "probability of the right answer's first token, tuned", _SHARE),
 }
 """Column of a table -> its header, what it means with its unit, and how its numbers are written."""
-NUMBERS_OPEN = False
-"""Whether the tables below figures are open at first."""
+OPEN_AT_FIRST = False
+"""Whether what is `shut` is open when a page is first seen."""
 STYLE = """<style>
 .block-container {padding: 2.4rem 2.5rem 3rem}
 h1 {font-size: 2.1rem !important}
@@ -153,21 +154,26 @@ def figure(
     chosen = st.session_state.get(choice) or st.session_state.get(kept, IMAGES[0])
     st.session_state[kept] = chosen
     figure_alone(drawn, name, alt, chosen)
-    numbers_of_it = st.expander(
-        "The numbers of this figure", NUMBERS_OPEN, key=f"{name}.numbers", on_change="rerun"
-    )
-    if not numbers_of_it.open:  # unseen tables would be a sixth of a page's work
-        return
-    with numbers_of_it:
-        listed(table, name, alt, columns)
-        st.segmented_control(
-            "The camera button at the figure's corner saves",
-            IMAGES,
-            default=chosen,
-            required=True,
-            key=choice,
-            help="PNG: pixels, at twice the size on the screen. SVG: lines, for papers and slides.",
-        )
+    if numbers_of_it := shut("The numbers of this figure", f"{name}.numbers"):
+        with numbers_of_it:
+            listed(table, name, alt, columns)
+            st.segmented_control(
+                "The camera button at the figure's corner saves",
+                IMAGES,
+                default=chosen,
+                required=True,
+                key=choice,
+                help="PNG: pixels, at twice the size on the screen. SVG: lines, for papers and slides.",
+            )
+
+
+def shut(label: str, key: str) -> DeltaGenerator | None:
+    """An expander for what few readers open: the place for its content while it is open, else None.
+
+    Tables and code that nobody sees would be a sixth of a page's work, and have the browser load what shows them.
+    """
+    place = st.expander(label, OPEN_AT_FIRST, key=key, on_change="rerun")
+    return place if place.open else None
 
 
 def figure_alone(drawn: go.Figure, name: str, alt: str, image: str = IMAGES[0]) -> None:

@@ -12,7 +12,8 @@ from sftknow_core.store.cube import PAPER_KS
 _K, _SLIDER, _QUICK = "restore.k", "restore.slider", "restore.quick"
 SHARED_K = "shared.k"
 """The k last looked at, for other pages of the same session."""
-_FIRST_K = 20.0
+FIRST_K = 20.0
+"""Until a reader has chosen another."""
 _MOVED = "restore.moved"
 _UNHEARD_SECONDS = 3.0
 
@@ -131,7 +132,7 @@ def _start_at() -> None:
     except ValueError:
         good = False
     if not good:
-        st.warning(f"k in the address is {given!r}; allowed: 0 to 100. Shown instead: k = {_FIRST_K:g}%.")
+        st.warning(f"k in the address is {given!r}; allowed: 0 to 100. Shown instead: k = {FIRST_K:g}%.")
         del st.query_params[_K]
         st.session_state.pop(_K, None)
-    start_k(_K, _FIRST_K)
+    start_k(_K, FIRST_K)

@@ -29,4 +29,4 @@ def chains() -> Iterator[tuple[Path, list[str]]]:
 @pytest.fixture(autouse=True)
 def numbers_of_figures_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that they can be compared with the store; closed, they are not made."""
-    monkeypatch.setattr(show, "NUMBERS_OPEN", True)
+    monkeypatch.setattr(show, "OPEN_AT_FIRST", True)

@@ -147,7 +147,7 @@ def test_an_unknown_base_is_scored_first(cache: Cache, tmp_path: Path) -> None:
 
 def test_start_starts_what_the_form_says(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    monkeypatch.setattr(jobs, "_spawn", lambda folder, arguments: started.append(arguments))
+    monkeypatch.setattr(jobs, "_spawn", lambda folder, arguments, nice: started.append(arguments))
     at = opened(n="1,920", level="mixed", seed="4", method="LoRA", lr="0.002", k="5,20", questions="7")
     at.button(key="fine_tune.start").click().run()
     assert not at.exception

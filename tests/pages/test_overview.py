@@ -176,7 +176,7 @@ def test_an_empty_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_an_empty_cache_offers_the_demo_and_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    monkeypatch.setattr(jobs, "_spawn", lambda folder, arguments: started.append(arguments))
+    monkeypatch.setattr(jobs, "_spawn", lambda folder, arguments, nice: started.append(arguments))
     at = page(tmp_path, monkeypatch).run()
     at.button(key="demo.start").click().run()
     assert started == [("demo", "--no-app", "--cache", str(tmp_path), "--json")] and not at.exception
@@ -190,7 +190,7 @@ def test_an_empty_cache_offers_the_demo_and_shows_it(tmp_path: Path, monkeypatch
 def test_the_page_fills_with_the_first_chain_of_a_running_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_spawn", lambda folder, arguments: None)
+    monkeypatch.setattr(jobs, "_spawn", lambda folder, arguments, nice: None)
     at = page(tmp_path, monkeypatch).run()
     at.button(key="demo.start").click().run()
     assert at.info and len(at.get("progress")) == 1
