@@ -122,4 +122,4 @@ def _to_disk(root: str, details: Mapping[str, Any], spec: RestoreSpec) -> None:
             **{option: path.strip()},
         )
         jobs_panel.start(Cache(root), job)
-    jobs_panel.panel(Cache(root), "restore")
+    jobs_panel.panel(Cache(root), "restore", command="restore")

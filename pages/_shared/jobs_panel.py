@@ -38,15 +38,22 @@ _ENDS = {
 }
 
 
-def panel(cache: Cache, where: str, *, ended: bool = True) -> bool:
-    """Draw the jobs, running ones first; returns whether any runs. ended: whether the last ended ones are shown too."""
-    running = any(job.state is JobState.RUNNING for job in jobs.jobs(cache))
+def panel(cache: Cache, where: str, *, ended: bool = True, command: str | None = None) -> bool:
+    """Draw the jobs, running ones first; returns whether any runs.
+
+    ended: whether the last ended ones are shown too. command: of `sftknow`, where only its jobs belong here.
+    """
+    running = any(job.state is JobState.RUNNING for job in _those_of(jobs.jobs(cache), command))
     every = _SECONDS_BETWEEN_LOOKS if running else None
-    st.fragment(draw, run_every=every)(str(cache.root), where, ended)
+    st.fragment(draw, run_every=every)(str(cache.root), where, ended, command)
     return running
 
 
-def draw(root: str, where: str, ended: bool) -> None:
+def _those_of(found: list[Job], command: str | None) -> list[Job]:
+    return [job for job in found if command in (None, job.arguments[0])]
+
+
+def draw(root: str, where: str, ended: bool, command: str | None = None) -> None:
     """The panel's inside: what a tick draws again. When there is more to see, the whole page is drawn again.
 
     That is when a job has ended, and on a page that waits for the first finished chain, when there is one.
@@ -54,10 +61,11 @@ def draw(root: str, where: str, ended: bool) -> None:
     cache = Cache(root)
     if where == _WAITING and not reading.survey(reading.key_of_cache()).finished.empty:
         st.rerun()
-    found = jobs.jobs(cache)
+    found = _those_of(jobs.jobs(cache), command)
     running = [job for job in found if job.state is JobState.RUNNING]
-    now, before = {job.job_id for job in running}, st.session_state.get(_SEEN, set())
-    st.session_state[_SEEN] = now
+    seen = f"{_SEEN}.{where}"
+    now, before = {job.job_id for job in running}, st.session_state.get(seen, set())
+    st.session_state[seen] = now
     if before - now:
         st.rerun()
     if refused := st.session_state.pop(_REFUSED, None):

@@ -22,9 +22,9 @@ def key_of_cache() -> Key:
     return str(cache.root), chain_views.catalogue_stamp(cache)
 
 
-@st.cache_data(show_spinner=False, max_entries=8, ttl=10)  # a killed job leaves no trace: look again
+@st.cache_resource(show_spinner=False, max_entries=8, ttl=10)  # a killed job leaves no trace: look again
 def survey(key: Key) -> chain_views.Survey:
-    """See chain_views.survey."""
+    """See chain_views.survey; as it is, without a copy, for every page begins with it and nobody changes it."""
     return chain_views.survey(Cache(key[0]))
 
 

@@ -21,6 +21,8 @@ from sftknow_core.report.palette import Palette
 
 _RUN = "shared.run.last"
 """In the session: the chain that picker.py chose."""
+_BEGUN = "warming.begun"
+"""In the session: for which chosen chain it was begun."""
 QUIET_SECONDS = 0.1
 """After a page: its last parts are still on their way to the browser."""
 _turn = threading.Condition()
@@ -44,11 +46,15 @@ def drawing() -> Iterator[None]:
 
 def begin() -> None:
     """Read for the chosen chain, else the newest, once in a server; nothing where the cache has none."""
+    chosen = st.session_state.get(_RUN)
+    if st.session_state.get(_BEGUN, "") == chosen:
+        return
     with suppress(SftknowError):  # a page says what is wrong with the cache
         key = reading.key_of_cache()
         finished = reading.survey(key).finished["run_id"]
         if len(finished):
-            _once(key[0], st.session_state.get(_RUN, finished.iloc[0]), show.palette(), key)
+            _once(key[0], chosen or finished.iloc[0], show.palette(), key)
+            st.session_state[_BEGUN] = chosen
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
-from sftknow_core.store.run_folder import SPEC, RunFolder
+from sftknow_core.store.run_folder import DONE, SPEC, RunFolder
 from sftknow_core.store.run_spec import RunSpec
 from sftknow_core.store.run_state import RunStatus
 
@@ -54,6 +55,24 @@ def list_runs(cache: Cache, kind: str | None = None) -> list[RunInfo]:
 
 def run_info(cache: Cache, run_id: str) -> RunInfo:
     """One run. Raises CacheError when its spec.json is not readable."""
+    folder = cache.run_folder(run_id)
+    try:
+        stats = [(folder / name).stat() for name in (DONE, SPEC)]
+    except OSError:
+        return _read(cache, run_id)
+    return _finished(cache, run_id, tuple((stat.st_mtime_ns, stat.st_size) for stat in stats))
+
+
+@lru_cache(maxsize=4096)
+def _finished(cache: Cache, run_id: str, stamp: tuple[tuple[int, int], ...]) -> RunInfo:
+    """A finished run stays as it is, but for weights that are removed, which its manifest then says.
+
+    A page looks at all runs of a cache whenever one of them gets further.
+    """
+    return _read(cache, run_id)
+
+
+def _read(cache: Cache, run_id: str) -> RunInfo:
     run = RunFolder(cache, run_id)
     description = run.description()
     manifest = run.manifest()

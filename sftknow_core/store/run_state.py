@@ -15,7 +15,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -112,29 +112,32 @@ def is_locked(lock: Path) -> bool:
 
 def fold(events: Iterable[Mapping[str, Any]]) -> RunStatus:
     """The status that events lead to, without asking whether the owner lives."""
-    status = RunStatus(RunState.INTERRUPTED, reason="it never started")
+    so_far = asdict(RunStatus(RunState.INTERRUPTED, reason="it never started"))
     for event in events:
-        status = _after(status, event)
-    return status
+        _add(so_far, event)
+    return RunStatus(**so_far)
 
 
-def _after(status: RunStatus, event: Mapping[str, Any]) -> RunStatus:
-    now = float(event.get("t", status.last_seconds or 0.0))
-    passed = now - (status.last_seconds or now) if status.state is RunState.RUNNING else 0.0
+def _add(so_far: dict[str, Any], event: Mapping[str, Any]) -> None:
+    """Take in one of thousands of events. so_far: the fields of RunStatus."""
+    last = so_far["last_seconds"]
+    now = float(event.get("t", last or 0.0))
+    passed = now - (last or now) if so_far["state"] is RunState.RUNNING else 0.0
     kind = event.get("type")
     starts = kind == "state" and event["state"] == RunState.RUNNING
     if not starts:  # between a kill and the next stint nobody worked
-        status = replace(status, seconds=status.seconds + max(passed, 0.0))
-    status = replace(status, last_seconds=now)
+        so_far["seconds"] += max(passed, 0.0)
+    so_far["last_seconds"] = now
     if kind == "state":
-        owner = Owner(**event["owner"]) if event.get("owner") else status.owner
-        status = replace(status, state=RunState(event["state"]), reason=event.get("reason"), owner=owner)
-        return replace(status, done=0.0, total=None, note="") if starts else status
-    if kind == "progress":
-        return replace(status, done=event["done"], total=event["total"], note=event.get("note", ""))
-    if kind == "uses" and event["run_id"] not in status.uses:
-        return replace(status, uses=(*status.uses, event["run_id"]))
-    return status
+        so_far |= {"state": RunState(event["state"]), "reason": event.get("reason")}
+        if event.get("owner"):
+            so_far["owner"] = Owner(**event["owner"])
+        if starts:
+            so_far |= {"done": 0.0, "total": None, "note": ""}
+    elif kind == "progress":
+        so_far |= {"done": event["done"], "total": event["total"], "note": event.get("note", "")}
+    elif kind == "uses" and event["run_id"] not in so_far["uses"]:
+        so_far["uses"] = (*so_far["uses"], event["run_id"])
 
 
 def live(status: RunStatus, lock: Path) -> RunStatus:

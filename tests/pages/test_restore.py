@@ -19,8 +19,10 @@ from fake_engine import FakeEngine
 from pages._shared import before, engine, measuring, slider
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.runs import jobs
 from sftknow_core.runs.engine.chain_request import AskedChain
 from sftknow_core.runs.engine.protocol import Models
+from sftknow_core.runs.job_specs import ChainJob, ExportJob
 from sftknow_core.runs.questions import QuestionSpec
 from sftknow_core.store import chain_views, question_sets, restore_views
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
@@ -337,6 +339,17 @@ def test_writing_to_the_disk_needs_a_full_new_path(
         at.text_input(key="restore.export_path").set_value(path)
         at.button(key="FormSubmitter:restore.export-Write it").click().run()
         assert why in at.error[0].value and not at.exception
+
+
+def test_of_all_jobs_only_exports_are_shown_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_chains(tmp_path, [("0", 240, 0)], per_level=4)
+    monkeypatch.setattr(jobs, "_spawn", lambda folder, arguments, nice: None)
+    for job in (ChainJob(), ExportJob(tuned="demo", out=str(tmp_path / "restored"))):
+        jobs.start(Cache(tmp_path), job)
+    at = opened(tmp_path, monkeypatch)
+    said = [one.value for one in at.markdown]
+    assert [one for one in said if one.startswith("**Write a restored model")]
+    assert not [one for one in said if one.startswith("**Fine-tune, restore")]
 
 
 def test_answers_are_those_of_the_store(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:

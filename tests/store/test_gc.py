@@ -13,7 +13,7 @@ from sftknow_core.store.catalogue import read_runs, read_table
 from sftknow_core.store.gc import Keep, What, gc, remove_runs, remove_weights
 from sftknow_core.store.listing import find_run, list_runs, resolve_prefix
 from sftknow_core.store.open_run import open_run
-from sftknow_core.store.run_folder import RunFolder
+from sftknow_core.store.run_folder import SPEC, RunFolder
 from sftknow_core.store.run_state import RunState
 
 WEIGHTS_BYTES = len("{}") + len("weights")
@@ -55,6 +55,16 @@ def test_states_come_from_the_folders(cache: Cache) -> None:
     assert found[done].summary == {"n_facts": 6} and found[done].has_weights
     assert found[done].size_bytes > WEIGHTS_BYTES
     assert list_runs(cache, kind="sft") == []
+
+
+def test_a_finished_run_is_read_anew_when_it_is_no_more_what_it_was(cache: Cache) -> None:
+    done = do_run(cache, "a")
+    assert list_runs(cache) == list_runs(cache) and has_weights(cache) == {done}
+    remove_weights(cache, done)
+    assert has_weights(cache) == set()
+    spec_file = RunFolder(cache, done).root / SPEC
+    spec_file.write_text(spec_file.read_text("utf-8") + "torn", "utf-8")
+    assert list_runs(cache) == []
 
 
 def test_prefixes(cache: Cache) -> None:
