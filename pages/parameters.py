@@ -30,7 +30,7 @@ def page(compared: str) -> None:
         weights.link(
             "pages/restore.py", f"Put k = {spec.k_percent:f}% back and see the answers", run_id, spec
         )
-        numbers = weights.overview(key, compared, restoring.frozen(spec))
+        numbers = weights.overview(key[0], compared, restoring.frozen(spec))
         show.numbers(weight_words.cards(numbers), "weights.numbers", 300)
         with st.expander("Definitions and units"):
             st.markdown(weight_words.DEFINITIONS)
@@ -50,7 +50,7 @@ def identical(compared: str, spec: RestoreSpec, said: str) -> None:
     addresses.say({"weights.scope": list(scopes.values())})
     whole = restoring.choice("Weights of", "weights.scope", scopes) == "all"
     region, layers = ("all", None) if whole else (spec.region, spec.layers)
-    table = weights.changed_shares(key, compared, region, layers)
+    table = weights.changed_shares(key[0], compared, region, layers)
     alt = "Share of bit-identical weights by layer and by module"
     drawn = weight_figures.same_figure(table, show.palette())
     show.figure(drawn, table, "weights.same", alt, weight_words.COLUMNS)
@@ -59,7 +59,7 @@ def identical(compared: str, spec: RestoreSpec, said: str) -> None:
 def sizes(compared: str, spec: RestoreSpec) -> None:
     """How large the changes are."""
     st.subheader("How large the changes are")
-    bars = weights.spread(key, compared, restoring.frozen(spec))
+    bars = weights.spread(key[0], compared, restoring.frozen(spec))
     k = float(spec.k_percent or 0)
     st.markdown(weight_words.thresholds(bars.cuts, k))
     alt = "Histograms of the relative and the absolute change of the region's weights, and where k cuts them"
@@ -70,7 +70,7 @@ def sizes(compared: str, spec: RestoreSpec) -> None:
 def concentrated(compared: str, spec: RestoreSpec, paper: bool) -> None:
     """How much the most changed hold."""
     st.subheader("How concentrated the relative change is")
-    rows = weights.concentration(key, compared, spec.region, spec.layers)
+    rows = weights.concentration(key[0], compared, spec.region, spec.layers)
     k = float(spec.k_percent or 0)
     st.markdown(weight_words.what_concentration_means(rows, k))
     alt = "Share of the summed r that the first k% hold, with the null and other epsilons"
@@ -86,7 +86,7 @@ def places(compared: str, spec: RestoreSpec, paper: bool) -> None:
         f"Ranked by {weight_words.STRATEGIES[spec.strategy]}. In a cell: its share of all weights that are put back, "
         "and × its enrichment (a stronger shade: more than its size alone gives)."
     )
-    heat = weights.heat(key, compared, restoring.frozen(spec))
+    heat = weights.heat(key[0], compared, restoring.frozen(spec))
     alt = "Layer by module: share of the weights put back and enrichment"
     drawn = heat_figure(heat.cells, heat.layers, heat.modules, show.palette())
     show.figure(drawn, heat.cells, "weights.heat", alt, weight_words.COLUMNS)

@@ -1,4 +1,8 @@
-"""What pages read from the cache, remembered until a run is added, gets further or is removed."""
+"""What pages read from the cache, remembered until what it depends on changes.
+
+A job that writes meanwhile makes few things new: the list of runs at each of its steps, what is gathered from all
+chains when a run ends, and nothing about a chain that ended before.
+"""
 
 from __future__ import annotations
 
@@ -8,45 +12,78 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sftknow_core.store import chain_views
+from sftknow_core.store import chain_views, question_sets
 from sftknow_core.store.cache import Cache
 
 Key = tuple[str, str]
-"""Path of the cache and its stamp: with a run id, the key of everything remembered here."""
+"""Path of a cache and a stamp of what is remembered under it."""
 _remembered = st.cache_data(show_spinner=False, max_entries=128)
 
 
 def key_of_cache() -> Key:
-    """Which cache ($SFTKNOW_CACHE, else ./cache), as it is now. Raises CacheError when it cannot be used."""
+    """Which cache ($SFTKNOW_CACHE, else ./cache); the stamp changes whenever a run ends well or is removed.
+
+    Raises CacheError when it cannot be used.
+    """
     cache = Cache()
-    return str(cache.root), chain_views.catalogue_stamp(cache)
+    return str(cache.root), question_sets.finished_stamp(cache)
+
+
+def at_work(key: Key) -> Key:
+    """The same with a stamp that changes also when a run begins or gets further."""
+    return key[0], chain_views.catalogue_stamp(Cache(key[0]))
+
+
+def of_chain(key: Key, run_id: str) -> Key:
+    """The same with a stamp of one chain alone. Raises SpecError when it is no finished chain."""
+    return key[0], chain_views.chain_stamp(Cache(key[0]), run_id)
+
+
+def survey(key: Key) -> chain_views.Survey:
+    """See chain_views.survey; nobody changes it."""
+    return _survey(at_work(key))
 
 
 @st.cache_resource(show_spinner=False, max_entries=8, ttl=10)  # a killed job leaves no trace: look again
-def survey(key: Key) -> chain_views.Survey:
-    """See chain_views.survey; as it is, without a copy, for every page begins with it and nobody changes it."""
+def _survey(key: Key) -> chain_views.Survey:
     return chain_views.survey(Cache(key[0]))
 
 
-@_remembered
 def chain_details(key: Key, run_id: str) -> Mapping[str, Any]:
     """See chain_views.chain_details."""
+    return _chain_details(of_chain(key, run_id), run_id)
+
+
+@_remembered
+def _chain_details(key: Key, run_id: str) -> Mapping[str, Any]:
     return chain_views.chain_details(Cache(key[0]), run_id)
 
 
-@_remembered
 def curve(key: Key, run_id: str, split: str) -> pd.DataFrame:
     """See chain_views.curve."""
+    return _curve(of_chain(key, run_id), run_id, split)
+
+
+@_remembered
+def _curve(key: Key, run_id: str, split: str) -> pd.DataFrame:
     return chain_views.curve(Cache(key[0]), run_id, split)
 
 
-@_remembered
 def levels(key: Key, run_id: str) -> pd.DataFrame:
     """See chain_views.levels."""
+    return _levels(of_chain(key, run_id), run_id)
+
+
+@_remembered
+def _levels(key: Key, run_id: str) -> pd.DataFrame:
     return chain_views.levels(Cache(key[0]), run_id)
 
 
-@_remembered
 def shifted_questions(key: Key, run_id: str, search: str) -> pd.DataFrame:
     """See chain_views.shifted_questions."""
+    return _shifted_questions(of_chain(key, run_id), run_id, search)
+
+
+@_remembered
+def _shifted_questions(key: Key, run_id: str, search: str) -> pd.DataFrame:
     return chain_views.shifted_questions(Cache(key[0]), run_id, search)

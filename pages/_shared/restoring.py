@@ -159,7 +159,7 @@ def tables_of_changes(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -
 
 
 def as_it_is_now(key: Key) -> Key:
-    """The key with a stamp that changes when a run ends well, and not while a job writes."""
+    """The key as it is now: a part of the page that draws itself again has an old one."""
     return key[0], question_sets.finished_stamp(Cache(key[0]))
 
 

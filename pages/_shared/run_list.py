@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
-from pages._shared import addresses, mode, show
+from pages._shared import addresses, mode, reading, show
 from pages._shared.reading import Key
 from sftknow_core.errors import SftknowError
 from sftknow_core.report import training_words
@@ -22,15 +22,23 @@ _KINDS: Mapping[str, tuple[str, ...]] = {"chains and fine-tunings": ("chain", "s
 _UNFINISHED = "not finished"
 
 
-@st.cache_data(show_spinner=False, max_entries=8, ttl=10)  # a killed job leaves no trace: look again
 def table(key: Key) -> pd.DataFrame:
     """See training_views.run_table."""
+    return _table(reading.at_work(key))
+
+
+@st.cache_data(show_spinner=False, max_entries=8, ttl=10)  # a killed job leaves no trace: look again
+def _table(key: Key) -> pd.DataFrame:
     return training_views.run_table(Cache(key[0]))
 
 
-@st.cache_data(show_spinner=False, max_entries=4, ttl=10)
 def would_go(key: Key) -> gc.Collected:
     """What "keep the best" would delete now."""
+    return _would_go(reading.at_work(key))
+
+
+@st.cache_data(show_spinner=False, max_entries=4, ttl=10)
+def _would_go(key: Key) -> gc.Collected:
     return gc.gc(Cache(key[0]), dry_run=True)
 
 

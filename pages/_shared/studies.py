@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages._shared import addresses, jobs_panel, mode, show
+from pages._shared import addresses, jobs_panel, mode, reading, show
 from pages._shared.picker import PARAMETER, pick_one
 from pages._shared.reading import Key
 from sftknow_core.report import study_words
@@ -24,15 +24,23 @@ _SHIPPED = ("demo", "demo-full")
 """Studies that need nothing but the package."""
 
 
-@st.cache_data(show_spinner=False, max_entries=8, ttl=10)  # a killed study leaves no trace: look again
 def studies(key: Key) -> list[dict[str, Any]]:
     """See study_views.list_studies."""
+    return _studies(reading.at_work(key))
+
+
+@st.cache_data(show_spinner=False, max_entries=8, ttl=10)  # a killed study leaves no trace: look again
+def _studies(key: Key) -> list[dict[str, Any]]:
     return study_views.list_studies(Cache(key[0]))
 
 
-@st.cache_data(show_spinner=False, max_entries=8, ttl=10)
 def overview(key: Key, run_id: str) -> dict[str, Any]:
     """See study_views.study_overview."""
+    return _overview(reading.at_work(key), run_id)
+
+
+@st.cache_data(show_spinner=False, max_entries=8, ttl=10)
+def _overview(key: Key, run_id: str) -> dict[str, Any]:
     return study_views.study_overview(Cache(key[0]), run_id)
 
 

@@ -175,11 +175,11 @@ def _parameters(key: Key, run_id: str, colours: Palette) -> None:
     if delta_id is None:
         return
     spec = RestoreSpec(k_percent=percent(f"{slider.FIRST_K:.4f}"))
-    weights.overview(key, delta_id, restoring.frozen(spec))
-    weights.changed_shares(key, delta_id, "all", None)
-    weights.spread(key, delta_id, restoring.frozen(spec))
-    weights.concentration(key, delta_id, spec.region, spec.layers)
-    weights.heat(key, delta_id, restoring.frozen(spec))
+    weights.overview(key[0], delta_id, restoring.frozen(spec))
+    weights.changed_shares(key[0], delta_id, "all", None)
+    weights.spread(key[0], delta_id, restoring.frozen(spec))
+    weights.concentration(key[0], delta_id, spec.region, spec.layers)
+    weights.heat(key[0], delta_id, restoring.frozen(spec))
 
 
 def _restore(key: Key, run_id: str, colours: Palette) -> None:

@@ -13,7 +13,6 @@ import pandas as pd
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from pages._shared.reading import Key
 from sftknow_core.report import paper_weights
 from sftknow_core.report.weight_figures import SCORES
 from sftknow_core.store import weight_views
@@ -23,37 +22,37 @@ from sftknow_core.update.spec import RestoreSpec
 
 Frozen = tuple[tuple[str, Any], ...]
 """A RestoreSpec that st.cache_data can tell apart; see restoring.frozen."""
-_remembered = st.cache_data(show_spinner=False, max_entries=256)
+_remembered = st.cache_data(show_spinner=False, max_entries=256)  # a comparison of two models never changes
 
 
 @_remembered
-def overview(key: Key, delta_id: str, spec: Frozen) -> Mapping[str, Any]:
+def overview(root: str, delta_id: str, spec: Frozen) -> Mapping[str, Any]:
     """See weight_views.overview."""
-    return weight_views.overview(Cache(key[0]), delta_id, RestoreSpec.from_json(dict(spec)))
+    return weight_views.overview(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
-def changed_shares(key: Key, delta_id: str, region: str, layers: str | None) -> pd.DataFrame:
+def changed_shares(root: str, delta_id: str, region: str, layers: str | None) -> pd.DataFrame:
     """See weight_views.changed_shares."""
-    return weight_views.changed_shares(Cache(key[0]), delta_id, region, layers)
+    return weight_views.changed_shares(Cache(root), delta_id, region, layers)
 
 
 @_remembered
-def spread(key: Key, delta_id: str, spec: Frozen) -> Spread:
+def spread(root: str, delta_id: str, spec: Frozen) -> Spread:
     """See weight_views.spread."""
-    return weight_views.spread(Cache(key[0]), delta_id, RestoreSpec.from_json(dict(spec)))
+    return weight_views.spread(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
-def concentration(key: Key, delta_id: str, region: str, layers: str | None) -> pd.DataFrame:
+def concentration(root: str, delta_id: str, region: str, layers: str | None) -> pd.DataFrame:
     """See weight_views.concentration."""
-    return weight_views.concentration(Cache(key[0]), delta_id, region, layers)
+    return weight_views.concentration(Cache(root), delta_id, region, layers)
 
 
 @_remembered
-def heat(key: Key, delta_id: str, spec: Frozen) -> Heat:
+def heat(root: str, delta_id: str, spec: Frozen) -> Heat:
     """See weight_views.heat."""
-    return weight_views.heat(Cache(key[0]), delta_id, RestoreSpec.from_json(dict(spec)))
+    return weight_views.heat(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
 
 
 def listed_bars(bars: pd.DataFrame) -> pd.DataFrame:

@@ -59,6 +59,29 @@ def catalogue_stamp(cache: Cache) -> str:
     return digest.hexdigest()[:16]
 
 
+def chain_stamp(cache: Cache, run_id: str) -> str:
+    """Changes when the chain or one of its stages is removed or made anew, and not when anything else happens.
+
+    Raises SpecError when it is no finished chain.
+    """
+    digest = hashlib.sha256()
+    for made_by in chain_summary(cache, run_id)["stages"].values():
+        for stage in made_by.values() if isinstance(made_by, Mapping) else [made_by]:
+            digest.update(f"{stage}:{_when_done(cache, stage)}\n".encode())
+    digest.update(_when_done(cache, run_id).encode())
+    return digest.hexdigest()[:16]
+
+
+def _when_done(cache: Cache, run_id: str | None) -> str:
+    if run_id is None:
+        return "not asked for"
+    try:
+        stat = (cache.run_folder(run_id) / DONE).stat()
+    except OSError:
+        return "gone"
+    return f"{stat.st_mtime_ns}:{stat.st_size}"
+
+
 def survey(cache: Cache) -> Survey:
     """What there is. Runs whose folder is not readable are passed over."""
     runs = list_runs(cache)

@@ -111,6 +111,21 @@ def test_the_stamp_follows_runs(fast_folder: Path) -> None:
     assert len(set(stamps)) == 5
 
 
+def test_the_stamp_of_a_chain_follows_its_stages_alone(fast_folder: Path) -> None:
+    cache = Cache(fast_folder / "own")
+    run_id, other = make_chains(cache.root, [("0", 240, 0), ("2", 240, 0)], per_level=2)
+    before = views.chain_stamp(cache, run_id)
+    shutil.rmtree(cache.run_folder(other))
+    with open_run(cache, RunSpec("chain", params={"under": "way"})) as run:
+        run.progress(1, 2)
+    assert views.chain_stamp(cache, run_id) == before
+    stages = views.chain_summary(cache, run_id)["stages"]
+    shutil.rmtree(cache.run_folder(next(iter(stages["evaluate"].values()))))
+    assert views.chain_stamp(cache, run_id) != before
+    with pytest.raises(SpecError):
+        views.chain_stamp(cache, other)
+
+
 def test_unfinished_runs_with_state_reason_and_progress_but_not_their_stages(fast_folder: Path) -> None:
     root = fast_folder / "unfinished"
     leave_chain(root, "3", RuntimeError("the disk is full"))
