@@ -44,7 +44,7 @@ class Question(NamedTuple):
 def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
     """The form; the question once its button is pressed. A link fills it in, and never asks."""
     _start(details)
-    _examples(key, run_id, details)
+    _examples(key, run_id)
     with st.form("ask.form", border=True):
         text = st.text_area(
             "Question or beginning of a sentence",
@@ -70,8 +70,11 @@ def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
 
 
 def _start(details: Mapping[str, Any]) -> None:
-    """k is the one last looked at on another page, else the chosen one, unless the address says otherwise."""
-    chosen = float(details["chosen"]["k_percent"])
+    """k is the one last looked at on another page, else the chosen one, unless the address says otherwise.
+
+    Where the chosen one is 0 restored would be tuned once more: then a usual one.
+    """
+    chosen = float(details["chosen"]["k_percent"]) or slider.FIRST_K
     addresses.say_number(_K, 0, 100, f"{float(st.session_state.get(slider.SHARED_K, chosen)):g}")
     addresses.say({_PROMPT: list(ask_words.PROMPTS.values())})
     if not _is_k(st.query_params.get(_K, "0")):
@@ -86,21 +89,20 @@ def _is_k(text: str) -> bool:
         return False
 
 
-def _examples(key: Key, run_id: str, details: Mapping[str, Any]) -> None:
+def _examples(key: Key, run_id: str) -> None:
     """Questions of the chain's own set whose answer changed, to click."""
     found = changed(restoring.as_it_is_now(key), run_id)
     if found.empty:
         return
-    st.caption(
-        f"Questions this run was asked, whose answer changed with k = {details['chosen']['k_percent']:g}%:"
-    )
+    k = float(found["k_percent"].iloc[0])
+    st.caption(f"Questions this run was asked, whose answer changed with k = {k:g}%:")
     with st.container(horizontal=True):
         for number, row in enumerate(found.to_dict("records")):
             st.button(
                 f"{row['question']} ({row['flip']})",
                 key=f"ask.example.{number}",
                 on_click=_take,
-                args=(row["question"], float(details["chosen"]["k_percent"])),
+                args=(row["question"], k),
                 help=f"Right answer: {row['gold']}. Healed: wrong → right by restoring; broken: the other way.",
             )
 
@@ -113,12 +115,14 @@ def _take(text: str, k: float) -> None:
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def changed(key: Key, run_id: str) -> pd.DataFrame:
-    """A few healed and broken test questions at the chosen k, or at the nearest k where that is tuned."""
+    """A few healed and broken test questions at the chosen k, where that is 0 at the measured one nearest to a usual k.
+
+    k_percent: the k at which the answer changed.
+    """
     rows = restoring.measured(key, run_id, restoring.frozen(RestoreSpec(k_percent=percent("0"))), None)
     chosen = rows.loc[rows["chosen"], "k_percent"]
-    shown = restore_views.nearest_state(
-        rows, float(chosen.iloc[0]) if len(chosen) else slider.FIRST_K, "test"
-    )
+    k = float(chosen.iloc[0]) if len(chosen) else 0.0
+    shown = restore_views.nearest_state(rows, k or slider.FIRST_K, "test")
     tuned = restore_views.tuned_state(rows, "test")
     if shown is None or tuned is None:
         return pd.DataFrame()
@@ -127,7 +131,7 @@ def changed(key: Key, run_id: str) -> pd.DataFrame:
         restoring.flipped(key, run_id, ids[0], "test", ids[1], flip, "both", "").head(_N_EXAMPLES)
         for flip in ("healed", "broken")
     ]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True).assign(k_percent=shown["k_percent"])
 
 
 def ask(root: str, run_id: str, details: Mapping[str, Any], question: Question) -> None:

@@ -10,10 +10,11 @@ import pytest
 from fake_engine import STATUS, FakeEngine, three_answers
 from streamlit.testing.v1 import AppTest
 
-from pages._shared import engine
+from pages._shared import asking, engine, restoring
 from sftknow_core.runs.engine.protocol import AskRequest
-from sftknow_core.store import chain_views
+from sftknow_core.store import chain_views, restore_views
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
+from sftknow_core.update.spec import RestoreSpec
 
 ROOT = Path(__file__).parents[2]
 Chains = tuple[Path, list[str]]
@@ -89,6 +90,19 @@ def test_an_example_can_be_clicked(chains: Chains, monkeypatch: pytest.MonkeyPat
     chosen = next(one.value for one in at.caption if "whose answer changed with k" in one.value)
     assert f"k = {at.number_input(key='ask.k').value:g}%:" in chosen and "12.5" not in chosen
     assert example.label.startswith(at.text_area(key="ask.text").value) and not fake.asked
+
+
+def test_where_nothing_was_put_back_examples_are_of_a_usual_k(
+    chains: Chains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = RestoreSpec(k_percent="0")
+    rows = restore_views.measured(Cache(chains[0]), chains[1][0], spec)
+    of_tuned = rows.assign(chosen=rows["state"] == "tuned")
+    monkeypatch.setattr(restoring, "measured", lambda *_: of_tuned)
+    asking.changed.clear()
+    at = opened(chains[0], monkeypatch, run=chains[1][0])
+    asking.changed.clear()
+    assert any("whose answer changed with k = 20%:" in one.value for one in at.caption)
 
 
 def test_an_empty_question_and_a_dead_engine_are_messages(
