@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._shared import fine_tuning, jobs_panel, mode, run_list, show
+from pages._shared import fine_tuning, jobs_panel, mode, run_list, show, train_set
 from pages._shared.page import head
 from sftknow_core.errors import SftknowError
 from sftknow_core.report import training_words
@@ -25,8 +25,8 @@ if mode.may_act():
             wish = fine_tuning.ask(key)
             refused = fine_tuning.problem(wish)
             st.caption(training_words.settings(wish.preset(), wish.job.lora))
-            drawn, facts, levels = fine_tuning.show_train_set(key, wish)
-            needs = fine_tuning.estimated(key, wish, drawn, facts, levels)
+            drawn, facts, levels = train_set.show_train_set(key, wish)
+            needs = train_set.estimated(key, wish, drawn, facts, levels)
             st.markdown(
                 f"**Time:** {training_words.time_needed(needs)} **Memory:** {training_words.memory_needed(needs)}"
             )

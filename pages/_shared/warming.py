@@ -112,15 +112,15 @@ def _facts(key: Key, run_id: str, colours: Palette) -> None:
 
 
 def _fine_tune(key: Key, run_id: str, colours: Palette) -> None:
-    from pages._shared import fine_tuning, run_list
+    from pages._shared import fine_tuning, run_list, train_set  # noqa: F401
     from sftknow_core.facts.dataset import DEMO
     from sftknow_core.runs import train_preview
 
     base_id = train_preview.find_base(run_list.base_models(key), DEMO)
-    fine_tuning.facts_of(DEMO, 0)
-    fine_tuning.levels_of(key, base_id, DEMO, 0)
+    train_set.facts_of(DEMO, 0)
+    train_set.levels_of(key, base_id, DEMO, 0)
     if base_id:
-        fine_tuning.speeds(key, base_id, False)
+        train_set.speeds(key, base_id, False)
 
 
 def _accuracy(key: Key, run_id: str, colours: Palette) -> None:
