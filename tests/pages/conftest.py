@@ -1,16 +1,25 @@
-"""A cache of three finished chains and a failed one, in memory where there is such a folder."""
+"""Caches that pages show: three finished chains and a failed one, and a chain whose changed weights are known."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_chain import leave_chain, make_chains
+from fake_chain import BASE, leave_chain, make_chains
+from fake_cube import FakeTensor, small_model
+from fake_engine import FakeEngine
+from restore_page import Filled
 
-from pages._shared import show
+from pages._shared import engine, show
+from sftknow_core.store import chain_views
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.ingest import ingest
+from sftknow_core.store.open_run import open_run
+from sftknow_core.store.run_spec import RunSpec
 
 _MEMORY = Path("/dev/shm")
 
@@ -30,3 +39,33 @@ def chains() -> Iterator[tuple[Path, list[str]]]:
 def numbers_of_figures_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that they can be compared with the store; closed, they are not made."""
     monkeypatch.setattr(show, "OPEN_AT_FIRST", True)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """No engine is started here."""
+    found = FakeEngine()
+    monkeypatch.setattr(engine, "client", lambda root: found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    """One chain measured at k = 5, 20, 60, 100, whose two models are compared in a newer delta run."""
+    root = tmp_path_factory.mktemp("cache")
+    (run_id,) = make_chains(root, [("2", 1920, 0)], per_level=6)
+    tuned_id = chain_views.chain_summary(Cache(root), run_id)["tuned_id"]
+    time.sleep(1.1)  # the newer of two comparisons counts, to the second
+    compare(Cache(root), tuned_id, small_model())
+    yield root, run_id
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def compare(cache: Cache, tuned_id: str, tensors: list[FakeTensor]) -> None:
+    inputs = {"base": BASE.model_id, "tuned": tuned_id}
+    with open_run(cache, RunSpec("delta", inputs, versions={"delta": 2}), about={}) as run:
+        scores = ("relative", "relative_1e-6", "relative_1e-4", "permuted", "absolute")
+        cube = [row for score in scores for i, t in enumerate(tensors) for row in t.bins(i, score)]
+        run.write_chunk(0, {"delta_tensors": [t.row(i) for i, t in enumerate(tensors)], "cube": cube})
+        run.finish()
+    ingest(cache, run.run_id)

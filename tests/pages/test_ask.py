@@ -18,15 +18,8 @@ from sftknow_core.update.spec import RestoreSpec
 
 ROOT = Path(__file__).parents[2]
 Chains = tuple[Path, list[str]]
+pytestmark = pytest.mark.usefixtures("fake")
 ASK = "FormSubmitter:ask.form-Ask base, tuned and restored"
-
-
-@pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
-    """No engine is started here."""
-    found = FakeEngine()
-    monkeypatch.setattr(engine, "client", lambda root: found)
-    return found
 
 
 def opened(cache: Path, monkeypatch: pytest.MonkeyPatch, **address: str) -> AppTest:
