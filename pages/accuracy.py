@@ -27,7 +27,7 @@ with show.messages():
     base = accuracy.pick_base(asked)
     chain = accuracy.changes(key[0], run_id, stamp, k, base)
     show.numbers(accuracy_words.cards(chain["changes"], k, base))
-    st.caption(accuracy_words.which_base(base, k))
+    st.caption(accuracy_words.which_base(base, details["chosen"]))
     with st.expander("Definitions and units"):
         st.markdown(accuracy_words.DEFINITIONS)
 

@@ -243,8 +243,7 @@ def _requests(chain: AskedChain, lacking: tuple[str, ...], place: Place) -> dict
 
 
 def _by_hand(details: Any, spec: RestoreSpec, rows: pd.DataFrame) -> None:
-    k = float(spec.k_percent or 0)
-    if command := show.shut(f"The command that measures k = {k:g}%", "restore.command"):
+    if command := show.shut("The command that measures this k", "restore.command"):
         n_level = restore_views.n_level(rows, "test") or restore_views.n_level(rows, "dev") or 60
         command.code(restore_words.command(details, spec, n_level), language=None, wrap_lines=True)
 

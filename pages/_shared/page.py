@@ -32,6 +32,7 @@ def head(title: str, about: str) -> tuple[Key, Survey]:
     st.write(about)
     with show.messages():
         key = reading.key_of_cache()
+        reading.catch_up(key)
         return key, reading.survey(key)
 
 

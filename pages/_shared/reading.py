@@ -14,6 +14,7 @@ import streamlit as st
 
 from sftknow_core.store import chain_views, question_sets
 from sftknow_core.store.cache import Cache
+from sftknow_core.store.ingest import up_to_date
 
 Key = tuple[str, str]
 """Path of a cache and a stamp of what is remembered under it."""
@@ -27,6 +28,17 @@ def key_of_cache() -> Key:
     """
     cache = Cache()
     return str(cache.root), question_sets.finished_stamp(cache)
+
+
+@st.cache_resource(
+    show_spinner="Taking finished runs into the catalogue: some seconds for 1,000 runs that were copied here, or that "
+    "another program has finished …",
+    max_entries=8,
+)
+def catch_up(key: Key) -> None:
+    """What every read of results would do first, here, where the spinner says so. Raises CacheError."""
+    with up_to_date(Cache(key[0])):
+        pass
 
 
 def at_work(key: Key) -> Key:

@@ -170,6 +170,8 @@ def figure(
 def shut(label: str, key: str) -> DeltaGenerator | None:
     """An expander for what few readers open: the place for its content while it is open, else None.
 
+    label: always the same, for Streamlit takes one with another label for another expander, which is shut.
+
     Tables and code that nobody sees would be a sixth of a page's work, and have the browser load what shows them.
     """
     place = st.expander(label, OPEN_AT_FIRST, key=key, on_change="rerun")

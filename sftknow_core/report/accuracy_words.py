@@ -9,7 +9,7 @@ import pandas as pd
 
 from sftknow_core.report.marks import DOMAIN_NAMES
 from sftknow_core.report.paper_accuracy import TABLE2_N
-from sftknow_core.report.story import KeyNumber, Part
+from sftknow_core.report.story import KeyNumber, Part, nothing_put_back
 from sftknow_core.report.terminal import points
 from sftknow_core.store.across_chains import Group
 from sftknow_core.store.question_filters import FIVE_SHOT
@@ -78,8 +78,8 @@ def cards(changes: pd.DataFrame, k_percent: float, base: str) -> tuple[KeyNumber
     return tuple(found)
 
 
-def which_base(base: str, k_percent: float) -> str:
-    """What "before" and "restored" are on this page."""
+def which_base(base: str, chosen: Mapping[str, Any]) -> str:
+    """What "before" and "restored" are on this page. chosen: of the chain's summary."""
     fair = (
         "Base stands here **after five examples**, the fair before"
         if base == FIVE_SHOT
@@ -87,9 +87,9 @@ def which_base(base: str, k_percent: float) -> str:
         "the form alone"
     )
     restored = (
-        f"restored is k = {k_percent:g}%, chosen on dev"
-        if k_percent
-        else "on dev no k did better than putting nothing back, so there is no restored state"
+        f"restored is k = {chosen['k_percent']:g}%, chosen on dev"
+        if chosen["k_percent"]
+        else f"{nothing_put_back(chosen)}, so there is no restored state"
     )
     return f"{fair}; {restored}. Test questions only."
 

@@ -202,11 +202,20 @@ def _learnt(details: Summary) -> str:
 def _about_restored(details: Summary) -> str:
     k = details["chosen"]["k_percent"]
     if k == 0:
-        return f"On dev no k did better than putting nothing back, so this is the tuned model.{_optimism(details)}"
+        why = nothing_put_back(details["chosen"])
+        return f"{why[0].upper()}{why[1:]}, so this is the tuned model.{_optimism(details)}"
     restore = (details["params"].get("restore") or [{}])[0]
     order = _ORDER.get(restore.get("strategy", "top"), f"{{k:g}}% ({restore.get('strategy')}) of").format(k=k)
     region = _REGIONS.get(restore.get("region", "transformer"), f"the {restore.get('region')} weights")
     return f"The tuned model with {order} {region} put back. k was chosen on dev; this is test.{_optimism(details)}"
+
+
+def nothing_put_back(chosen: Mapping[str, Any]) -> str:
+    """Why the chosen k is 0: none was better, or the best one by too little. chosen: of a chain's summary."""
+    best = chosen.get("best_k_percent_on_dev") or 0
+    if best == 0:
+        return "on dev no k did better than putting nothing back"
+    return f"on dev k = {best:g}% did best, but by no more than one standard error"
 
 
 def _optimism(details: Summary) -> str:

@@ -144,6 +144,8 @@ def what_goes(plan: Removal) -> str:
         one = len(users) == 1
         who, whose = ("stays reads", "its page") if one else ("stay read", "their pages")
         said += f" {_runs(len(users))} that {who} some of them, and {whose} will miss these numbers."
+        if plan.counts.get("sft"):
+            said += " Without the fine-tuned weights no other k can be measured, nor a question asked."
     return said
 
 

@@ -1,4 +1,4 @@
-"""Run folders -> rows of the catalogue, one transaction a run, as often as one likes with the same result.
+"""Run folders -> rows of the catalogue, some runs a transaction, as often as one likes with the same result.
 
 Each opening first compares the manifests on the disk with the runs on record and takes in what is new, so a
 process killed between finishing a run and telling the catalogue loses nothing.
@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -31,14 +30,16 @@ from sftknow_core.store.opening import (
     open_catalogue,
     open_to_look,
 )
-from sftknow_core.store.run_folder import DONE, Manifest, RunFolder
+from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.run_spec import RunSpec, canonical_json
 from sftknow_core.store.schema import SHORT_TABLES
+from sftknow_core.store.stamps import Stamps, begins, is_same, stamp_of, stamps_on_disk, with_hash
 from sftknow_core.store.table import Table
 
 _RUN_TABLES = ("runs", "run_inputs", *(table.name for table in SHORT_TABLES))
-_Stamps = dict[str, str]
-_in_memory: dict[str, tuple[_Stamps, duckdb.DuckDBPyConnection]] = {}
+_AT_ONCE = 100
+"""Runs taken in by one transaction: as many as are quick, few enough for their rows to lie in memory."""
+_in_memory: dict[str, tuple[Stamps, duckdb.DuckDBPyConnection]] = {}
 """Cache -> the run folders as they were, and the catalogue made of them; show mode only."""
 _filling = threading.Lock()
 
@@ -56,7 +57,7 @@ class Reindexed:
 def ingest(cache: Cache, run_id: str) -> None:
     """Take in one finished run, in place of what was on record about it. Raises CacheError for damage."""
     with open_catalogue(cache) as con:
-        _take_in(con, RunFolder(cache, run_id))
+        _take_in(con, [_read(RunFolder(cache, run_id))])
 
 
 def reindex(cache: Cache, *, rebuild: bool = False) -> Reindexed:
@@ -88,9 +89,9 @@ def up_to_date(cache: Cache) -> Iterator[duckdb.DuckDBPyConnection]:
 @contextmanager
 def _as_it_is(cache: Cache) -> Iterator[duckdb.DuckDBPyConnection]:
     """The file where it holds just what the run folders hold, else a catalogue in memory, kept by this process."""
-    on_disk = _on_disk(cache)
+    on_disk = stamps_on_disk(cache)
     con = open_to_look(cache)
-    if con is not None and not _fits(con, on_disk):
+    if con is not None and not _fits(con, cache, on_disk):
         con.close()
         con = None
     if con is None:
@@ -102,16 +103,21 @@ def _as_it_is(cache: Cache) -> Iterator[duckdb.DuckDBPyConnection]:
             con.close()
 
 
-def _fits(con: duckdb.DuckDBPyConnection, on_disk: _Stamps) -> bool:
+def _fits(con: duckdb.DuckDBPyConnection, cache: Cache, on_disk: Stamps) -> bool:
     """Whether an opened file has our tables, and the runs on the disk as they are now."""
     try:
         steps = {name for (name,) in con.execute("SELECT name FROM schema_migrations").fetchall()}
-        return steps == {step.__name__ for step in MIGRATIONS} and _on_record(con) == on_disk
+        on_record = _on_record(con)
+        return (
+            steps == {step.__name__ for step in MIGRATIONS}
+            and on_record.keys() == on_disk.keys()
+            and all(is_same(cache, run_id, on_record[run_id], stamp) for run_id, stamp in on_disk.items())
+        )
     except duckdb.Error:
         return False
 
 
-def _read_into_memory(cache: Cache, on_disk: _Stamps) -> duckdb.DuckDBPyConnection:
+def _read_into_memory(cache: Cache, on_disk: Stamps) -> duckdb.DuckDBPyConnection:
     """A cursor of the catalogue in memory, made where the folders have changed since; to be closed by the caller."""
     with _filling:
         stamps, con = _in_memory.get(str(cache.root), (None, None))
@@ -130,46 +136,92 @@ def _warn_of(left_out: list[tuple[str, str]]) -> None:
         warnings.warn(f"run {run_id} is left out: {why}", CacheWarning, stacklevel=6)
 
 
-def _on_disk(cache: Cache) -> _Stamps:
-    """Finished run -> stamp of its manifest."""
-    return {path.parent.name: _stamp(path) for path in cache.runs.glob(f"*/{DONE}")}
-
-
-def _on_record(con: duckdb.DuckDBPyConnection) -> _Stamps:
+def _on_record(con: duckdb.DuckDBPyConnection) -> Stamps:
+    """The same with a hash of the manifest behind it."""
     return dict(con.execute("SELECT run_id, stamp FROM runs").fetchall())
 
 
 def _catch_up(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[tuple[str, str]]:
     """Take in what is new or changed on the disk, forget what is gone; returns (run_id, why) left out."""
-    on_disk, on_record = _on_disk(cache), _on_record(con)
+    on_disk, on_record = stamps_on_disk(cache), _on_record(con)
     left_out = []
-    for run_id in sorted(on_record.keys() - on_disk.keys()):
+    gone = sorted(on_record.keys() - on_disk.keys())
+    moved = {run_id: stamp for run_id, stamp in on_disk.items() if not begins(on_record.get(run_id), stamp)}
+    same = [run_id for run_id, stamp in moved.items() if is_same(cache, run_id, on_record.get(run_id), stamp)]
+    _renew(con, [(run_id, with_hash(cache, run_id, moved[run_id])) for run_id in same])
+    changed = sorted(moved.keys() - set(same))
+    for first in range(0, len(changed), _AT_ONCE):
+        readable = []
+        for run_id in changed[first : first + _AT_ONCE]:
+            try:
+                readable.append(_read(RunFolder(cache, run_id)))
+            except SftknowError as error:
+                left_out.append((run_id, str(error)))
+                gone.append(run_id)
+        _take_in(con, readable)
+    for run_id in gone:
         with _transaction(con):
             _forget(con, run_id)
-    for run_id in sorted(run_id for run_id, stamp in on_disk.items() if on_record.get(run_id) != stamp):
-        try:
-            _take_in(con, RunFolder(cache, run_id))
-        except SftknowError as error:
-            left_out.append((run_id, str(error)))
-            with _transaction(con):
-                _forget(con, run_id)
     return left_out
 
 
-def _take_in(con: duckdb.DuckDBPyConnection, run: RunFolder) -> None:
-    """Replace the rows of one run, in one transaction, by what its folder says."""
-    stamp = _stamp(run.root / DONE)  # before reading: a change in between is taken in the next time
+@dataclass(frozen=True)
+class _Finished:
+    """What the catalogue holds of a run."""
+
+    run: dict[str, Any]
+    """Its row of `runs`."""
+    inputs: list[tuple[str, str]]
+    """(role, id) of each."""
+    tables: Mapping[Table, pa.Table]
+
+
+def _read(run: RunFolder) -> _Finished:
+    """A finished run as its folder says. Raises CacheError for damage."""
+    stamp = with_hash(
+        run.cache, run.run_id, stamp_of(run.root / DONE)
+    )  # before reading: a change in between is taken in the next time
     manifest = run.manifest()
     if misfits := run.problems():
         raise CacheError(f"{', '.join(misfits)} in {run.root} do not fit what was written there")
     assert manifest is not None  # else `problems` names it
     description = run.description()
     tables = {table: run.read(table.name) for table in SHORT_TABLES if table.name in manifest.contents.tables}
+    spec = RunSpec.from_dict(description)
+    row = {
+        "run_id": manifest.run_id,
+        "kind": spec.kind,
+        "spec": canonical_json(spec.as_dict()),
+        "about": plain_json(description.get("about", {})),
+        "created_at": description["created_at"],
+        "finished_at": manifest.finished_at,
+        "seconds": float(manifest.seconds),
+        "library_versions": plain_json(manifest.library_versions),
+        "summary": plain_json(manifest.summary),
+        "stamp": stamp,
+    }
+    return _Finished(row, list(spec.input_pairs()), tables)
+
+
+def _take_in(con: duckdb.DuckDBPyConnection, found: Sequence[_Finished]) -> None:
+    """Replace the rows of these runs, in one transaction: a statement a table, not one a run and table."""
+    if not found:
+        return
+    inputs = [
+        {"run_id": one.run["run_id"], "role": role, "input_id": input_id}
+        for one in found
+        for role, input_id in one.inputs
+    ]
     with _transaction(con):
-        _forget(con, run.run_id)
-        _insert_run(con, description, manifest, stamp)
-        for table, rows in tables.items():
-            _insert_rows(con, table, rows)
+        for one in found:
+            _forget(con, one.run["run_id"])
+        _insert(con, "runs", pa.Table.from_pylist([one.run for one in found]))
+        if inputs:
+            _insert(con, "run_inputs", pa.Table.from_pylist(inputs))
+        for table in SHORT_TABLES:
+            parts = [one.tables[table] for one in found if table in one.tables]
+            if parts:
+                _insert(con, table.name, pa.concat_tables(parts))
 
 
 @contextmanager
@@ -183,12 +235,17 @@ def _transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     con.execute("COMMIT")
 
 
-def _stamp(manifest: Path) -> str:
-    try:
-        stat = manifest.stat()
-    except FileNotFoundError:
-        return "gone"
-    return f"{stat.st_mtime_ns}-{stat.st_size}"
+def _renew(con: duckdb.DuckDBPyConnection, stamps: Sequence[tuple[str, str]]) -> None:
+    """Put down the new stamps of runs that are the same."""
+    if not stamps:
+        return
+    con.register(
+        "new_stamps", pa.Table.from_pylist([{"run_id": run_id, "stamp": new} for run_id, new in stamps])
+    )
+    con.execute(
+        "UPDATE runs SET stamp = new_stamps.stamp FROM new_stamps WHERE runs.run_id = new_stamps.run_id"
+    )
+    con.unregister("new_stamps")
 
 
 def _forget(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
@@ -198,33 +255,9 @@ def _forget(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
         con.execute(f"DELETE FROM {name} WHERE run_id = ?", [run_id])
 
 
-def _insert_run(
-    con: duckdb.DuckDBPyConnection, description: Mapping[str, Any], manifest: Manifest, stamp: str
-) -> None:
-    spec = RunSpec.from_dict(description)
-    con.execute(
-        "INSERT INTO runs (run_id, kind, spec, about, created_at, finished_at, seconds, library_versions, "
-        "summary, stamp) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            manifest.run_id,
-            spec.kind,
-            canonical_json(spec.as_dict()),
-            plain_json(description.get("about", {})),
-            description["created_at"],
-            manifest.finished_at,
-            manifest.seconds,
-            plain_json(manifest.library_versions),
-            plain_json(manifest.summary),
-            stamp,
-        ],
-    )
-    for role, input_id in spec.input_pairs():
-        con.execute("INSERT INTO run_inputs VALUES (?, ?, ?)", [manifest.run_id, role, input_id])
-
-
-def _insert_rows(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> None:
+def _insert(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
     con.register("new_rows", rows)
-    con.execute(f"INSERT INTO {table.name} BY NAME SELECT * FROM new_rows")
+    con.execute(f"INSERT INTO {name} BY NAME SELECT * FROM new_rows")
     con.unregister("new_rows")
 
 

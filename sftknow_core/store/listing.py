@@ -103,7 +103,12 @@ def resolve_prefix(cache: Cache, prefix: str) -> Path:
     Raises SpecError when there is none, or more than one, or when its weights are not there any more.
     """
     rows = read_table(cache, "models", columns=["model_id", "path", "made_by"])
-    model_id = _the_one(prefix, sorted(set(rows["model_id"])), "model", "`sftknow models` lists them")
+    model_id = _the_one(
+        prefix,
+        sorted(set(rows["model_id"])),
+        "model",
+        "it may have gone with the run that made it; `sftknow runs` lists those there are",
+    )
     mine = rows[rows["model_id"] == model_id]
     for path in mine["path"]:
         if cache.located(path).is_dir():

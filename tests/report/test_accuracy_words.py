@@ -32,12 +32,15 @@ def test_cards_have_the_differences_with_their_intervals_and_the_flips() -> None
 
 def test_without_a_chosen_k_nothing_is_said_of_restoring() -> None:
     assert len(accuracy_words.cards(changes().iloc[:1], 0.0, ASKED)) == 3
-    assert "no restored state" in accuracy_words.which_base(ASKED, 0.0)
+    none = accuracy_words.which_base(ASKED, {"k_percent": 0.0, "best_k_percent_on_dev": 0.0})
+    assert "on dev no k did better than putting nothing back, so there is no restored state" in none
+    little = accuracy_words.which_base(ASKED, {"k_percent": 0.0, "best_k_percent_on_dev": 5.0})
+    assert "on dev k = 5% did best, but by no more than one standard error, so there is no" in little
 
 
 def test_which_base_is_shown_is_said() -> None:
-    assert "**after five examples**" in accuracy_words.which_base(FIVE_SHOT, 5.0)
-    assert "the form alone" in accuracy_words.which_base(ASKED, 5.0)
+    assert "**after five examples**" in accuracy_words.which_base(FIVE_SHOT, {"k_percent": 5.0})
+    assert "the form alone" in accuracy_words.which_base(ASKED, {"k_percent": 5.0})
 
 
 def test_flips_are_counted_and_a_p_is_never_smaller_than_can_be() -> None:

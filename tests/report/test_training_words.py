@@ -70,7 +70,7 @@ def test_a_deletion_says_what_goes_and_who_misses_it() -> None:
     plan = Removal(("a", "b"), 2_500_000, {"chain": 1, "sft": 1}, {"b": ("c",)})
     assert words.what_goes(plan) == (
         "**2 runs** (1 chain, 1 sft), which frees **2.5 MB**. 1 run that stays reads some of them, and its page will "
-        "miss these numbers."
+        "miss these numbers. Without the fine-tuned weights no other k can be measured, nor a question asked."
     )
 
 

@@ -15,10 +15,11 @@ from fake_runs import accuracy_row, do_chunks, do_run, mastery_rows, spec
 from processes import started
 
 from sftknow_core.errors import CacheError, SftknowError
+from sftknow_core.store import ingest as module
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_runs, read_table, runs_with_input
 from sftknow_core.store.files import CacheWarning
-from sftknow_core.store.ingest import ingest, reindex
+from sftknow_core.store.ingest import _read, ingest, reindex
 from sftknow_core.store.migrations import MIGRATIONS, migrate
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.opening import catalogue_lock, open_catalogue
@@ -129,6 +130,37 @@ def test_reading_takes_in_what_nobody_ingested_and_forgets_what_is_gone(cache: C
     assert (
         set(rows_on_record(cache)["accuracies"][0]) >= {"t"} and len(rows_on_record(cache)["run_inputs"]) == 1
     )
+
+
+def test_what_a_copied_cache_has_on_record_is_not_read_again(
+    cache: Cache, fast_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy has other times; a manifest that says something else is read."""
+    kept, changed = do_run(cache, "a"), do_run(cache, "b")
+    read_runs(cache)
+    before = rows_on_record(cache)
+    shutil.copytree(cache.root, fast_folder / "copy", copy_function=shutil.copyfile)
+    there, read = Cache(fast_folder / "copy"), []
+    assert rows_on_record(there) == before
+    monkeypatch.setattr(module, "_read", lambda run: read.append(run.run_id) or _read(run))
+    for _ in range(2):
+        assert len(read_runs(there)) == 2 and not read
+    manifest = there.run_folder(changed) / DONE
+    manifest.write_text(manifest.read_text("utf-8") + "\n", "utf-8")
+    assert len(read_runs(there)) == 2 and read == [changed] != [kept]
+
+
+def test_many_runs_are_taken_in_like_one(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", 2)
+    names = ("a", "b", "c", "d", "e")
+    runs = {finish(cache, spec(name), accuracies=[accuracy_row(name, 1, 0.5)]): name for name in names}
+    damaged = next(iter(runs))
+    next(cache.run_folder(damaged).glob("accuracies/*.parquet")).unlink()
+    with pytest.warns(CacheWarning, match=damaged):
+        found = read_table(cache, "accuracies")
+    assert dict(zip(found["run_id"], found["state_id"], strict=True)) == {
+        run_id: name for run_id, name in runs.items() if run_id != damaged
+    }
 
 
 def test_a_damaged_run_is_left_out_with_a_warning(cache: Cache) -> None:
