@@ -31,8 +31,7 @@ def key_of_cache() -> Key:
 
 
 @st.cache_resource(
-    show_spinner="Taking finished runs into the catalogue: some seconds for 1,000 runs that were copied here, or that "
-    "another program has finished …",
+    show_spinner="Taking finished runs into the catalogue: about 10 s for 1,000 runs that it does not know yet …",
     max_entries=8,
 )
 def catch_up(key: Key) -> None:

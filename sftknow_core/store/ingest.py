@@ -148,7 +148,10 @@ def _catch_up(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[tuple[str, s
     gone = sorted(on_record.keys() - on_disk.keys())
     moved = {run_id: stamp for run_id, stamp in on_disk.items() if not begins(on_record.get(run_id), stamp)}
     same = [run_id for run_id, stamp in moved.items() if is_same(cache, run_id, on_record.get(run_id), stamp)]
-    _renew(con, [(run_id, with_hash(cache, run_id, moved[run_id])) for run_id in same])
+    unmoved = {run_id: stamp for run_id, stamp in on_disk.items() if run_id not in moved}
+    no_hash = [(run_id, stamp) for run_id, stamp in unmoved.items() if stamp == on_record[run_id]]
+    renewed = [*((run_id, moved[run_id]) for run_id in same), *no_hash]
+    _renew(con, [(run_id, with_hash(cache, run_id, stamp)) for run_id, stamp in renewed])
     changed = sorted(moved.keys() - set(same))
     for first in range(0, len(changed), _AT_ONCE):
         readable = []
@@ -159,9 +162,9 @@ def _catch_up(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[tuple[str, s
                 left_out.append((run_id, str(error)))
                 gone.append(run_id)
         _take_in(con, readable)
-    for run_id in gone:
+    if gone:
         with _transaction(con):
-            _forget(con, run_id)
+            _forget(con, gone)
     return left_out
 
 
@@ -213,8 +216,7 @@ def _take_in(con: duckdb.DuckDBPyConnection, found: Sequence[_Finished]) -> None
         for role, input_id in one.inputs
     ]
     with _transaction(con):
-        for one in found:
-            _forget(con, one.run["run_id"])
+        _forget(con, [one.run["run_id"] for one in found])
         _insert(con, "runs", pa.Table.from_pylist([one.run for one in found]))
         if inputs:
             _insert(con, "run_inputs", pa.Table.from_pylist(inputs))
@@ -248,11 +250,14 @@ def _renew(con: duckdb.DuckDBPyConnection, stamps: Sequence[tuple[str, str]]) ->
     con.unregister("new_stamps")
 
 
-def _forget(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
-    if not con.execute("SELECT 1 FROM runs WHERE run_id = ?", [run_id]).fetchone():
-        return  # a run's rows come and go together with its row in runs
-    for name in _RUN_TABLES:
-        con.execute(f"DELETE FROM {name} WHERE run_id = ?", [run_id])
+def _forget(con: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> None:
+    """A run's rows come and go together with its row in `runs`."""
+    those = "run_id IN (SELECT unnest(?))"
+    known = [
+        run_id for (run_id,) in con.execute(f"SELECT run_id FROM runs WHERE {those}", [run_ids]).fetchall()
+    ]
+    for name in _RUN_TABLES if known else ():
+        con.execute(f"DELETE FROM {name} WHERE {those}", [known])
 
 
 def _insert(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
