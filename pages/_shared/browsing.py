@@ -88,8 +88,8 @@ class Browser:
                     key=f"{self.name}.{label}",
                     disabled=fact_id is None,
                     shortcut=shortcut,
-                    on_click=self._open,
-                    args=(fact_id, (page.place or 0) + step),
+                    on_click=self._walk,
+                    args=(step, fact_id, (page.place or 0) + step),
                 )
 
     def listed(
@@ -121,6 +121,7 @@ class Browser:
             placeholder="–",
         )
         st.session_state[f"{self.name}.ids"] = (key, ids)
+        st.session_state[f"{self.name}.opened"] = opened and opened["fact_id"]
         with st.container(horizontal=True):
             for kind, mime, made in (
                 ("CSV", "text/csv", lambda: every().to_csv(index=False)),
@@ -134,6 +135,19 @@ class Browser:
                     key=f"{self.name}.{kind.lower()}",
                     on_click="ignore",
                 )
+
+    def _walk(self, step: int, fact_id: str, place: int) -> None:
+        """One row on or back: to `fact_id`, unless another row was opened since this button was drawn.
+
+        Keys are pressed quicker than a page is drawn: then from the row that is open by now, as far as this page goes.
+        """
+        _, ids = st.session_state[f"{self.name}.ids"]
+        opened = st.session_state[f"{self.name}.opened"]
+        there = ids.index(opened) + step if opened in ids else -1
+        if 0 <= there < len(ids):
+            st.session_state[f"{self.name}.opened"] = st.query_params[self.parameter] = ids[there]
+        else:
+            self._open(fact_id, place)
 
     def _open(self, fact_id: str, place: int) -> None:
         st.query_params[self.parameter] = fact_id
