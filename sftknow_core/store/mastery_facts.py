@@ -22,7 +22,7 @@ from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.mastery_filters import PAGE_SIZE, FactFilters
 from sftknow_core.store.mastery_views import Mastered
-from sftknow_core.store.opening import open_memory
+from sftknow_core.store.opening import open_tables
 from sftknow_core.store.run_state import RunState
 from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN, MASTERY_TEMPLATES
 
@@ -60,8 +60,7 @@ class Evaluation(NamedTuple):
 def places(mastered: Mastered, filters: FactFilters) -> Places:
     """What passes the filters, in their order."""
     where, values = filters.condition
-    with open_memory() as con:
-        con.register("facts", mastered.facts)
+    with open_tables(facts=mastered.facts) as con:
         found = con.execute(f"SELECT place - 1 AS i FROM facts WHERE {where} {filters.order}", values)
         return np.asarray(found.fetchnumpy()["i"], dtype=np.int64)
 

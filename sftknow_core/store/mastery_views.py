@@ -25,7 +25,7 @@ from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.listing import RunInfo, list_runs
 from sftknow_core.store.mastery_filters import Population
-from sftknow_core.store.opening import open_memory
+from sftknow_core.store.opening import open_tables
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.run_state import RunState
 from sftknow_core.store.schema import MASTERY
@@ -230,8 +230,7 @@ def against_expected(mastered: Mastered, population: Population) -> pd.DataFrame
 @contextmanager
 def _over(mastered: Mastered) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in which the table can be queried as `facts`."""
-    with open_memory() as con:
-        con.register("facts", mastered.facts)
+    with open_tables(facts=mastered.facts) as con:
         yield con
 
 

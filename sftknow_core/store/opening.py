@@ -10,7 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from filelock import FileLock, Timeout
@@ -32,7 +34,30 @@ _RETRY_SECONDS = 0.05
 @contextmanager
 def open_memory() -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB without a file, to read Parquet with. Raises CacheError when a part cannot be read."""
-    con = duckdb.connect(":memory:", config=_CONFIG)
+    with _explained(duckdb.connect(":memory:", config=_CONFIG)) as con:
+        yield con
+
+
+@contextmanager
+def open_tables(**tables: Any) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in which these Arrow tables can be queried by their names; of one DuckDB for the whole process.
+
+    A DuckDB of its own takes 20 ms to open, a connection 0.3 ms, and a page asks ten times. Names that are registered
+    are those of a connection; nothing else may be created here.
+    """
+    with _explained(_for_tables().cursor()) as con:
+        for name, table in tables.items():
+            con.register(name, table)
+        yield con
+
+
+@lru_cache(maxsize=1)
+def _for_tables() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:", config=_CONFIG)
+
+
+@contextmanager
+def _explained(con: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         yield con
     except duckdb.Error as error:

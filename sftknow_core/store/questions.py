@@ -25,7 +25,7 @@ from sftknow_core.errors import CacheError
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.later_states import Later, later_states
-from sftknow_core.store.opening import open_memory
+from sftknow_core.store.opening import open_tables
 from sftknow_core.store.question_filters import FLIPS, PAGE_SIZE, Filters, answered, condition
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN
@@ -132,9 +132,7 @@ def with_later(own: Asked, cache: Cache, run_id: str, later: Sequence[Later]) ->
         "shifts": _shifts(cache, runs),
         "ks": pa.table(named, schema=_KS),
     }
-    with open_memory() as con:
-        for name, table in tables.items():
-            con.register(name, table)
+    with open_tables(**tables) as con:
         questions = con.sql(_BACK_EARLIER).to_arrow_table()
         states = con.sql(_STATES + " SEMI JOIN own USING (fact_id)").to_arrow_table()
     ks = tuple(sorted({*own.ks, *(one.k_percent for one in later)}))
@@ -160,9 +158,7 @@ def gather_own(cache: Cache, run_id: str) -> Asked:
         "shifts": _shifts(cache, runs),
         "ks": ks.cast(_KS),
     }
-    with open_memory() as con:
-        for name, table in tables.items():
-            con.register(name, table)
+    with open_tables(**tables) as con:
         ids = {"base": chain["base_id"], "tuned": chain["tuned_id"]}
         questions = con.sql(_QUESTIONS, params=ids).to_arrow_table()
         states = con.sql(_STATES).to_arrow_table()
@@ -235,9 +231,7 @@ def course(asked: Asked, fact_id: str) -> pd.DataFrame:
 @contextmanager
 def over(asked: Asked) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in which the two tables can be queried by their names, questions and states."""
-    with open_memory() as con:
-        con.register("questions", asked.questions)
-        con.register("states", asked.states)
+    with open_tables(questions=asked.questions, states=asked.states) as con:
         yield con
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 import pytest
 from fake_runs import accuracy_row, do_chunks, do_run, mastery_rows, spec
 from processes import started
@@ -22,7 +24,7 @@ from sftknow_core.store.files import CacheWarning
 from sftknow_core.store.ingest import _read, ingest, reindex
 from sftknow_core.store.migrations import MIGRATIONS, migrate
 from sftknow_core.store.open_run import open_run
-from sftknow_core.store.opening import catalogue_lock, open_catalogue
+from sftknow_core.store.opening import catalogue_lock, open_catalogue, open_tables
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.run_spec import RunSpec
 
@@ -335,3 +337,14 @@ def test_a_manifest_is_not_needed_for_a_run_to_be_readable_by_chunks(cache: Cach
         raise RuntimeError
     assert not (run.root / DONE).exists()
     assert len(read_table(cache, "mastery", run_ids=[run.run_id])) == 6
+
+
+def test_tables_of_one_connection_are_unknown_to_the_others() -> None:
+    def asked(number: int) -> set[int]:
+        with open_tables(t=pa.table({"n": [number] * 1000})) as con:
+            return {n for _ in range(20) for (n,) in con.execute("FROM t").fetchall()}
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(asked, range(40))) == [{number} for number in range(40)]
+    with pytest.raises(CacheError, match="cannot be read"), open_tables() as con:
+        con.execute("FROM t")
