@@ -2,7 +2,8 @@
 
 DuckDB lets one process at a time open a file, readers included. So nobody keeps it open: lock, open, one
 piece of work, close; and CHECKPOINT after writing, because a damaged write-ahead log loses rows without a
-word. Each opening takes some 20 ms; whoever comes meanwhile waits at the lock.
+word. Each opening takes some 20 ms; whoever comes meanwhile waits at the lock. Tables that lie in memory already
+are asked over one DuckDB that stays.
 """
 
 from __future__ import annotations
