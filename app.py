@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._shared import mode, warming
+from pages._widgets import mode, warming
 from sftknow_core import __version__
 
 st.set_page_config(
@@ -12,7 +12,7 @@ st.set_page_config(
     menu_items={"About": f"sftknow {__version__}: what fine-tuning does to what a language model knows."},
 )
 # The address of a page is the name of its file: a new server's first visitor may be sent to the file alone, which
-# then starts again through this one (pages/_shared/page.py).
+# then starts again through this one (pages/_widgets/page.py).
 opened = st.navigation(
     [
         st.Page("pages/overview.py", title="Overview", default=True),

@@ -34,9 +34,9 @@ from browser_kit import drag_slider, launched, opened, server, settled  # noqa: 
 from fake_chain import make_chains  # noqa: E402
 from playwright.sync_api import Browser, Page  # noqa: E402
 
-from sftknow_core.runs import jobs  # noqa: E402
-from sftknow_core.runs.job_specs import ChainJob  # noqa: E402
-from sftknow_core.store import chain_views  # noqa: E402
+from sftknow_core.results import chains  # noqa: E402
+from sftknow_core.serve import jobs  # noqa: E402
+from sftknow_core.serve.job_specs import ChainJob  # noqa: E402
 from sftknow_core.store.cache import Cache  # noqa: E402
 
 CHAIN = "run --base demo --level 2 --n 240 --seed 0 --k 5,20,40,60 --questions 34"
@@ -90,7 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, launched(args.chromium) as browser:
         real, large = Path(folder) / "real", Path(folder) / "large"
         _sftknow(CHAIN, real)
-        real_run = str(chain_views.survey(Cache(real)).finished["run_id"].iloc[0])
+        real_run = str(chains.survey(Cache(real)).finished["run_id"].iloc[0])
         (large_run,) = make_chains(
             large, [("2", 1920, 0)], per_level=args.per_level, ks=(1, 3, 5, 10, 20, 40, 60)
         )

@@ -17,12 +17,12 @@ import torch
 
 from sftknow_core.facts.dataset import load_facts
 from sftknow_core.facts.topics import load_topics
-from sftknow_core.model.encode import encode_prompts
-from sftknow_core.model.generate import generate
-from sftknow_core.model.load import load_model
-from sftknow_core.model.sample_shared import sample_shared
-from sftknow_core.model.sampling import SeededSampler, prompt_key
-from sftknow_core.runs.workspace import DEMO_FOLDER
+from sftknow_core.model.generate.decode import generate
+from sftknow_core.model.generate.encode import encode_prompts
+from sftknow_core.model.generate.sample_shared import sample_shared
+from sftknow_core.model.generate.sampling import SeededSampler, prompt_key
+from sftknow_core.model.io.load import load_model
+from sftknow_core.pipeline.workspace import DEMO_FOLDER
 
 N_SAMPLES, MAX_NEW_TOKENS, TEMPERATURE = 10, 8, 0.7
 

@@ -2,18 +2,16 @@
 
 import streamlit as st
 
-from pages._shared import accuracy, show
-from pages._shared import questions as browser
-from pages._shared.page import open_chain
-from sftknow_core.report import (
-    accuracy_figures,
-    accuracy_heat,
-    accuracy_words,
-    figures,
-    paper_accuracy,
-)
-from sftknow_core.report.across_figures import ACCURACY
-from sftknow_core.store import across_chains
+from pages._widgets import accuracy, show
+from pages._widgets import questions as browser
+from pages._widgets.page import open_chain
+from sftknow_core.analysis import published
+from sftknow_core.present.charts import accuracy as accuracy_charts
+from sftknow_core.present.charts import accuracy_figures
+from sftknow_core.present.charts import chain as chain_charts
+from sftknow_core.present.charts.across import ACCURACY
+from sftknow_core.present.text import accuracy as accuracy_text
+from sftknow_core.results import accuracy as accuracy_results
 
 key, found, run_id, details = open_chain(
     "Accuracy: what is answered rightly, before and after",
@@ -26,15 +24,15 @@ with show.messages():
     k = float(details["chosen"]["k_percent"])
     base = accuracy.pick_base(asked)
     chain = accuracy.changes(key[0], run_id, stamp, k, base)
-    show.numbers(accuracy_words.cards(chain["changes"], k, base))
-    st.caption(accuracy_words.which_base(base, details["chosen"]))
+    show.numbers(accuracy_text.cards(chain["changes"], k, base))
+    st.caption(accuracy_text.which_base(base, details["chosen"]))
     with st.expander("Definitions and units"):
-        st.markdown(accuracy_words.DEFINITIONS)
+        st.markdown(accuracy_text.DEFINITIONS)
 
     st.subheader("Before and after, by mastery level")
     st.caption("Accuracy from base through tuned to restored; thin lines are 95% intervals.")
     alt = "Accuracy on test questions of each mastery level: base, tuned and restored"
-    drawn = figures.levels_figure(chain["levels"], show.palette())
+    drawn = chain_charts.levels_figure(chain["levels"], show.palette())
     show.figure(drawn, chain["levels"], "accuracy.levels", alt)
     st.caption(
         "Change on the same questions, after minus before, with paired 95% intervals; p values are in the table. A "
@@ -42,10 +40,10 @@ with show.messages():
     )
     alt = "Change of accuracy by tuning and by restoring, by mastery level and for their mean, with 95% intervals"
     drawn = accuracy_figures.change_figure(chain["changes"], show.palette())
-    show.figure(drawn, chain["changes"], "accuracy.changes", alt, accuracy_words.COLUMNS)
+    show.figure(drawn, chain["changes"], "accuracy.changes", alt, accuracy_text.COLUMNS)
 
     st.subheader("Answers that flipped")
-    st.markdown(accuracy_words.flipped(chain["changes"]))
+    st.markdown(accuracy_text.flipped(chain["changes"]))
     alt = "Number of answers that became wrong and that became right, by mastery level"
     drawn = accuracy_figures.flips_figure(chain["changes"], show.palette())
     show.figure_alone(drawn, "accuracy.flips", alt)
@@ -55,7 +53,7 @@ with show.messages():
     st.subheader("Across fine-tunings: N and train level")
     group = accuracy.group_of(key, run_id)
     if not group.run_ids or not details["train_set"]:
-        st.info(accuracy_words.NO_CELL)
+        st.info(accuracy_text.NO_CELL)
         show.unfinished(found.unfinished)
         st.stop()
     rows = accuracy.accuracies(key, group)
@@ -65,23 +63,27 @@ with show.messages():
         level = accuracy.pick_level("accuracy")
         paper = accuracy.pick_paper()
     drawn, cells, _ = accuracy.accuracy_over_n(key, group, level, states, show.palette(), paper)
-    st.caption(accuracy_words.who_is_shown(group, cells) + accuracy_words.about_paper(paper))
+    st.caption(accuracy_text.who_is_shown(group, cells) + accuracy_text.about_paper(paper))
     alt = "Accuracy on test questions against N, one line a train level, with 95% intervals and the base"
-    show.figure(drawn, cells, "accuracy.over_n", alt, accuracy_words.CELL_COLUMNS)
+    show.figure(drawn, cells, "accuracy.over_n", alt, accuracy_text.CELL_COLUMNS)
 
     st.subheader("Test level against train level")
     n, state = accuracy.pick_heat(rows, details["train_set"])
-    st.caption(accuracy_words.about_heat(state, n, paper))
-    cells = across_chains.over_seeds(across_chains.of_size(rows, n, state), ACCURACY.numbers, clip=(0, 1))
-    beside = paper_accuracy.by_test_level(paper) if paper and n == paper_accuracy.TABLE2_N else None
+    st.caption(accuracy_text.about_heat(state, n, paper))
+    cells = accuracy_results.over_seeds(
+        accuracy_results.of_size(rows, n, state), ACCURACY.numbers, clip=(0, 1)
+    )
+    beside = published.by_test_level(paper) if paper and n == published.TABLE2_N else None
     alt = f"Accuracy in percent by level of the test question and level of the facts fine-tuned on, N = {n:,}"
-    drawn = accuracy_heat.heat_figure(cells, across_chains.base_rows(rows), state, show.palette(), beside)
-    show.figure(drawn, cells, "accuracy.heat", alt, accuracy_words.CELL_COLUMNS)
+    drawn = accuracy_charts.heat_figure(
+        cells, accuracy_results.base_rows(rows), state, show.palette(), beside
+    )
+    show.figure(drawn, cells, "accuracy.heat", alt, accuracy_text.CELL_COLUMNS)
     if paper:
         with st.expander(f"The paper's numbers: {paper}"):
-            st.markdown(f"{paper_accuracy.CITATION}.\n\n{paper_accuracy.CAVEATS}")
+            st.markdown(f"{published.CITATION}.\n\n{published.CAVEATS}")
             alt = f"The paper's accuracies of {paper} by train level, domain and test level, N = 1,920"
-            table = paper_accuracy.by_test_level(paper)
-            show.listed(table, "accuracy.paper", alt, accuracy_words.CELL_COLUMNS)
+            table = published.by_test_level(paper)
+            show.listed(table, "accuracy.paper", alt, accuracy_text.CELL_COLUMNS)
 
 show.unfinished(found.unfinished)

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from pages._shared import asking, engine, mode, restoring, show
-from pages._shared.page import open_chain
-from sftknow_core.report import ask_words
+from pages._widgets import asking, engine, mode, restoring, show
+from pages._widgets.page import open_chain
+from sftknow_core.present.text import ask
 
 key, found, run_id, details = open_chain(
     "Ask base, tuned and restored",
@@ -23,4 +23,4 @@ if question is not None:
 with restoring.said():
     asking.answers(key[0], run_id)
 with st.expander("Definitions and units"):
-    st.markdown(ask_words.DEFINITIONS)
+    st.markdown(ask.DEFINITIONS)

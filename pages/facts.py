@@ -2,13 +2,15 @@
 
 import streamlit as st
 
-from pages._shared import fact_reads as reads
-from pages._shared import facts, samples, show
-from pages._shared.page import head
-from sftknow_core.report import mastery_fact_figures, mastery_figures, mastery_words, token_words
+from pages._widgets import fact_reads as reads
+from pages._widgets import facts, samples, show
+from pages._widgets.page import head
+from sftknow_core.present.charts import mastery, mastery_fact_figures
+from sftknow_core.present.text import mastery as mastery_text
+from sftknow_core.present.text import tokens
+from sftknow_core.results.mastery import Mastered, mastery_stamp
+from sftknow_core.results.mastery_filters import Population
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.mastery_filters import Population
-from sftknow_core.store.mastery_views import Mastered, mastery_stamp
 
 st.html(facts.STYLE)
 key, found = head(
@@ -31,18 +33,18 @@ def together(population: Population) -> None:
     """All facts of a split and domain."""
     which = (key[0], run_id, stamp, population)
     numbers = reads.numbers(*which)
-    show.numbers(mastery_words.cards(numbers, details), width=208)
-    if said := mastery_words.not_scored(numbers["reasons"]):
+    show.numbers(mastery_text.cards(numbers, details), width=208)
+    if said := mastery_text.not_scored(numbers["reasons"]):
         st.caption(said)
 
     st.subheader("How many facts are on each level")
     models = facts.pick_paper_models()
-    paper, said = mastery_words.beside_paper(population.split, population.domain, models)
+    paper, said = mastery_text.beside_paper(population.split, population.domain, models)
     table = reads.table("by_level", *which)
     st.caption(f"Share of the facts with a level, and how many: n = {numbers['n_scored']:,}. {said}")
     alt = "Share of the facts on each mastery level, beside the models of the paper"
-    drawn = mastery_figures.distribution_figure(table, paper, show.palette())
-    both = mastery_words.both(table, paper)
+    drawn = mastery.distribution_figure(table, paper, show.palette())
+    both = mastery_text.both(table, paper)
     show.figure(drawn, both, "facts.levels", alt, reads.FIGURE_COLUMNS)
 
     st.subheader("By topic")
@@ -51,9 +53,9 @@ def together(population: Population) -> None:
         "shares of the topic's facts. Written are shares of 6% and more."
     )
     table = reads.table("by_topic", *which)
-    names = mastery_words.topic_names(table)
+    names = mastery_text.topic_names(table)
     alt = "Shares of the mastery levels in each topic"
-    drawn = mastery_figures.topics_figure(table, names, show.palette())
+    drawn = mastery.topics_figure(table, names, show.palette())
     show.figure(drawn, table, "facts.topics", alt, reads.FIGURE_COLUMNS)
 
     st.subheader("How R is spread")
@@ -63,7 +65,7 @@ def together(population: Population) -> None:
     table = reads.table("histogram", *which)
     alt = "Histogram of R over the facts, with the borders of the levels"
     show.figure(
-        mastery_figures.histogram_figure(table, show.palette()),
+        mastery.histogram_figure(table, show.palette()),
         table,
         "facts.spread",
         alt,
@@ -71,13 +73,13 @@ def together(population: Population) -> None:
     )
 
     st.subheader("Sampled against expected mastery")
-    st.caption(mastery_words.agreement(numbers))
+    st.caption(mastery_text.agreement(numbers))
     cells = reads.table("against_expected", *which)
     alt = "Heat map of facts by R and by expected mastery; agreement lies on the diagonal"
     drawn = mastery_fact_figures.expected_figure(cells, show.palette())
-    show.figure(drawn, mastery_words.cell_table(cells), "facts.expected", alt, reads.FIGURE_COLUMNS)
+    show.figure(drawn, mastery_text.cell_table(cells), "facts.expected", alt, reads.FIGURE_COLUMNS)
     st.markdown("**Facts by both levels**: rows by R, columns by expected mastery")
-    confusion = mastery_words.confusion_table(numbers["agreement"].confusion)
+    confusion = mastery_text.confusion_table(numbers["agreement"].confusion)
     alt = "How many facts have which level by R and which by expected mastery"
     show.listed(confusion, "facts.confusion", alt, reads.FIGURE_COLUMNS)
 
@@ -98,9 +100,9 @@ def one_by_one(mastered: Mastered, population: Population) -> None:
         if opened is None:
             st.info("No fact is open. Loosen the filters, or follow a link to one.")
             return
-        st.subheader(token_words.plain(opened["question"]), anchor=False)
-        st.caption(mastery_words.about(opened, page.place, page.n))
-        st.markdown(mastery_words.verdict(opened))
+        st.subheader(tokens.plain(opened["question"]), anchor=False)
+        st.caption(mastery_text.about(opened, page.place, page.n))
+        st.markdown(mastery_text.verdict(opened))
         if opened["level"] is not None:
             reads.place(opened)
             reads.by_template(key[0], run_id, stamp, opened, details)
@@ -109,13 +111,13 @@ def one_by_one(mastered: Mastered, population: Population) -> None:
 
 
 with show.messages():
-    st.caption(mastery_words.how_measured(details))
+    st.caption(mastery_text.how_measured(details))
     facts.say_what_is_wrong(mastered)
     with st.container(horizontal=True):
         view = facts.pick_view()
         population = facts.pick_population(mastered)
     with st.expander("Definitions and units"):
-        st.markdown(mastery_words.DEFINITIONS)
+        st.markdown(mastery_text.DEFINITIONS)
     if view == facts.ALL:
         together(population)
     else:

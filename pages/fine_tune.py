@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from pages._shared import fine_tuning, jobs_panel, mode, run_list, show, train_set
-from pages._shared.page import head
+from pages._widgets import jobs, mode, run_list, show, train_set, training
+from pages._widgets.page import head
 from sftknow_core.errors import SftknowError
-from sftknow_core.report import training_words
+from sftknow_core.present.text import training as training_text
 from sftknow_core.store.cache import Cache
 
 key, _ = head(
@@ -15,32 +15,32 @@ key, _ = head(
 )
 with show.messages():
     cache = Cache(key[0])
-    running = jobs_panel.panel(cache, "fine_tune")
+    running = jobs.panel(cache, "fine_tune")
 
 if mode.may_act():
     label = "Start another fine-tuning" if running else "Start a fine-tuning"
     with st.expander(label, expanded=not running):
-        wish: fine_tuning.Wish | None = None
+        wish: training.Wish | None = None
         try:
-            wish = fine_tuning.ask(key)
-            refused = fine_tuning.problem(wish)
-            st.caption(training_words.settings(wish.preset(), wish.job.lora))
+            wish = training.ask(key)
+            refused = training.problem(wish)
+            st.caption(training_text.settings(wish.preset(), wish.job.lora))
             drawn, facts, levels = train_set.show_train_set(key, wish)
             needs = train_set.estimated(key, wish, drawn, facts, levels)
             st.markdown(
-                f"**Time:** {training_words.time_needed(needs)} **Memory:** {training_words.memory_needed(needs)}"
+                f"**Time:** {training_text.time_needed(needs)} **Memory:** {training_text.memory_needed(needs)}"
             )
-            st.caption(training_words.basis(needs))
+            st.caption(training_text.basis(needs))
         except SftknowError as error:
             refused = str(error)
         if refused:
             st.error(refused)
         st.button(
-            "Start", type="primary", key="fine_tune.start", disabled=bool(refused), on_click=jobs_panel.start,
+            "Start", type="primary", key="fine_tune.start", disabled=bool(refused), on_click=jobs.start,
             args=(cache, wish and wish.job),
         )  # fmt: skip
         with st.expander("Definitions and units"):
-            st.markdown(training_words.DEFINITIONS)
+            st.markdown(training_text.DEFINITIONS)
 else:
     mode.say_why()
 

@@ -4,11 +4,13 @@ from functools import partial
 
 import streamlit as st
 
-from pages._shared import addresses, contents, jobs_panel, reading, show
-from pages._shared.page import open_chain
-from sftknow_core.report import figures, html_report, restore_words, story
+from pages._widgets import addresses, contents, jobs, reading, show
+from pages._widgets.page import open_chain
+from sftknow_core.present.charts import chain
+from sftknow_core.present.html import html_report
+from sftknow_core.present.text import restore, story
+from sftknow_core.results.chains import comparable
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.chain_views import comparable
 
 key, found, run_id, details = open_chain(
     "What fine-tuning took, and what comes back",
@@ -17,7 +19,7 @@ key, found, run_id, details = open_chain(
     else_shown=contents.everything,
 )
 with show.messages():
-    jobs_panel.panel(Cache(key[0]), "overview", ended=False)
+    jobs.panel(Cache(key[0]), "overview", ended=False)
     show.numbers(story.key_numbers(details))
     st.caption(story.how_measured(details))
     st.download_button(
@@ -43,10 +45,10 @@ with show.messages():
     split = st.segmented_control(
         "Questions", ["dev", "test"], default="dev", required=True, key="overview.split", bind="query-params"
     )
-    st.caption(restore_words.TEST_COSTS)
+    st.caption(restore.TEST_COSTS)
     table = reading.curve(key, run_id, split)
     alt = f"Accuracy on {split} questions against the share k of weights put back, with 95% bands"
-    show.figure(figures.restoration_figure(table, show.palette()), table, "overview.curve", alt)
+    show.figure(chain.restoration_figure(table, show.palette()), table, "overview.curve", alt)
 
     st.subheader("Accuracy by mastery level of the question")
     st.caption(
@@ -55,7 +57,7 @@ with show.messages():
     )
     table = reading.levels(key, run_id)
     alt = "Accuracy on test questions of each mastery level: base, tuned and restored"
-    show.figure(figures.levels_figure(table, show.palette()), table, "overview.levels", alt)
+    show.figure(chain.levels_figure(table, show.palette()), table, "overview.levels", alt)
 
     st.subheader("All chains at a glance")
     st.caption(
@@ -65,7 +67,7 @@ with show.messages():
     )
     table = comparable(found, run_id)
     alt = "Accuracy of all comparable chains by train level and N: base, tuned and restored"
-    show.figure(figures.chains_figure(table, run_id, show.palette()), table, "overview.chains", alt)
+    show.figure(chain.chains_figure(table, run_id, show.palette()), table, "overview.chains", alt)
 
     st.subheader("Level-4 questions whose answer moved most")
     st.caption(

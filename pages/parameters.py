@@ -2,10 +2,12 @@
 
 import streamlit as st
 
-from pages._shared import addresses, restoring, show, weights
-from pages._shared.page import open_chain
-from sftknow_core.report import paper_weights, weight_figures, weight_words
-from sftknow_core.report.weight_heat import heat_figure
+from pages._widgets import addresses, restoring, show, weights
+from pages._widgets.page import open_chain
+from sftknow_core.analysis import paper_weights_1
+from sftknow_core.present.charts import weights as weights_charts
+from sftknow_core.present.charts.weight_heat import heat_figure
+from sftknow_core.present.text import weights as weights_text
 from sftknow_core.update.spec import RestoreSpec
 
 key, found, run_id, details = open_chain(
@@ -23,18 +25,18 @@ with show.messages():
 def page(compared: str) -> None:
     """Everything that depends on the selection."""
     with show.messages():
-        restoring.say_what_is_wrong(weight_words.STRATEGIES)
+        restoring.say_what_is_wrong(weights_text.STRATEGIES)
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            ranking = restoring.pick_ranking(weight_words.STRATEGIES)
+            ranking = restoring.pick_ranking(weights_text.STRATEGIES)
         spec = restoring.with_k(ranking)
         weights.link(
             "pages/restore.py", f"Put k = {spec.k_percent:f}% back and see the answers", run_id, spec
         )
         numbers = weights.overview(key[0], compared, restoring.frozen(spec))
-        show.numbers(weight_words.cards(numbers), "weights.numbers", 300)
+        show.numbers(weights_text.cards(numbers), "weights.numbers", 300)
         with st.expander("Definitions and units"):
-            st.markdown(weight_words.DEFINITIONS)
-        identical(compared, spec, weight_words.what_identical_means(numbers))
+            st.markdown(weights_text.DEFINITIONS)
+        identical(compared, spec, weights_text.what_identical_means(numbers))
         sizes(compared, spec)
         addresses.say({"weights.paper": addresses.ON_OFF})
         paper = st.toggle("Show the paper's numbers", key="weights.paper", bind="query-params")
@@ -52,8 +54,8 @@ def identical(compared: str, spec: RestoreSpec, said: str) -> None:
     region, layers = ("all", None) if whole else (spec.region, spec.layers)
     table = weights.changed_shares(key[0], compared, region, layers)
     alt = "Share of bit-identical weights by layer and by module"
-    drawn = weight_figures.same_figure(table, show.palette())
-    show.figure(drawn, table, "weights.same", alt, weight_words.COLUMNS)
+    drawn = weights_charts.same_figure(table, show.palette())
+    show.figure(drawn, table, "weights.same", alt, weights_text.COLUMNS)
 
 
 def sizes(compared: str, spec: RestoreSpec) -> None:
@@ -61,10 +63,10 @@ def sizes(compared: str, spec: RestoreSpec) -> None:
     st.subheader("How large the changes are")
     bars = weights.spread(key[0], compared, restoring.frozen(spec))
     k = float(spec.k_percent or 0)
-    st.markdown(weight_words.thresholds(bars.cuts, k))
+    st.markdown(weights_text.thresholds(bars.cuts, k))
     alt = "Histograms of the relative and the absolute change of the region's weights, and where k cuts them"
-    drawn = weight_figures.spread_figure(bars.bars, bars.cuts, k, show.palette())
-    show.figure(drawn, weights.listed_bars(bars.bars), "weights.spread", alt, weight_words.COLUMNS)
+    drawn = weights_charts.spread_figure(bars.bars, bars.cuts, k, show.palette())
+    show.figure(drawn, weights.listed_bars(bars.bars), "weights.spread", alt, weights_text.COLUMNS)
 
 
 def concentrated(compared: str, spec: RestoreSpec, paper: bool) -> None:
@@ -72,33 +74,33 @@ def concentrated(compared: str, spec: RestoreSpec, paper: bool) -> None:
     st.subheader("How concentrated the relative change is")
     rows = weights.concentration(key[0], compared, spec.region, spec.layers)
     k = float(spec.k_percent or 0)
-    st.markdown(weight_words.what_concentration_means(rows, k))
+    st.markdown(weights_text.what_concentration_means(rows, k))
     alt = "Share of the summed r that the first k% hold, with the null and other epsilons"
-    theirs = paper_weights.concentration() if paper else None
-    drawn = weight_figures.concentration_figure(rows, k, theirs, show.palette())
-    show.figure(drawn, weights.listed_curve(rows), "weights.concentration", alt, weight_words.COLUMNS)
+    theirs = paper_weights_1.concentration() if paper else None
+    drawn = weights_charts.concentration_figure(rows, k, theirs, show.palette())
+    show.figure(drawn, weights.listed_curve(rows), "weights.concentration", alt, weights_text.COLUMNS)
 
 
 def places(compared: str, spec: RestoreSpec, paper: bool) -> None:
     """Where the first k% sit."""
     st.subheader(f"Where the first {spec.k_percent:f}% sit")
     st.caption(
-        f"Ranked by {weight_words.STRATEGIES[spec.strategy]}. In a cell: its share of all weights that are put back, "
+        f"Ranked by {weights_text.STRATEGIES[spec.strategy]}. In a cell: its share of all weights that are put back, "
         "and × its enrichment (a stronger shade: more than its size alone gives)."
     )
     heat = weights.heat(key[0], compared, restoring.frozen(spec))
     alt = "Layer by module: share of the weights put back and enrichment"
     drawn = heat_figure(heat.cells, heat.layers, heat.modules, show.palette())
-    show.figure(drawn, heat.cells, "weights.heat", alt, weight_words.COLUMNS)
+    show.figure(drawn, heat.cells, "weights.heat", alt, weights_text.COLUMNS)
     if paper:
         by_layer, by_module = weights.beside_paper(heat)
-        st.caption(weight_words.paper_note(len(by_layer)))
+        st.caption(weights_text.paper_note(len(by_layer)))
         with st.container(horizontal=True, gap="medium"):
             tables = (("layer", by_layer), ("module", by_module))
             for name, table in tables:
                 with st.container(width=600):  # side by side where there is room
                     alt = f"Our share by {name} and the paper's"
-                    show.listed(table, f"weights.by_{name}", alt, weight_words.COLUMNS)
+                    show.listed(table, f"weights.by_{name}", alt, weights_text.COLUMNS)
 
 
 if delta_id is None:

@@ -6,10 +6,21 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages._shared import addresses, before, comparing, engine, exporting, measuring, restoring, show, weights
-from pages._shared.page import open_chain
-from sftknow_core.report import figures, restore_figures, restore_words
-from sftknow_core.store import restore_views
+from pages._widgets import (
+    addresses,
+    before,
+    comparing,
+    engine,
+    exporting,
+    measuring,
+    restoring,
+    show,
+    weights,
+)
+from pages._widgets.page import open_chain
+from sftknow_core.present.charts import chain, restore
+from sftknow_core.present.text import restore as restore_text
+from sftknow_core.results import restored
 from sftknow_core.update.spec import RestoreSpec
 
 opened, found, run_id, details = open_chain(
@@ -28,14 +39,14 @@ def position() -> None:
     """The selection, and accuracy there."""
     with show.messages():
         key = restoring.as_it_is_now(opened)
-        restoring.say_what_is_wrong(restore_words.STRATEGIES)
+        restoring.say_what_is_wrong(restore_text.STRATEGIES)
         addresses.say({"restore.split": ["dev", "test"]})
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            chosen = restoring.pick_ranking(restore_words.STRATEGIES)
+            chosen = restoring.pick_ranking(restore_text.STRATEGIES)
             questions = measuring.pick_questions(key, run_id)
             splits = {"dev": "dev", "test": "test"}
-            split = restoring.choice("Shown on", "restore.split", splits, restore_words.SPLITS["test"])
-        st.caption(restore_words.TEST_COSTS)
+            split = restoring.choice("Shown on", "restore.split", splits, restore_text.SPLITS["test"])
+        st.caption(restore_text.TEST_COSTS)
         place = measuring.Place(run_id, restoring.with_k(chosen), questions, split)
         taken = None
         with restoring.said():
@@ -53,7 +64,7 @@ def figures_there(place: measuring.Place, answered: measuring.Place) -> None:
         key, spec, split = restoring.as_it_is_now(opened), place.spec, place.split
         rows = restoring.measured(key, run_id, restoring.frozen(spec, k=False), place.questions.set_id)
         if answered != place:
-            st.info(restore_words.still_shown(place.k, answered.k))
+            st.info(restore_text.still_shown(place.k, answered.k))
         axis = answers(rows, answered)
         st.subheader("Several strategies on one chart")
         with restoring.said():
@@ -61,7 +72,7 @@ def figures_there(place: measuring.Place, answered: measuring.Place) -> None:
         with restoring.said(quietly=True):
             taken = restoring.taken_if_compared(opened, details, spec)
             if taken is None:
-                st.info(restore_words.not_compared(details))
+                st.info(restore_text.not_compared(details))
             else:
                 put_back(spec, taken)
         exporting.section(key, details, spec, lambda: tables(spec, rows))
@@ -73,22 +84,22 @@ def answers(rows: pd.DataFrame, place: measuring.Place) -> str:
     with restoring.said(quietly=True):
         taken = restoring.taken_if_compared(opened, details, place.spec)
     axis = curve(rows, place.split, place.k, taken)
-    shown = restore_views.shown_state(rows, place.k, place.split)
+    shown = restored.shown_state(rows, place.k, place.split)
     if shown is not None:
         levels(rows, shown, place.split)
         flips(rows, shown, place)
     return axis
 
 
-def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_words.Numbers | None) -> str:
+def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_text.Numbers | None) -> str:
     """Accuracy against what was put back; returns the axis chosen."""
     st.subheader("What it answers: accuracy against what was put back")
-    addresses.say({"restore.axis": list(restore_words.AXES.values())})
-    axis = restoring.choice("Axis", "restore.axis", restore_words.AXES)
-    headline = restore_views.headline(rows, split)
-    now = restore_figures.now_on(axis, k, taken)
+    addresses.say({"restore.axis": list(restore_text.AXES.values())})
+    axis = restoring.choice("Axis", "restore.axis", restore_text.AXES)
+    headline = restored.headline(rows, split)
+    now = restore.now_on(axis, k, taken)
     alt = f"Accuracy on {split} questions against what was put back, with 95% bands; base, tuned, five-shot"
-    drawn = restore_figures.measured_figure(headline, axis, now, show.palette())
+    drawn = restore.measured_figure(headline, axis, now, show.palette())
     show.figure(drawn, headline, "restore.measured", alt)
     return axis
 
@@ -96,11 +107,11 @@ def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_words.Numbers
 def levels(rows: pd.DataFrame, shown: Mapping[str, Any], split: str) -> None:
     """The same by mastery level, for the shown state."""
     st.subheader(f"Accuracy by mastery level, k = {shown['k_percent']:g}%")
-    table = restore_views.levels_at(rows, shown, split)
+    table = restored.levels_at(rows, shown, split)
     alt = (
         f"Accuracy on {split} questions of each mastery level: base, tuned, restored {shown['k_percent']:g}%"
     )
-    show.figure(figures.levels_figure(table, show.palette()), table, "restore.levels", alt)
+    show.figure(chain.levels_figure(table, show.palette()), table, "restore.levels", alt)
 
 
 def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) -> None:
@@ -109,53 +120,53 @@ def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) 
     restoring.say_what_is_wrong_of_flips()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         state, name = before.pick_before(rows, shown, place)
-        flip = restoring.choice("Change", "restore.flip", restore_words.FLIP_NAMES)
-        domain = restoring.choice("Topics", "restore.domain", restore_words.DOMAIN_CHOICES)
+        flip = restoring.choice("Change", "restore.flip", restore_text.FLIP_NAMES)
+        domain = restoring.choice("Topics", "restore.domain", restore_text.DOMAIN_CHOICES)
         search = st.text_input(
             "Search", key="restore.search", bind="query-params", placeholder="question or answer", width=240
         )
     k, split = shown["k_percent"], place.split
     heading.subheader(f"Questions that flipped between {name or 'the previous k'} and k = {k:g}%")
     if state is None:
-        st.info(restore_words.no_previous(name))
+        st.info(restore_text.no_previous(name))
         return
     key = restoring.as_it_is_now(opened)
     ids, before_ids = restoring.state_key(shown), restoring.state_key(state)
     counts = restoring.flip_counts(key, run_id, ids, split, before_ids)
-    heading.markdown(restore_words.flip_sentences(counts, k, name))
-    heading.caption(restore_words.FLIPS_SAY)
+    heading.markdown(restore_text.flip_sentences(counts, k, name))
+    heading.caption(restore_text.FLIPS_SAY)
     table = restoring.flipped(key, run_id, ids, split, before_ids, flip, domain, search)
     columns = {"before_answer": (f"answer, {name}", "✓ right, ✗ wrong", None)}
     alt = f"Questions whose answer changed between {name} and k = {k:g}%"
     show.listed(table, "restore.flipped", alt, columns)
 
 
-def put_back(spec: RestoreSpec, taken: restore_words.Numbers) -> None:
+def put_back(spec: RestoreSpec, taken: restore_text.Numbers) -> None:
     """What the histogram of the changes says of any k."""
     st.subheader(f"What k = {spec.k_percent:f}% puts back")
     st.caption(
         "Counted from a histogram of all changes, for any k, without the model. No question is asked here."
     )
-    show.numbers(restore_words.cards(taken, spec))
-    if said := restore_words.nothing_left(taken):
+    show.numbers(restore_text.cards(taken, spec))
+    if said := restore_text.nothing_left(taken):
         st.warning(said)
     with st.expander("Definitions and units"):
-        st.markdown(restore_words.DEFINITIONS)
+        st.markdown(restore_text.DEFINITIONS)
     delta_id = restoring.delta_run(opened, details["base_id"], details["tuned_id"])
-    score, k = restore_words.score_of(spec), float(spec.k_percent or 0)
-    st.markdown(f"**How much the first k% hold**, {restore_words.STRATEGIES[spec.strategy]}")
+    score, k = restore_text.score_of(spec), float(spec.k_percent or 0)
+    st.markdown(f"**How much the first k% hold**, {restore_text.STRATEGIES[spec.strategy]}")
     curve = restoring.taken_curve(delta_id, restoring.frozen(spec, k=False), opened[0])
     alt = f"Share of the summed {score} and of the squared change that the first k% hold, with the null"
-    drawn = restore_figures.taken_figure(curve, k, score, show.palette())
+    drawn = restore.taken_figure(curve, k, score, show.palette())
     show.figure(drawn, curve, "restore.taken", alt)
     st.markdown(
         "**Where they sit**: part of each layer and module put back; ×: enrichment; dashed: as by chance"
     )
     alt = "Share of each layer's and each module's weights that is put back, with its enrichment"
     places = restoring.where_taken(delta_id, restoring.frozen(spec), opened[0])
-    share = restore_figures.share_of(taken)
-    drawn = restore_figures.places_figure(places.layers, places.modules, share, show.palette())
-    listed = restore_figures.listed_places(places.layers, places.modules)
+    share = restore.share_of(taken)
+    drawn = restore.places_figure(places.layers, places.modules, share, show.palette())
+    listed = restore.listed_places(places.layers, places.modules)
     show.figure(drawn, listed, "restore.places", alt)
 
 

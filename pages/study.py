@@ -2,23 +2,23 @@
 
 import streamlit as st
 
-from pages._shared import jobs_panel, show, studies, study_parts
-from pages._shared.page import head
-from sftknow_core.report import study_words
+from pages._widgets import jobs, show, studies, study_parts
+from pages._widgets.page import head
+from sftknow_core.present.text import study
 from sftknow_core.store.cache import Cache
 
-key, _ = head("Studies: does it hold for this model?", study_words.ABOUT)
+key, _ = head("Studies: does it hold for this model?", study.ABOUT)
 with show.messages():
     cache = Cache(key[0])
     found = studies.studies(key)
-    running = jobs_panel.panel(cache, "study", ended=not found)
+    running = jobs.panel(cache, "study", ended=not found)
     if not found:
         studies.nothing_yet(cache, running)
         st.stop()
     about = studies.overview(key, studies.pick(found))
-    st.markdown(study_words.progress(about))
+    st.markdown(study.progress(about))
     if not about["n_done"]:
-        st.info(study_words.NO_CELLS)
+        st.info(study.NO_CELLS)
         studies.coverage(about, None)
         studies.offer(cache, running)
         st.stop()
@@ -28,7 +28,7 @@ with show.messages():
     st.subheader("The answers")
     study_parts.answers(results)
     with st.expander("Definitions and units"):
-        st.markdown(study_words.definitions(plan))
+        st.markdown(study.definitions(plan))
 
     st.subheader("What has run")
     studies.coverage(about, plan)
@@ -41,7 +41,7 @@ with show.messages():
     study_parts.paper(results)
 
     st.subheader("A score that going back to base cannot win")
-    st.caption(study_words.SCORECARD)
+    st.caption(study.SCORECARD)
     cell = study_parts.scorecard(results)
 
     st.subheader("Beyond the paper")

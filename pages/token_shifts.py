@@ -5,15 +5,17 @@ from typing import Any
 
 import streamlit as st
 
-from pages._shared import accuracy, question_list, show
-from pages._shared import questions as browser
-from pages._shared.page import open_chain
-from sftknow_core.report import accuracy_words, token_figures, token_words
-from sftknow_core.store import question_spread, question_tokens, questions
-from sftknow_core.store.across_chains import KL_LEVEL
+from pages._widgets import accuracy, question_list, show
+from pages._widgets import questions as browser
+from pages._widgets.page import open_chain
+from sftknow_core.present.charts import tokens as tokens_charts
+from sftknow_core.present.text import accuracy as accuracy_text
+from sftknow_core.present.text import tokens as tokens_text
+from sftknow_core.results import question_detail, question_spread, questions
+from sftknow_core.results.accuracy import KL_LEVEL
+from sftknow_core.results.question_filters import Filters
+from sftknow_core.results.questions import Asked
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.question_filters import Filters
-from sftknow_core.store.questions import Asked
 
 st.html(browser.STYLE)
 key, found, run_id, details = open_chain(
@@ -32,11 +34,11 @@ def browse() -> None:
         k = browser.pick_k(asked, details["chosen"]["k_percent"])
         filters, counts = browser.pick_filters(asked, k)
         with st.expander("Definitions and units"):
-            st.markdown(token_words.DEFINITIONS)
+            st.markdown(tokens_text.DEFINITIONS)
         opened = browser.opened_in(asked, filters)
         with st.container(horizontal=True, vertical_alignment="center"):
             columns = question_list.pick_columns()
-            st.caption(token_words.counted(counts[filters.flip], len(asked.questions), k))
+            st.caption(tokens_text.counted(counts[filters.flip], len(asked.questions), k))
 
         with st.container(horizontal=True, key="token_shifts_beside", gap="medium"):
             left, right = st.container(key="token_shifts_left"), st.container(key="token_shifts_right")
@@ -57,21 +59,21 @@ def open_question(
 ) -> None:
     """One question: what was answered, its first token, its course over k, and the prompts."""
     k = filters.k_percent
-    st.subheader(token_words.plain(opened["question"]), anchor=False)
-    st.caption(token_words.about(opened, page.place, page.n))
+    st.subheader(tokens_text.plain(opened["question"]), anchor=False)
+    st.caption(tokens_text.about(opened, page.place, page.n))
     course = questions.course(asked, opened["fact_id"])
-    st.markdown(token_words.answers(opened, course, k, filters.base))
-    st.markdown(f"**{token_words.comes_back(opened)}**")
+    st.markdown(tokens_text.answers(opened, course, k, filters.base))
+    st.markdown(f"**{tokens_text.comes_back(opened)}**")
     tokens = browser.first_token(key[0], run_id, stamp, opened["fact_id"], k)
     browser.tokens(tokens, k)
     st.markdown("**Gold's first token over k**")
     alt = "Probability of the right answer's first token at each measured k, and whether the answer is right"
-    figure = token_figures.course_figure(course, k, show.palette())
+    figure = tokens_charts.course_figure(course, k, show.palette())
     show.figure(figure, course, "token_shifts.course", alt)
     if prompts := show.shut("The prompts as they were sent", "token_shifts.prompts"):
-        sent_as = question_tokens.asked_as(Cache(key[0]), run_id)
+        sent_as = question_detail.asked_as(Cache(key[0]), run_id)
         with prompts:
-            for sent in token_words.sent_prompts(details, sent_as, opened):
+            for sent in tokens_text.sent_prompts(details, sent_as, opened):
                 browser.prompt(sent)
 
 
@@ -82,10 +84,10 @@ def moved(asked: Asked, stamp: str, filters: Filters, opened: Mapping[str, Any] 
     population = filters.without_details()
     spread = browser.spread(key[0], run_id, stamp, population)
     here = opened["kl"] if opened else None
-    rank = token_words.ranked(*question_spread.moved_less(asked, filters, here), here)
-    st.caption(rank + token_words.about_spread(spread))
+    rank = tokens_text.ranked(*question_spread.moved_less(asked, filters, here), here)
+    st.caption(rank + tokens_text.about_spread(spread))
     alt = "Histogram of KL over the questions, tuned and restored, with the opened question"
-    figure = token_figures.spread_figure(spread, here, k, show.palette())
+    figure = tokens_charts.spread_figure(spread, here, k, show.palette())
     table = spread.rename(columns=browser.SPREAD_COLUMNS)
     show.figure(figure, table, "token_shifts.spread", alt, browser.BEYOND)
 
@@ -97,7 +99,7 @@ def moved(asked: Asked, stamp: str, filters: Filters, opened: Mapping[str, Any] 
     )
     levels = browser.by_level(key[0], run_id, stamp, population)
     alt = "Accuracy against mean KL for each mastery level, tuned and restored"
-    show.figure(token_figures.by_level_figure(levels, k, show.palette()), levels, "token_shifts.levels", alt)
+    show.figure(tokens_charts.by_level_figure(levels, k, show.palette()), levels, "token_shifts.levels", alt)
 
 
 browse()
@@ -105,18 +107,18 @@ with show.messages():
     st.subheader("Across fine-tunings: N and train level")
     group = accuracy.group_of(key, run_id)
     if not group.run_ids or not details["train_set"]:
-        st.info(accuracy_words.NO_CELL)
+        st.info(accuracy_text.NO_CELL)
         st.stop()
     accuracy.say_what_is_wrong("token_shifts")
     states = accuracy.pick_states("token_shifts")
     drawn, cells, rows = accuracy.kl_over_n(key, group, states, show.palette())
-    st.caption(accuracy_words.who_is_shown(group, cells))
+    st.caption(accuracy_text.who_is_shown(group, cells))
     st.markdown("**Mean KL on level-4 test questions**, those that base knows best")
-    st.caption(token_words.about_kl_over_n(rows))
+    st.caption(tokens_text.about_kl_over_n(rows))
     alt = "Mean KL in nats on level-4 test questions against N, one line a train level, with 95% intervals"
-    show.figure(drawn, cells, "token_shifts.kl_over_n", alt, accuracy_words.CELL_COLUMNS)
+    show.figure(drawn, cells, "token_shifts.kl_over_n", alt, accuracy_text.CELL_COLUMNS)
     st.markdown("**Accuracy on the same level**")
     st.caption("All test questions of level 4, scored by KL or not; base as lines across.")
     drawn, cells, _ = accuracy.accuracy_over_n(key, group, KL_LEVEL, states, show.palette())
     alt = "Accuracy on level-4 test questions against N, one line a train level, with 95% intervals and the base"
-    show.figure(drawn, cells, "token_shifts.accuracy_over_n", alt, accuracy_words.CELL_COLUMNS)
+    show.figure(drawn, cells, "token_shifts.accuracy_over_n", alt, accuracy_text.CELL_COLUMNS)

@@ -5,12 +5,10 @@ The summaries are computed from the answers by the same code as those of real ch
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent / "store"))
 from fake_cube import R_SCORES, small_model
 from fake_rows import (
     Asked,
@@ -29,8 +27,8 @@ from fake_rows import (
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.matcher import Matcher
 from sftknow_core.facts.train_set import TrainSet
-from sftknow_core.runs import chain_summary
-from sftknow_core.runs.workspace import ModelHandle
+from sftknow_core.pipeline import chain_summary
+from sftknow_core.pipeline.workspace import ModelHandle
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_spec import RunSpec

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sftknow_core.runs.engine.answers import Answer, AnswerState
-from sftknow_core.runs.engine.protocol import AskRequest, EvaluateRequest, Request
+from sftknow_core.serve.engine.answers import Answer, AnswerState
+from sftknow_core.serve.engine.protocol import AskRequest, EvaluateRequest, Request
 
 STATUS = {
     "ready": True,

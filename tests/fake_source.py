@@ -8,8 +8,8 @@ from unittest.mock import PropertyMock, patch
 
 import torch
 
-from sftknow_core.model.layout import Layout, TensorMeta
-from sftknow_core.model.tensors import TensorSource
+from sftknow_core.model.io.layout import Layout, TensorMeta
+from sftknow_core.model.io.tensors import TensorSource
 from sftknow_core.update import pair as pair_module
 from sftknow_core.update.pair import Chunk, Pair
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sftknow_core.facts.facts_ref import FactsRef
-from sftknow_core.runs.evaluate import EvaluateSpec
-from sftknow_core.runs.study.spec import StudySpec
+from sftknow_core.pipeline.evaluate import EvaluateSpec
+from sftknow_core.pipeline.study.spec import StudySpec
 
 TRAINING = {"lr": 1e-2, "batch_size": 2, "compute_dtype": "float32"}
 

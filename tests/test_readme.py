@@ -28,7 +28,7 @@ def test_the_python_lines_do_the_chain(tmp_path: Path) -> None:
 
 def test_every_key_of_a_study_file_stands_there_with_its_default(tmp_path: Path) -> None:
     """The block is a file that can be read; without its comments it says what a file says that leaves all out."""
-    from sftknow_core.runs.study.read import _TABLES, study_from
+    from sftknow_core.pipeline.study.read import _TABLES, study_from
 
     (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     written = tomllib.loads(block)

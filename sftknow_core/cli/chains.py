@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sftknow_core.cli import options as o
-from sftknow_core.report import text
+from sftknow_core.present import terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -50,9 +50,9 @@ def run(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Mastery, fine-tuning, accuracy, token shift and restoration for one train set."""
-    from sftknow_core.runs.chain import ChainSpec, run_chain
-    from sftknow_core.runs.preflight import Job, check_job
-    from sftknow_core.runs.presets import sft_spec
+    from sftknow_core.pipeline.chain import ChainSpec, run_chain
+    from sftknow_core.pipeline.preflight_1 import Job, check_job
+    from sftknow_core.pipeline.presets import sft_spec
 
     spec = ChainSpec(
         level=level,
@@ -78,7 +78,7 @@ def run(
             result = run_chain(ws, model, facts, known, spec, sft)
         else:
             result = run_chain(ws, model, facts, known, spec, tuned=other)
-    o.emit({"run_id": result.run.run_id, **result.summary}, as_json, text.show_chain)
+    o.emit({"run_id": result.run.run_id, **result.summary}, as_json, terminal.show_chain)
 
 
 def demo(
@@ -90,7 +90,7 @@ def demo(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Fine-tune the shipped model eight times in front of you, restore it, and open the dashboard."""
-    from sftknow_core.runs.demo import DEMO_LEVELS, DEMO_SIZES, run_demo
+    from sftknow_core.pipeline.demo_1 import DEMO_LEVELS, DEMO_SIZES, run_demo
 
     with o.workspace(cache, device) as ws:
         ws.reporter.say(
@@ -100,9 +100,9 @@ def demo(
         results = run_demo(ws, o.question_spec(questions))
         root = ws.cache.root
     found: dict[str, Any] = {"chains": [{"run_id": r.run.run_id, **r.summary["headline"]} for r in results]}
-    o.emit(found, as_json, text.show_demo)
+    o.emit(found, as_json, terminal.show_demo)
     if app:
-        from sftknow_core.runs.dashboard import serve
+        from sftknow_core.serve.dashboard import serve
 
         sys.stdout.flush()
         sys.exit(serve(root, port=port, browser=has_display()))

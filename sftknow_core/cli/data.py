@@ -11,7 +11,7 @@ import typer
 
 from sftknow_core.cli import options as o
 from sftknow_core.errors import SpecError
-from sftknow_core.report import text
+from sftknow_core.present import terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +57,7 @@ def facts(
         "notes": dict(found.notes),
         "rows": rows,
     }
-    o.emit(result, as_json, text.show_facts)
+    o.emit(result, as_json, terminal.show_facts)
 
 
 def pretrain(
@@ -88,8 +88,8 @@ def pretrain(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Train a small Llama-like model from scratch on sentences about the facts of all splits."""
-    from sftknow_core.model.pretrain import PretrainSpec
-    from sftknow_core.runs.pretrain import pretrain_model
+    from sftknow_core.model.train.pretrain import PretrainSpec
+    from sftknow_core.pipeline.demo import pretrain_model
 
     spec = PretrainSpec(
         mentions=_mentions(mentions) if mentions else PretrainSpec.mentions,
@@ -103,7 +103,7 @@ def pretrain(
     with o.workspace(cache, device) as ws:
         found, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
         result = pretrain_model(ws, found, known, spec, out)
-    o.emit({"out": str(out), **asdict(spec), **result}, as_json, text.show_pretrained)
+    o.emit({"out": str(out), **asdict(spec), **result}, as_json, terminal.show_pretrained)
 
 
 def _mentions(given: str) -> tuple[tuple[int, float], ...]:

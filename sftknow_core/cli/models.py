@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftknow_core.cli import options as o
-from sftknow_core.report import text
+from sftknow_core.present import terminal
 
 if TYPE_CHECKING:
-    from sftknow_core.runs.evaluate import Exam
-    from sftknow_core.runs.states import State, StateLoader
+    from sftknow_core.pipeline.evaluate import Exam
+    from sftknow_core.pipeline.states import State, StateLoader
     from sftknow_core.store.run_folder import RunFolder
 
 
@@ -52,7 +52,7 @@ def mastery(
     """How well a base model knows each fact: 21 templates x 10 sampled completions, level 0 to 4."""
     from dataclasses import replace
 
-    from sftknow_core.runs.mastery import export_scores, mastery_spec, score_facts
+    from sftknow_core.pipeline.mastery import export_scores, mastery_spec, score_facts
 
     with o.workspace(cache, device, dtype) as ws:
         model = ws.open_model(base, revision)
@@ -78,7 +78,7 @@ def mastery(
         ],
         **(manifest.summary if manifest else {}),
     }
-    o.emit(result, as_json, text.show_mastery)
+    o.emit(result, as_json, terminal.show_mastery)
 
 
 def sft(
@@ -106,10 +106,10 @@ def sft(
 ) -> None:
     """Fine-tune a base model on N facts of one mastery level."""
     from sftknow_core.facts.train_set import draw_train_set
-    from sftknow_core.runs.export import copy_model
-    from sftknow_core.runs.mastery import score_facts
-    from sftknow_core.runs.presets import sft_spec
-    from sftknow_core.runs.sft import UNITS_PER_EXAMPLE, fine_tune
+    from sftknow_core.pipeline.export import copy_model
+    from sftknow_core.pipeline.mastery import score_facts
+    from sftknow_core.pipeline.presets import sft_spec
+    from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE, fine_tune
 
     size = o.whole_or_all(n, "--n")
     with o.workspace(cache, device) as ws:
@@ -131,7 +131,7 @@ def sft(
         "shortages": drawn.shortages,
         **run.summary,
     }
-    o.emit(result, as_json, text.show_sft)
+    o.emit(result, as_json, terminal.show_sft)
 
 
 def evaluate(
@@ -175,7 +175,7 @@ def evaluate(
         "accuracies": rows,
         "by_topic": [row for row in topics_rows if row["level"] is None],
     }
-    o.emit(result, as_json, text.show_accuracies)
+    o.emit(result, as_json, terminal.show_accuracies)
 
 
 def shift(
@@ -216,17 +216,17 @@ def shift(
             for topic, t in templates.items()
         },
     }
-    o.emit(result, as_json, text.show_shifts)
+    o.emit(result, as_json, terminal.show_shifts)
 
 
 def _exam(
     ws: Any, base: str, model: str, facts_and_topics: Any, questions: str, prompt: str, matcher: str
 ) -> tuple[Exam, State, StateLoader]:
-    from sftknow_core.runs.delta import ModelPair
-    from sftknow_core.runs.evaluate import Exam
-    from sftknow_core.runs.mastery import score_facts
-    from sftknow_core.runs.questions import choose_questions
-    from sftknow_core.runs.states import StateLoader, base_state, tuned_state
+    from sftknow_core.pipeline.delta import ModelPair
+    from sftknow_core.pipeline.evaluate import Exam
+    from sftknow_core.pipeline.mastery import score_facts
+    from sftknow_core.pipeline.questions import choose_questions
+    from sftknow_core.pipeline.states import StateLoader, base_state, tuned_state
 
     facts, topics = facts_and_topics
     known, asked = ws.open_model(base), ws.open_model(model)
@@ -239,7 +239,7 @@ def _exam(
 
 
 def _asked(exam: Exam, state: State, loader: StateLoader) -> RunFolder:
-    from sftknow_core.runs.evaluate import UNITS_PER_QUESTION, evaluate
+    from sftknow_core.pipeline.evaluate import UNITS_PER_QUESTION, evaluate
 
     exam.ws.reporter.stage(f"asking {len(exam.questions):,} questions: {state.label}")
     exam.ws.reporter.expect(len(exam.questions) * UNITS_PER_QUESTION)

@@ -15,9 +15,9 @@ from sftknow_core.errors import SpecError
 if TYPE_CHECKING:
     from sftknow_core.facts.fact import FactSet
     from sftknow_core.facts.topics import Topic
-    from sftknow_core.runs.evaluate import EvaluateSpec
-    from sftknow_core.runs.questions import QuestionSpec
-    from sftknow_core.runs.workspace import ModelHandle, Workspace
+    from sftknow_core.pipeline.evaluate import EvaluateSpec
+    from sftknow_core.pipeline.questions import QuestionSpec
+    from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 
 PAPER_KS = "1,3,5,10,20,40,60"
 DEMO = "demo"
@@ -89,8 +89,8 @@ BatchOpt = Annotated[
 @contextmanager
 def workspace(cache: Path | None, device: str = "auto", dtype: str = "auto") -> Iterator[Workspace]:
     """A workspace whose progress is shown on stderr, and put on record where this process is a job."""
-    from sftknow_core.runs.job_process import reporter
-    from sftknow_core.runs.workspace import Workspace
+    from sftknow_core.pipeline.workspace import Workspace
+    from sftknow_core.serve.process import reporter
 
     with reporter() as shown:
         yield Workspace(cache, device=device, dtype=dtype, reporter=shown)
@@ -111,14 +111,14 @@ def read_facts(
 
 def evaluation(prompt: str, matcher: str) -> EvaluateSpec:
     """How questions are asked and judged. Raises SpecError."""
-    from sftknow_core.runs.evaluate import EvaluateSpec
+    from sftknow_core.pipeline.evaluate import EvaluateSpec
 
     return EvaluateSpec(prompt=prompt, matcher=matcher)  # type: ignore[arg-type]  # checked there
 
 
 def question_spec(questions: str, seed: int = 0) -> QuestionSpec:
     """How many questions are asked. Raises SpecError."""
-    from sftknow_core.runs.questions import QuestionSpec
+    from sftknow_core.pipeline.questions import QuestionSpec
 
     return QuestionSpec(per_level=whole_or_all(questions, "--questions"), seed=seed)
 

@@ -9,7 +9,7 @@ import typer
 
 from sftknow_core.cli import options as o
 from sftknow_core.errors import SpecError
-from sftknow_core.report import text
+from sftknow_core.present import terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def report(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Write one HTML file with a finished chain's figures, slider and questions; it opens offline."""
-    from sftknow_core.report.html_report import render
+    from sftknow_core.present.html.html_report import render
     from sftknow_core.store.cache import Cache, check_may_write
     from sftknow_core.store.files import write_atomic
     from sftknow_core.store.listing import find_run
@@ -48,7 +48,7 @@ def report(
             f"{out} cannot be written ({error.strerror}); choose another place with --out"
         ) from error
     done = {"run_id": run_id, "report": str(out.absolute()), "size_bytes": len(page)}
-    o.emit(done, as_json, text.show_pairs)
+    o.emit(done, as_json, terminal.show_pairs)
 
 
 def _wanted(run: str | None, option: str | None) -> str:

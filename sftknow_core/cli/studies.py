@@ -8,10 +8,10 @@ import typer
 
 from sftknow_core.cli import options as o
 from sftknow_core.errors import SpecError
-from sftknow_core.report import study_listing as text
+from sftknow_core.present.text import commands
 
 if TYPE_CHECKING:
-    from sftknow_core.runs.study.plan import StudyPlan
+    from sftknow_core.pipeline.study.plan import StudyPlan
 
 study = typer.Typer(
     help="Levels x sizes x seeds in one go: run a study, list studies, show one.",
@@ -52,21 +52,21 @@ def run(
     """Run a study, or what is left of it; exit code 1 when a cell failed."""
     from dataclasses import replace
 
-    from sftknow_core.runs.study.plan import plan
-    from sftknow_core.runs.study.read import read_study
-    from sftknow_core.runs.study.run import run_study
-    from sftknow_core.store.study_views import study_overview
+    from sftknow_core.pipeline.study.plan import plan
+    from sftknow_core.pipeline.study.read import read_study
+    from sftknow_core.pipeline.study.run import run_study
+    from sftknow_core.results.studies import study_overview
 
     spec = read_study(name_or_file, base=base, data=data)
     if workers is not None:
         spec = replace(spec, workers=workers)
     with o.workspace(cache, device, dtype) as ws:
         if dry_run:
-            o.emit(_plan_result(plan(spec, ws)), as_json, text.show_plan)
+            o.emit(_plan_result(plan(spec, ws)), as_json, commands.show_plan)
             return
         done = run_study(spec, ws, skip_impossible=skip_impossible)
         result = study_overview(ws.cache, done.run.run_id)
-    o.emit(result, as_json, text.show_study)
+    o.emit(result, as_json, commands.show_study)
     if result["n_failed"]:
         raise typer.Exit(1)
 
@@ -74,15 +74,15 @@ def run(
 @study.command("list")
 def list_(cache: o.CacheOpt = None, as_json: o.JsonOpt = False) -> None:
     """List the studies of a cache, and those that come with the package."""
-    from sftknow_core.runs.study.read import shipped
+    from sftknow_core.pipeline.study.read import shipped
+    from sftknow_core.results.studies import list_studies
     from sftknow_core.store.cache import Cache
-    from sftknow_core.store.study_views import list_studies
 
     found = Cache(cache)
     o.emit(
         {"cache": str(found.root), "studies": list_studies(found), "shipped": shipped()},
         as_json,
-        text.show_studies,
+        commands.show_studies,
     )
 
 
@@ -95,16 +95,16 @@ def show(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Show a study's cells with their headline numbers, also while it is under way."""
+    from sftknow_core.results.studies import list_studies, study_overview
     from sftknow_core.store.cache import Cache
     from sftknow_core.store.listing import find_run
-    from sftknow_core.store.study_views import list_studies, study_overview
 
     found = Cache(cache)
     named = [one["run_id"] for one in list_studies(found) if one["name"] == run_]
     if len(named) > 1:
         raise SpecError(f"{run_!r} is the name of {len(named)} studies: {', '.join(named)}; give a run id")
     run_id = named[0] if named else find_run(found, run_)
-    o.emit(study_overview(found, run_id), as_json, text.show_study)
+    o.emit(study_overview(found, run_id), as_json, commands.show_study)
 
 
 def _plan_result(found: StudyPlan) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 SPLITS = ("train", "dev", "test")
 DOMAINS = ("in", "out")
+DOMAIN_NAMES = {"in": "in-domain", "out": "out-of-domain"}
 
 
 @dataclass(frozen=True)

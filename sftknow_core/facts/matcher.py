@@ -26,12 +26,7 @@ from typing import NamedTuple
 
 from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.synonyms import Synonyms, answers_of, load_synonyms, with_synonyms
-from sftknow_core.facts.words import (
-    normalise,
-    normalise_with_offsets,
-    word_text,
-    word_text_with_offsets,
-)
+from sftknow_core.facts.words import normalise, normalise_with_offsets, word_text, word_text_with_offsets
 
 __all__ = ["MATCHER_VERSION", "FactMatcher", "Matcher", "Scores", "answers_of", "judge", "load_synonyms"]
 

@@ -20,8 +20,8 @@ from sftknow_core.facts.prompts import PROMPTS
 from sftknow_core.facts.synonyms import Synonyms
 from sftknow_core.measure.asking import Ask, answer_part, encode_questions
 from sftknow_core.measure.levels import N_LEVELS
-from sftknow_core.model.generate import Completion, Progress, generate, generate_and_keep
-from sftknow_core.model.load import LanguageModel
+from sftknow_core.model.generate.decode import Completion, Progress, generate, generate_and_keep
+from sftknow_core.model.io.load import LanguageModel
 from sftknow_core.stats.intervals import level_balanced, wilson
 
 MAX_NEW_TOKENS = 16

@@ -9,16 +9,10 @@ from typing import Any
 
 from sftknow_core.errors import DataError, ModelError
 from sftknow_core.facts.fact import Fact
-from sftknow_core.facts.prompts import (
-    Prompt,
-    exemplar_pool,
-    first_line,
-    five_shot_exemplars,
-    five_shot_qa,
-)
+from sftknow_core.facts.prompts import Prompt, exemplar_pool, first_line, five_shot_exemplars, five_shot_qa
 from sftknow_core.measure.probes import Probe, Probes
 from sftknow_core.measure.templates import TemplateChoice
-from sftknow_core.model.encode import encode_prompts
+from sftknow_core.model.generate.encode import encode_prompts
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from math import exp
 from typing import Any
 
-from sftknow_core.model.encode import encode_prompts
-from sftknow_core.model.load import LanguageModel
-from sftknow_core.model.logits import continuation_logprobs
+from sftknow_core.model.generate.encode import encode_prompts
+from sftknow_core.model.generate.logits import continuation_logprobs
+from sftknow_core.model.io.load import LanguageModel
 
 Tokens = tuple[int, ...]
 

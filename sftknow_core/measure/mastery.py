@@ -25,11 +25,11 @@ from sftknow_core.facts.topics import Topic
 from sftknow_core.measure.expected import Tokens, answer_tokens, start_probabilities
 from sftknow_core.measure.levels import mastery_of
 from sftknow_core.measure.probes import Probe, Probes
-from sftknow_core.model.encode import encode_prompts
-from sftknow_core.model.generate import Completion
-from sftknow_core.model.load import LanguageModel
-from sftknow_core.model.sample_shared import sample_shared
-from sftknow_core.model.sampling import SeededSampler, prompt_key
+from sftknow_core.model.generate.decode import Completion
+from sftknow_core.model.generate.encode import encode_prompts
+from sftknow_core.model.generate.sample_shared import sample_shared
+from sftknow_core.model.generate.sampling import SeededSampler, prompt_key
+from sftknow_core.model.io.load import LanguageModel
 
 CHUNK_FACTS = 256
 MASTERY_VERSION = 1

@@ -24,10 +24,10 @@ from sftknow_core.measure.asking import encode_questions, first_answer_tokens
 from sftknow_core.measure.kl import NextTokens
 from sftknow_core.measure.probes import Probes
 from sftknow_core.measure.templates import TemplateChoice
-from sftknow_core.model.encode import encode_prompts
-from sftknow_core.model.generate import Completion, generate
-from sftknow_core.model.load import LanguageModel
-from sftknow_core.model.logits import next_token_logits
+from sftknow_core.model.generate.decode import Completion, generate
+from sftknow_core.model.generate.encode import encode_prompts
+from sftknow_core.model.generate.logits import next_token_logits
+from sftknow_core.model.io.load import LanguageModel
 
 DUMMY_WORDS = frozenset({"the", "a", "an"})
 """Words before an answer that say nothing; the aligned variant steps over them."""

@@ -24,7 +24,7 @@ from sftknow_core.errors import ModelError
 from sftknow_core.facts.fact import Fact
 from sftknow_core.measure.kl import NextTokens, compare, gold
 from sftknow_core.measure.reference import BaseAnswer, BaseReference, PromptLogits, prompt_logits
-from sftknow_core.model.load import LanguageModel
+from sftknow_core.model.io.load import LanguageModel
 
 SHIFT_VERSION = 1
 CHUNK_BYTES = 2**28

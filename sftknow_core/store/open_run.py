@@ -27,12 +27,7 @@ from filelock import FileLock, Timeout
 
 from sftknow_core.errors import SftknowError, Stopped
 from sftknow_core.store.cache import Cache, check_may_write
-from sftknow_core.store.files import (
-    CacheWarning,
-    disk_errors,
-    sweep_temporaries,
-    write_atomic,
-)
+from sftknow_core.store.files import CacheWarning, disk_errors, sweep_temporaries, write_atomic
 from sftknow_core.store.line_log import LineLog, plain_json, read_lines
 from sftknow_core.store.provenance import utc_now
 from sftknow_core.store.run import Run

@@ -34,15 +34,7 @@ from sftknow_core.store.files import (
 )
 from sftknow_core.store.line_log import LineLog
 from sftknow_core.store.provenance import library_versions, utc_now
-from sftknow_core.store.run_folder import (
-    DONE,
-    EVENTS,
-    PARTS,
-    STOP,
-    Contents,
-    Manifest,
-    RunFolder,
-)
+from sftknow_core.store.run_folder import DONE, EVENTS, PARTS, STOP, Contents, Manifest, RunFolder
 from sftknow_core.store.run_state import HEARTBEAT_SECONDS, Owner, RunState, fold
 from sftknow_core.store.schema import TABLES, table_named
 from sftknow_core.store.table import Rows

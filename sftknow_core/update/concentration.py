@@ -22,7 +22,7 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import NDArray
 
-from sftknow_core.model.tensors import TensorMeta
+from sftknow_core.model.io.tensors import TensorMeta
 from sftknow_core.update.delta import Delta
 from sftknow_core.update.histogram import bin_edges
 from sftknow_core.update.pair import Pair

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.adapter import AdapterSource
-from sftknow_core.model.stored_ranges import stored_bytes
-from sftknow_core.model.tensors import FolderSource, TensorMeta, TensorSource
+from sftknow_core.model.io.adapter import AdapterSource
+from sftknow_core.model.io.stored_ranges import stored_bytes
+from sftknow_core.model.io.tensors import FolderSource, TensorMeta, TensorSource
 from sftknow_core.update.pair import Pair
 
 OUTPUT_DTYPES = ("exact", "base", "tuned", "float32", "bfloat16", "float16")

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model.tensors import TensorMeta, TensorSource
+from sftknow_core.model.io.tensors import TensorMeta, TensorSource
 from sftknow_core.update.pair_check import check_pair
 
 __all__ = ["CHUNK_WEIGHTS", "SPAN_WEIGHTS", "Chunk", "Pair", "Progress", "Span", "check_pair"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model.tensors import TensorSource
+from sftknow_core.model.io.tensors import TensorSource
 
 
 def check_pair(base: TensorSource, tuned: TensorSource) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.layout import TensorMeta
-from sftknow_core.model.tensor_writer import CheckpointWriter, copy_side_files, new_folder
-from sftknow_core.model.tensors import TensorSource
+from sftknow_core.model.io.layout import TensorMeta
+from sftknow_core.model.io.tensor_writer import CheckpointWriter, copy_side_files, new_folder
+from sftknow_core.model.io.tensors import TensorSource
 from sftknow_core.update.lineage import Lineage
 from sftknow_core.update.output_layout import OutputLayout, layout_of_tuned
 from sftknow_core.update.pair import SPAN_WEIGHTS, Pair, Progress

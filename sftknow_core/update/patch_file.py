@@ -30,8 +30,8 @@ import torch
 from numpy.typing import NDArray
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.layout import TensorMeta
-from sftknow_core.model.safetensors_files import DTYPE_CODES
+from sftknow_core.model.io.layout import TensorMeta
+from sftknow_core.model.io.safetensors_files import DTYPE_CODES
 
 PATCH_FORMAT = "sftknow-patch"
 PATCH_VERSION = 1

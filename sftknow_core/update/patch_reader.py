@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from sftknow_core.errors import ModelError, SpecError
-from sftknow_core.model.layout import TensorMeta
-from sftknow_core.model.safetensors_files import DiskTensor, read_header
+from sftknow_core.model.io.layout import TensorMeta
+from sftknow_core.model.io.safetensors_files import DiskTensor, read_header
 from sftknow_core.update.lineage import Lineage, check_version
 from sftknow_core.update.patch_file import (
     BIT_ORDER,

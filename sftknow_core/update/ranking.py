@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sftknow_core.model.tensors import TensorMeta
+from sftknow_core.model.io.tensors import TensorMeta
 from sftknow_core.update import kernels, restore_kernels
 from sftknow_core.update.pair import Chunk, Pair, Progress, Span
 from sftknow_core.update.scores import MAX_BITS, N_BINS, check_pattern

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.kinds import KINDS
+from sftknow_core.model.io.kinds import KINDS
 
 if TYPE_CHECKING:  # a page can name a region without loading torch
-    from sftknow_core.model.layout import TensorMeta
+    from sftknow_core.model.io.layout import TensorMeta
 
 REGIONS: dict[str, frozenset[str]] = {
     "transformer": frozenset({"attention", "mlp", "other"}),

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model.tensor_writer import CheckpointWriter, copy_side_files, new_folder
-from sftknow_core.model.tensors import ModelSource, TensorMeta, TensorSource
+from sftknow_core.model.io.tensor_writer import CheckpointWriter, copy_side_files, new_folder
+from sftknow_core.model.io.tensors import ModelSource, TensorMeta, TensorSource
 from sftknow_core.update.apply import Applier, Into, SpanResult
 from sftknow_core.update.output_layout import OUTPUT_DTYPES, layout_for
 from sftknow_core.update.pair import SPAN_WEIGHTS, Pair, Progress, Span

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sftknow_core.model.tensors import TensorMeta
+from sftknow_core.model.io.tensors import TensorMeta
 from sftknow_core.update.apply import Applier, SpanResult
 from sftknow_core.update.pair import Pair, Progress, Span
 from sftknow_core.update.select import Plan

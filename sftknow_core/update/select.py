@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.tensors import TensorMeta
+from sftknow_core.model.io.tensors import TensorMeta
 from sftknow_core.update.delta import Delta
 from sftknow_core.update.pair import Pair, Progress, Span
 from sftknow_core.update.ranking import Counts, Cut, LowCounter, boundary_bin, histogram, refine

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.tensors import TensorMeta
+from sftknow_core.model.io.tensors import TensorMeta
 from sftknow_core.update.pair import Chunk, Pair
 from sftknow_core.update.scores import MAX_BITS, Score, absolute, bits, relative
 from sftknow_core.update.spec import Strategy

@@ -14,7 +14,7 @@ import pytest
 from browser_kit import ROOT, drag_slider, opened, server, settled
 from playwright.sync_api import Browser, Page, expect
 
-from sftknow_core.store import chain_views, questions, restore_views
+from sftknow_core.results import chains, questions, restored
 from sftknow_core.store.cache import READ_ONLY_VARIABLE, Cache
 from sftknow_core.update.spec import RestoreSpec
 
@@ -28,7 +28,7 @@ SMOOTH_LOSS = "figure => Array.from(figure.calcdata.at(-1), point => point.y)"
 
 
 def only_chain(root: Path) -> str:
-    (run_id,) = chain_views.survey(Cache(root)).finished["run_id"]
+    (run_id,) = chains.survey(Cache(root)).finished["run_id"]
     return str(run_id)
 
 
@@ -37,7 +37,7 @@ def engines_of(root: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if "sftknow_core.runs.engine" in line and str(root) in line:
+        if "sftknow_core.serve.engine" in line and str(root) in line:
             found.append(process)
     return found
 
@@ -87,9 +87,7 @@ def test_slide_k_to_a_measured_and_to_an_unmeasured_value(
     shows_k(page, 27.5)
     settled(page)
     run_id = only_chain(real_cache)
-    rows = restore_views.measured(
-        Cache(real_cache), run_id, RestoreSpec(k_percent="0"), _set_of(page, real_cache)
-    )
+    rows = restored.measured(Cache(real_cache), run_id, RestoreSpec(k_percent="0"), _set_of(page, real_cache))
     now = rows[(rows["k_percent"] == 27.5) & (rows["split"] == "dev") & rows["level"].isna()]
     assert len(now) == 1
     assert f"{100 * now['accuracy'].item():.1f}" in page.locator(CARDS).inner_text()
@@ -97,7 +95,7 @@ def test_slide_k_to_a_measured_and_to_an_unmeasured_value(
 
 
 def _set_of(page: Page, root: Path) -> str | None:
-    from sftknow_core.store.question_sets import question_sets
+    from sftknow_core.results.question_sets import question_sets
 
     sets = question_sets(Cache(root), only_chain(root))
     return str(sets.loc[(sets["n_level"] == 10) & ~sets["own"], "question_set"].item())
@@ -131,7 +129,7 @@ def job_over(root: Path, line: str) -> subprocess.Popen[bytes]:
 def test_two_browsers_and_a_job_never_mix(browser: Browser, real_address: str, real_cache: Path) -> None:
     first_run = only_chain(real_cache)
     assert job_over(real_cache, "run --base demo --level 0 --n 60 --k 5,20 --questions 12").wait(300) == 0
-    found = chain_views.survey(Cache(real_cache)).finished["run_id"]
+    found = chains.survey(Cache(real_cache)).finished["run_id"]
     (second_run,) = set(found) - {first_run}
     job = job_over(real_cache, "run --base demo --level 0 --n 1920 --k 5,10,20,40,60 --questions 60")
     try:
@@ -156,7 +154,7 @@ def test_two_browsers_and_a_job_never_mix(browser: Browser, real_address: str, r
 def test_start_a_fine_tuning_see_its_loss_fall_and_its_results(
     browser: Browser, real_address: str, real_cache: Path
 ) -> None:
-    before = set(chain_views.survey(Cache(real_cache)).finished["run_id"])
+    before = set(chains.survey(Cache(real_cache)).finished["run_id"])
     form = "fine_tune.level=4&fine_tune.n=960&fine_tune.k=20&fine_tune.questions=5&fine_tune.seed=1"
     page = opened(browser, f"{real_address}fine_tune?{form}")
     page.get_by_role("button", name="Start", exact=True).click()
@@ -171,7 +169,7 @@ def test_start_a_fine_tuning_see_its_loss_fall_and_its_results(
     )  # and falls: seen whole, since a busy page may show the first steps late
     page.get_by_role("link", name="See its results").first.click()
     expect(page.get_by_role("heading", name="What fine-tuning took, and what comes back")).to_be_visible()
-    (new,) = set(chain_views.survey(Cache(real_cache)).finished["run_id"]) - before
+    (new,) = set(chains.survey(Cache(real_cache)).finished["run_id"]) - before
     expect(page).to_have_url(re.compile(new))
     page.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from small_chain import small_facts_file, small_model
 
-from sftknow_core.cli import main
+from sftknow_core.cli.app import main
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 from sftknow_core import __version__
-from sftknow_core.cli import app
+from sftknow_core.cli.app import app
 
 from .conftest import Sftknow
 

@@ -88,7 +88,7 @@ def test_app_in_show_mode_tells_the_server(
         return Ended()
 
     monkeypatch.delenv(READ_ONLY_VARIABLE, raising=False)
-    monkeypatch.setattr("sftknow_core.runs.dashboard.subprocess.run", run)
+    monkeypatch.setattr("sftknow_core.serve.dashboard.subprocess.run", run)
     assert sftknow("app", "--no-browser", "--cache", filled[0]).code == 0
     assert sftknow("app", "--no-browser", "--read-only", "--cache", filled[0]).code == 0
     assert [env.get(READ_ONLY_VARIABLE) for env in started] == [None, "1"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from small_study import write_study
 
-from sftknow_core.runs.job_specs import StudyJob
-from sftknow_core.runs.study import run as run_module
-from sftknow_core.runs.study.pool import InThisProcess, Workers
+from sftknow_core.pipeline.study import run
+from sftknow_core.pipeline.study.pool import InThisProcess, Workers
+from sftknow_core.serve.job_specs import StudyJob
 
 from .conftest import Sftknow
 
@@ -17,7 +17,7 @@ from .conftest import Sftknow
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells without other processes, which take seconds to start."""
-    monkeypatch.setattr(run_module, "Workers", lambda n, given: Workers(n, given or InThisProcess()))
+    monkeypatch.setattr(run, "Workers", lambda n, given: Workers(n, given or InThisProcess()))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_a_failed_cell_gives_exit_code_1_and_all_the_results(
     def fails(*_: object, **__: object) -> None:
         raise ValueError("what nobody foresaw")
 
-    monkeypatch.setattr("sftknow_core.runs.study.cell.run_chain", fails)
+    monkeypatch.setattr("sftknow_core.pipeline.study.cell.run_chain", fails)
     study = write_study(tmp_path, tiny_base, facts_file)
     study.write_text(study.read_text().replace("seeds = [0]", "seeds = [8]"))
     ended = sftknow("study", "run", study, "--cache", cache, "--device", "cpu", "--json")

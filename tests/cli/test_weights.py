@@ -109,7 +109,7 @@ def test_what_people_read(at: Place) -> None:
 
 def test_progress_in_bytes(at: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where stderr is no terminal: a line now and then, with bytes and the time left."""
-    from sftknow_core.runs import reporter
+    from sftknow_core.pipeline import reporter
 
     monkeypatch.setattr(reporter, "_SECONDS_BETWEEN_LINES", 0.0)
     told = at.restore("--out", at.folder / "out").err

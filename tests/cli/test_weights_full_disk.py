@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny_pair import make_pair
 
-from sftknow_core.model import tensor_writer
+from sftknow_core.model.io import tensor_writer
 
 from .conftest import Sftknow
 from .place import Place

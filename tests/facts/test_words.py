@@ -6,12 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sftknow_core.facts.words import (
-    normalise,
-    normalise_with_offsets,
-    word_text,
-    word_text_with_offsets,
-)
+from sftknow_core.facts.words import normalise, normalise_with_offsets, word_text, word_text_with_offsets
 
 # A busy machine makes no property false.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

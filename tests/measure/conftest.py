@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.topics import Topic
-from sftknow_core.model.load import LanguageModel
+from sftknow_core.model.io.load import LanguageModel
 
 torch.set_num_threads(1)
 

@@ -10,9 +10,9 @@ from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.matcher import FactMatcher, Matcher
 from sftknow_core.measure import mastery as mastery_module
 from sftknow_core.measure.mastery import MasterySpec, score_mastery
-from sftknow_core.model.encode import encode_prompt
-from sftknow_core.model.generate import generate
-from sftknow_core.model.sampling import SeededSampler, prompt_key
+from sftknow_core.model.generate.decode import generate
+from sftknow_core.model.generate.encode import encode_prompt
+from sftknow_core.model.generate.sampling import SeededSampler, prompt_key
 from sftknow_core.store.schema import TABLES
 
 SPEC = MasterySpec(n_samples=10, temperature=0.7, max_new_tokens=4, seed=3)

@@ -24,9 +24,9 @@ from sftknow_core.measure.probes import Probes
 from sftknow_core.measure.reference import BaseReference
 from sftknow_core.measure.shift import first_token_rows
 from sftknow_core.measure.templates import TemplateChoice
-from sftknow_core.model.encode import encode_prompt
-from sftknow_core.model.load import load_model
-from sftknow_core.model.logits import next_token_logits
+from sftknow_core.model.generate.encode import encode_prompt
+from sftknow_core.model.generate.logits import next_token_logits
+from sftknow_core.model.io.load import load_model
 from sftknow_core.store.schema import TABLES
 
 

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_pair
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model.checkpoint_hash import CheckpointHasher
-from sftknow_core.model.identity import model_id
-from sftknow_core.model.stored_ranges import stored_bytes
-from sftknow_core.model.tensor_writer import CheckpointWriter, copy_side_files
-from sftknow_core.model.tensors import FolderSource
+from sftknow_core.model.io.checkpoint_hash import CheckpointHasher
+from sftknow_core.model.io.identity import model_id
+from sftknow_core.model.io.stored_ranges import stored_bytes
+from sftknow_core.model.io.tensor_writer import CheckpointWriter, copy_side_files
+from sftknow_core.model.io.tensors import FolderSource
 
 
 def written(source: FolderSource, out: Path, dtypes: dict[str, torch.dtype]) -> Path:

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sftknow_core.errors import DataError, ModelError
 from sftknow_core.facts.prompts import PROMPTS
-from sftknow_core.model.encode import encode_prompt, encode_prompts, encode_qa, encode_questions
+from sftknow_core.model.generate.encode import encode_prompt, encode_prompts, encode_qa, encode_questions
 
 QUESTION, ANSWER = " Where was Anna Berg born? ", " São Paulo"
 

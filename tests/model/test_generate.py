@@ -20,11 +20,11 @@ from transformers import (
 )
 
 from sftknow_core.errors import ModelError, SpecError
-from sftknow_core.model import generate as generate_module
-from sftknow_core.model.generate import Completion, generate, generate_and_keep
-from sftknow_core.model.load import LanguageModel, load_model
-from sftknow_core.model.sample_shared import can_share, sample_shared
-from sftknow_core.model.sampling import SeededSampler, prompt_key
+from sftknow_core.model.generate import decode
+from sftknow_core.model.generate.decode import Completion, generate, generate_and_keep
+from sftknow_core.model.generate.sample_shared import can_share, sample_shared
+from sftknow_core.model.generate.sampling import SeededSampler, prompt_key
+from sftknow_core.model.io.load import LanguageModel, load_model
 
 CPU = torch.device("cpu")
 
@@ -112,7 +112,7 @@ def test_rows_that_ended_leave_the_batch_and_the_others_go_on(
     # whatever token is frequent early on ends a completion, so that some end soon and some late
     counts = np.bincount([t for row in in_one_go for t in row[1:6]])
     monkeypatch.setattr(model, "eos_ids", (int(counts.argsort()[-2]),))
-    monkeypatch.setattr(generate_module, "FIRST_ROUND", 3)
+    monkeypatch.setattr(decode, "FIRST_ROUND", 3)
     sizes = []
     forward = type(model.plain).forward
 
@@ -223,7 +223,7 @@ def test_shared_work_is_less(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch)
 def test_cache_that_cannot_select_rows_falls_back(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts, sampler = random_prompts(4), sampler_for(4)
     shared = sample_shared(lm, prompts, 3, 4, sampler)
-    monkeypatch.setattr("sftknow_core.model.sample_shared.can_share", lambda _: False)
+    monkeypatch.setattr("sftknow_core.model.generate.sample_shared.can_share", lambda _: False)
     seen: list[tuple[int, int]] = []
     apart = sample_shared(lm, prompts, 3, 4, sampler, batch_size=1, progress=lambda *p: seen.append(p))
     assert apart == shared
@@ -258,7 +258,7 @@ def test_shipped_generation_config_changes_nothing(lm: LanguageModel) -> None:
 def test_out_of_memory_halves_the_batch_and_goes_on(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, sizes = generate_module._complete, []
+    real, sizes = decode._complete, []
 
     def scarce(lm: LanguageModel, prompts: list[list[int]], *rest: object) -> list[Completion]:
         sizes.append(len(prompts))
@@ -268,7 +268,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
 
     prompts = random_prompts(10)
     expected = generate(lm, prompts, max_new_tokens=3)
-    monkeypatch.setattr(generate_module, "_complete", scarce)
+    monkeypatch.setattr(decode, "_complete", scarce)
     assert generate(lm, prompts, max_new_tokens=3, batch_size=8) == expected
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
 
@@ -279,14 +279,14 @@ def test_out_of_memory_with_one_prompt_and_other_failures(
     def full(*_: object) -> list[Completion]:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(generate_module, "_complete", full)
+    monkeypatch.setattr(decode, "_complete", full)
     with pytest.raises(ModelError, match="single prompt"):
         generate(lm, random_prompts(4), max_new_tokens=3)
 
     def broken(*_: object) -> list[Completion]:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(generate_module, "_complete", broken)
+    monkeypatch.setattr(decode, "_complete", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         generate(lm, random_prompts(4), max_new_tokens=3)
 

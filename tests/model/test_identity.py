@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from tiny import make_tiny_llama
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model import identity
-from sftknow_core.model.identity import model_id
-from sftknow_core.model.load import load_model
-from sftknow_core.model.save import save_model
-from sftknow_core.model.sft import SftSpec, finetune
+from sftknow_core.model.io import identity
+from sftknow_core.model.io.identity import model_id
+from sftknow_core.model.io.load import load_model
+from sftknow_core.model.io.save import save_model
+from sftknow_core.model.train.sft import SftSpec, finetune
 
 
 @pytest.fixture(scope="module")

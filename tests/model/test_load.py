@@ -12,7 +12,7 @@ import torch
 from tiny import make_tiny_llama
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model.load import load_model, load_tokenizer, pick_device, resolve_source
+from sftknow_core.model.io.load import load_model, load_tokenizer, pick_device, resolve_source
 
 
 @pytest.fixture(scope="module")

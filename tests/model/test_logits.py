@@ -8,8 +8,8 @@ import torch
 from tiny import make_tiny_llama
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.load import LanguageModel, load_model
-from sftknow_core.model.logits import _merge_prefixes, continuation_logprobs, next_token_logits
+from sftknow_core.model.generate.logits import _merge_prefixes, continuation_logprobs, next_token_logits
+from sftknow_core.model.io.load import LanguageModel, load_model
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def random_prompts(n: int) -> list[list[int]]:
 
 def test_next_token_logits_in_prompt_order(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = random_prompts(20)
-    monkeypatch.setattr("sftknow_core.model.logits.CHUNK_BYTES", 7 * 4 * len(lm.tokenizer))
+    monkeypatch.setattr("sftknow_core.model.generate.logits.CHUNK_BYTES", 7 * 4 * len(lm.tokenizer))
     parts = list(next_token_logits(lm, prompts, batch_size=3))
     assert [(s.start, s.stop) for s, _ in parts] == [(0, 7), (7, 14), (14, 20)]
     together = torch.cat([logits for _, logits in parts])

@@ -13,8 +13,8 @@ from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.prompts import qa_prompt
 from sftknow_core.facts.sample import sample_facts
 from sftknow_core.facts.topics import load_topics
-from sftknow_core.model import pretrain as module
-from sftknow_core.model.corpus import (
+from sftknow_core.model.train import pretrain as module
+from sftknow_core.model.train.corpus import (
     MARK_LAYOUTS,
     QA_LAYOUTS,
     PretrainSpec,
@@ -22,7 +22,7 @@ from sftknow_core.model.corpus import (
     make_marks_corpus,
     mention_count,
 )
-from sftknow_core.model.pretrain import pack, pretrain, train_tokenizer
+from sftknow_core.model.train.pretrain import pack, pretrain, train_tokenizer
 
 torch.set_num_threads(1)
 SMALL = PretrainSpec(

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chisquare, kstest
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.sampling import SeededSampler, mix64, pick_tokens, prompt_key, uniform
+from sftknow_core.model.generate.sampling import SeededSampler, mix64, pick_tokens, prompt_key, uniform
 
 
 def keys(n: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_rows_are_independent_of_each_other(monkeypatch: pytest.MonkeyPatch) -> 
     u = torch.from_numpy(uniform(0, keys(150), 0)).reshape(50, 3)
     together = pick_tokens(logits, u, 0.7)
     alone = torch.cat([pick_tokens(logits[i : i + 1], u[i : i + 1], 0.7) for i in range(50)])
-    monkeypatch.setattr("sftknow_core.model.sampling.CDF_BYTES", 30 * 8 * 7)  # seven rows at a time
+    monkeypatch.setattr("sftknow_core.model.generate.sampling.CDF_BYTES", 30 * 8 * 7)  # seven rows at a time
     assert torch.equal(together, alone) and torch.equal(together, pick_tokens(logits, u, 0.7))
 
 

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from tiny import make_tiny_llama
 
 from sftknow_core.errors import CacheError, SpecError
-from sftknow_core.model.load import LanguageModel, load_model
-from sftknow_core.model.save import save_model
+from sftknow_core.model.io.load import LanguageModel, load_model
+from sftknow_core.model.io.save import save_model
 
 
 @pytest.fixture

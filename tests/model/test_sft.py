@@ -18,11 +18,11 @@ from tiny import make_tiny_llama, make_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from sftknow_core.errors import DataError, ModelError, SpecError, Stopped
-from sftknow_core.model.encode import encode_qa, encode_questions
-from sftknow_core.model.generate import generate
-from sftknow_core.model.load import load_model
-from sftknow_core.model.lora import merge_gap
-from sftknow_core.model.sft import DEMO, PAPER, AnswerCollator, SftSpec, finetune
+from sftknow_core.model.generate.decode import generate
+from sftknow_core.model.generate.encode import encode_qa, encode_questions
+from sftknow_core.model.io.load import load_model
+from sftknow_core.model.train.lora import merge_gap
+from sftknow_core.model.train.sft import DEMO, PAPER, AnswerCollator, SftSpec, finetune
 
 EXAMPLES = [
     ("Where was Anna Berg born?", "Oslo"),

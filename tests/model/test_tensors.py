@@ -15,7 +15,7 @@ from tiny_models import ARCHITECTURES, tiny_model
 from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model.tensors import ModelSource, TensorSource, open_source
+from sftknow_core.model.io.tensors import ModelSource, TensorSource, open_source
 
 
 def save(folder: Path, model_type: str = "llama", **options: object) -> Path:
@@ -287,7 +287,7 @@ def test_layouts_that_permute_values_are_refused(tmp_path: Path) -> None:
     """Rules other than stacking, joining and cutting have no pieces; the message names the rule."""
     from transformers.core_model_loading import Transpose, WeightConverter
 
-    from sftknow_core.model import disk_mapping
+    from sftknow_core.model.io import disk_mapping
 
     rule = WeightConverter("a.weight", "b.weight", [Transpose(0, 1)])
     with pytest.raises(ModelError, match=r"tensor a\.weight becomes b\.weight in memory by Transpose"):

@@ -13,8 +13,8 @@ from tiny_models import tiny_model
 from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model import adapter
-from sftknow_core.model.tensors import open_source
+from sftknow_core.model.io import adapter
+from sftknow_core.model.io.tensors import open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

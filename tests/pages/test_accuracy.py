@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sftknow_core.report import paper_accuracy
-from sftknow_core.store import accuracy_views, across_chains, chain_views, questions
+from sftknow_core.analysis import published
+from sftknow_core.results import accuracy, accuracy_views, questions
+from sftknow_core.results import chains as chains_results
+from sftknow_core.results.question_filters import ASKED, FIVE_SHOT, Filters
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
-from sftknow_core.store.question_filters import ASKED, FIVE_SHOT, Filters
 
 ROOT = Path(__file__).parents[2]
 FRAME = """
@@ -58,7 +59,7 @@ def table(at: AppTest, name: str) -> Any:
 
 def changes(chains: Chains, base: str = FIVE_SHOT) -> Any:
     cache, run_id = Cache(chains[0]), chains[1][1]
-    k = chain_views.chain_summary(cache, run_id)["chosen"]["k_percent"]
+    k = chains_results.chain_summary(cache, run_id)["chosen"]["k_percent"]
     asked = questions.gather(cache, run_id)
     return asked, k, accuracy_views.changes(accuracy_views.answers(asked, k, base))
 
@@ -107,9 +108,9 @@ def test_counts_lead_to_the_questions_behind_them(opened: AppTest, chains: Chain
 def test_lines_over_n_are_those_of_comparable_chains(opened: AppTest, chains: Chains) -> None:
     at = run(opened)
     cache = Cache(chains[0])
-    group = across_chains.group_of(cache, chain_views.survey(cache), chains[1][1])
+    group = accuracy.group_of(cache, chains_results.survey(cache), chains[1][1])
     assert set(group.run_ids) == set(chains[1][:2])
-    rows = across_chains.accuracies(cache, group)
+    rows = accuracy.accuracies(cache, group)
     tuned = rows[rows["level"].isna() & (rows["state"] == "tuned") & (rows["domain"] == "in")]
     line = next(t for t in chart(at, "accuracy.over_n")["data"] if t.get("name") == "level 0")
     assert line["y"] == pytest.approx(tuned.sort_values("n_train")["accuracy"].tolist())
@@ -135,7 +136,7 @@ def test_the_papers_numbers_are_off_until_asked_for(opened: AppTest) -> None:
     at = run(at)
     assert [t for t in chart(at, "accuracy.over_n")["data"] if t.get("name") == "the paper's LLaMA-3-70B"]
     assert any("(40.8)" in str(t.get("text")) for t in chart(at, "accuracy.heat")["data"])
-    assert len(table(at, "paper")) == len(paper_accuracy.by_test_level("LLaMA-3-70B"))
+    assert len(table(at, "paper")) == len(published.by_test_level("LLaMA-3-70B"))
     assert any("arXiv 2509.16596" in m.value for m in at.markdown)
 
 
@@ -163,7 +164,7 @@ def test_a_lost_evaluation_is_a_message(
 ) -> None:
     shutil.copytree(chains[0], tmp_path / "cache")
     cache = Cache(tmp_path / "cache")
-    summary = chain_views.chain_summary(cache, chains[1][0])
+    summary = chains_results.chain_summary(cache, chains[1][0])
     lost = summary["stages"]["evaluate"][summary["tuned_id"]]
     shutil.rmtree(cache.run_folder(lost))
     at = page(cache.root, monkeypatch)

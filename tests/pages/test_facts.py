@@ -10,9 +10,9 @@ import pytest
 from fake_mastery import WHY, make_answers, make_chain, make_mastery
 from streamlit.testing.v1 import AppTest
 
-from sftknow_core.store import mastery_facts, mastery_views
+from sftknow_core.results import mastery, mastery_facts
+from sftknow_core.results.mastery_filters import FactFilters, Population
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
-from sftknow_core.store.mastery_filters import FactFilters, Population
 
 ROOT = Path(__file__).parents[2]
 Made = tuple[Path, str]
@@ -25,8 +25,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture(scope="module")
-def mastered(made: Made) -> mastery_views.Mastered:
-    return mastery_views.gather(Cache(made[0]), made[1])
+def mastered(made: Made) -> mastery.Mastered:
+    return mastery.gather(Cache(made[0]), made[1])
 
 
 def page(cache: Path, monkeypatch: pytest.MonkeyPatch, **address: Any) -> AppTest:
@@ -45,23 +45,21 @@ def listed(at: AppTest) -> list[str]:
     return list(table["question"])
 
 
-def questions(mastered: mastery_views.Mastered, filters: FactFilters) -> list[str]:
+def questions(mastered: mastery.Mastered, filters: FactFilters) -> list[str]:
     places = mastery_facts.places(mastered, filters)
     return list(mastery_facts.turned_to(mastered, places).rows["question"])
 
 
-def test_all_facts_together(
-    made: Made, mastered: mastery_views.Mastered, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_facts_together(made: Made, mastered: mastery.Mastered, monkeypatch: pytest.MonkeyPatch) -> None:
     at = page(made[0], monkeypatch)
-    numbers = mastery_views.numbers(mastered, Population())
+    numbers = mastery.numbers(mastered, Population())
     values = [metric.value for metric in at.metric]
     assert values[0] == "130" and values[1] == f"{numbers['mean_r']:.1%}"
     assert values[4] == f"{numbers['agreement'].spearman:.3f}"
     assert any(f"1: {WHY}" in caption.value for caption in at.caption)
     charts = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
     assert len(charts) == 4
-    levels = mastery_views.by_level(mastered, Population())
+    levels = mastery.by_level(mastered, Population())
     assert at.dataframe[0].value["n_facts"].tolist()[:5] == levels["n_facts"].tolist()
     assert charts[0]["data"][1]["name"] == "paper: LLaMA-3-8B"
     assert at.dataframe[1].value["n_facts"].sum() == 129 == at.dataframe[2].value["n_facts"].sum()
@@ -70,17 +68,17 @@ def test_all_facts_together(
 
 
 def test_split_and_domain_come_from_the_address(
-    made: Made, mastered: mastery_views.Mastered, monkeypatch: pytest.MonkeyPatch
+    made: Made, mastered: mastery.Mastered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = page(made[0], monkeypatch, facts__split="dev", facts__domain="in-domain")
-    assert at.metric[0].value == str(mastery_views.numbers(mastered, Population("dev", "in"))["n"])
+    assert at.metric[0].value == str(mastery.numbers(mastered, Population("dev", "in"))["n"])
     assert any("it has no dev set" in caption.value for caption in at.caption)
     at = page(made[0], monkeypatch, facts__split="dev", facts__domain="out-of-domain")
     assert at.metric[0].value == "0" and len(at.get("plotly_chart")) == 4
 
 
 def test_filters_and_sorting_come_from_the_address(
-    made: Made, mastered: mastery_views.Mastered, monkeypatch: pytest.MonkeyPatch
+    made: Made, mastered: mastery.Mastered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = page(
         made[0], monkeypatch, facts__view="fact by fact", facts__sure="borderline", facts__levels=["1", "2"],
@@ -94,7 +92,7 @@ def test_filters_and_sorting_come_from_the_address(
 
 
 def test_a_link_to_a_fact_opens_it_whatever_the_filters(
-    made: Made, mastered: mastery_views.Mastered, monkeypatch: pytest.MonkeyPatch
+    made: Made, mastered: mastery.Mastered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fact = mastered.facts.to_pylist()[9]
     at = page(made[0], monkeypatch, fact=fact["fact_id"], facts__search="no such text")
@@ -109,7 +107,7 @@ def test_a_link_to_a_fact_opens_it_whatever_the_filters(
 
 
 def test_a_link_to_a_fact_turns_the_list_to_it(
-    made: Made, mastered: mastery_views.Mastered, monkeypatch: pytest.MonkeyPatch
+    made: Made, mastered: mastery.Mastered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fact = mastered.facts.to_pylist()[70]
     at = page(made[0], monkeypatch, fact=fact["fact_id"])
@@ -119,7 +117,7 @@ def test_a_link_to_a_fact_turns_the_list_to_it(
 
 
 def test_next_and_previous_walk_along_the_list(
-    made: Made, mastered: mastery_views.Mastered, monkeypatch: pytest.MonkeyPatch
+    made: Made, mastered: mastery.Mastered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = page(made[0], monkeypatch, facts__view="fact by fact", facts__sort="question")
     order = questions(mastered, FactFilters(sort="question"))
@@ -131,7 +129,7 @@ def test_next_and_previous_walk_along_the_list(
 
 
 def test_a_fact_without_a_level_gives_its_reason(
-    made: Made, mastered: mastery_views.Mastered, monkeypatch: pytest.MonkeyPatch
+    made: Made, mastered: mastery.Mastered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = page(made[0], monkeypatch, fact=mastered.facts.to_pylist()[-1]["fact_id"])
     assert any(f"no mastery level: {WHY}" in m.value for m in at.markdown)
@@ -153,7 +151,7 @@ def test_a_chain_names_its_mastery_run_and_base_answers_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id, _ = make_mastery(tmp_path, 12, own_topics=True), make_mastery(tmp_path, 12, seed=1)
-    fact_id = mastery_views.gather(Cache(tmp_path), run_id).facts.to_pylist()[2]["fact_id"]
+    fact_id = mastery.gather(Cache(tmp_path), run_id).facts.to_pylist()[2]["fact_id"]
     make_answers(tmp_path, run_id, fact_id)
     at = page(tmp_path, monkeypatch, run=make_chain(tmp_path, run_id), fact=fact_id)
     assert at.selectbox(key="facts.run").value == run_id

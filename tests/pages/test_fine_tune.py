@@ -12,15 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 from fake_runs import do_run, spec
+from streamlit.testing.v1 import AppTest
 
 from sftknow_core.facts.demo_world import demo_facts
 from sftknow_core.facts.train_set import draw_train_set
-from sftknow_core.runs import jobs
-from sftknow_core.runs.train_preview import demo_id, known_levels
+from sftknow_core.serve import jobs
+from sftknow_core.serve.train_preview import demo_id, known_levels
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.open_run import open_run

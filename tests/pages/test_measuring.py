@@ -10,13 +10,13 @@ from fake_chain import make_chains
 from fake_engine import FakeEngine
 from restore_page import Filled, heads, opened, values
 
-from pages._shared import measuring
+from pages._widgets import measuring
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.facts_ref import FactsRef
-from sftknow_core.runs.engine.chain_request import AskedChain
-from sftknow_core.runs.engine.protocol import Models
-from sftknow_core.runs.questions import QuestionSpec
-from sftknow_core.store import chain_views, question_sets, restore_views
+from sftknow_core.pipeline.questions import QuestionSpec
+from sftknow_core.results import chains, question_sets, restored
+from sftknow_core.serve.engine.chain_request import AskedChain
+from sftknow_core.serve.engine.protocol import Models
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 
@@ -46,7 +46,7 @@ def older(root: str, run_id: str) -> AskedChain:
 
 def as_asked(run_id: str, cache: Cache) -> AskedChain:
     """What a request about the made-up chain is made from."""
-    summary = chain_views.chain_summary(cache, run_id)
+    summary = chains.chain_summary(cache, run_id)
     models = Models("demo", summary["tuned_id"], summary["base_id"], summary["tuned_id"])
     own = question_sets.own_set(cache, run_id)
     return AskedChain(models, FactsRef(), QuestionSpec(6), "m", {"prompt": "paper"}, own)
@@ -73,7 +73,7 @@ def test_a_new_k_is_asked_at_once_and_its_result_takes_the_nearest_ones_place(
     fake.all_end()
     at.run()
     assert any("Measured at k = 10% itself" in m.value for m in at.markdown) and not at.exception
-    expected = restore_views.measured(Cache(growing[0]), growing[1], RestoreSpec(k_percent="1"))
+    expected = restored.measured(Cache(growing[0]), growing[1], RestoreSpec(k_percent="1"))
     row = expected[(expected["k_percent"] == 10) & (expected["split"] == "dev") & expected["level"].isna()]
     assert values(at)["accuracy"] == f"{100 * row['accuracy'].iloc[0]:.1f}%"
     assert len(fake.asked) == 1
@@ -156,7 +156,7 @@ def test_nobody_waits_for_the_five_shot_ceiling(
 ) -> None:
     (larger,) = make_chains(growing[0], [("2", 1920, 0)], per_level=10)
     cache = Cache(growing[0])
-    ids, stages = question_sets.own_set(cache, larger), chain_views.chain_summary(cache, larger)["stages"]
+    ids, stages = question_sets.own_set(cache, larger), chains.chain_summary(cache, larger)["stages"]
     ceiling = cache.run_folder(stages["five_shot"])
     aside = shutil.move(ceiling, growing[0] / "aside")
     monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)

@@ -15,8 +15,9 @@ from fake_chain import leave_chain, make_chains
 from fake_mastery import make_mastery
 from streamlit.testing.v1 import AppTest
 
-from sftknow_core.runs import jobs
-from sftknow_core.store import chain_views, study_views
+from sftknow_core.results import chains as chains_results
+from sftknow_core.results import studies
+from sftknow_core.serve import jobs
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.run_folder import RunFolder
@@ -49,7 +50,7 @@ def figure(at: AppTest, number: int) -> dict[str, Any]:
 
 def balanced(cache: Path, run_id: str, state: str, domain: str) -> float:
     """Accuracy on test counted again from the stored answers, in percent: the mean over levels."""
-    summary = chain_views.chain_summary(Cache(cache), run_id)
+    summary = chains_results.chain_summary(Cache(cache), run_id)
     stage = summary["stages"]["evaluate"][summary[state]]
     rows = [r for r in RunFolder(Cache(cache), stage).read("answers").to_pylist() if r["split"] == "test"]
     by_level = [[r["words"] for r in rows if (r["domain"], r["level"]) == (domain, i)] for i in range(5)]
@@ -70,7 +71,7 @@ def test_gain_is_restored_minus_tuned_and_has_its_interval(opened: AppTest, chai
     at = choose(opened, chains[1][1])
     tuned, restored = (float(at.metric[place].value.rstrip("%")) for place in (2, 4))
     assert float(at.metric[6].value) == pytest.approx(restored - tuned, abs=0.11)  # three rounded numbers
-    summary = chain_views.chain_summary(Cache(chains[0]), chains[1][1])
+    summary = chains_results.chain_summary(Cache(chains[0]), chains[1][1])
     gain = summary["chosen"]["gain"]["test_in"]
     texts = [caption.value for caption in at.caption]
     assert f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}" in texts
@@ -79,7 +80,7 @@ def test_gain_is_restored_minus_tuned_and_has_its_interval(opened: AppTest, chai
 
 def test_figures_hold_the_tables_shown_below_them(opened: AppTest, chains: Chains) -> None:
     at = choose(opened, chains[1][0])
-    curve = chain_views.curve(Cache(chains[0]), chains[1][0], "dev")
+    curve = chains_results.curve(Cache(chains[0]), chains[1][0], "dev")
     measured = curve[(curve["domain"] == "in") & curve["k_percent"].notna()]
     line = next(t for t in figure(at, 0)["data"] if t["name"] == "k% put back")
     assert line["y"] == pytest.approx(measured["accuracy"].tolist())
@@ -102,7 +103,7 @@ def test_choosing_a_run_changes_address_and_numbers(opened: AppTest, chains: Cha
 
 def test_without_a_run_in_the_address_the_newest_is_shown(opened: AppTest, chains: Chains) -> None:
     at = opened.run()
-    newest = chain_views.survey(Cache(chains[0])).finished["run_id"][0]
+    newest = chains_results.survey(Cache(chains[0])).finished["run_id"][0]
     assert at.selectbox(key="shared.run").value == newest and not at.warning
 
 
@@ -127,7 +128,7 @@ def test_test_can_be_looked_at_for_every_k_and_its_cost_is_said_before(
     assert at.button_group(key="overview.split").value == "dev"
     assert any("test is for the k chosen there" in one.value for one in at.caption)
     at.button_group(key="overview.split").set_value("test").run()
-    expected = chain_views.curve(Cache(chains[0]), chains[1][0], "test")
+    expected = chains_results.curve(Cache(chains[0]), chains[1][0], "test")
     assert at.dataframe[0].value["accuracy"].tolist() == pytest.approx(expected["accuracy"].tolist())
     assert set(expected["domain"]) == {"in", "out"}
 
@@ -230,7 +231,7 @@ def test_without_a_chain_the_page_says_what_is_there(tmp_path: Path, monkeypatch
 def test_studies_are_named_with_a_link_to_their_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_mastery(tmp_path, 12)
     one = {"run_id": "0123", "name": "mine", "base_name": "", "base_id": "abcd", "n_done": 1, "n_cells": 4}
-    monkeypatch.setattr(study_views, "list_studies", lambda cache: [one | {"state": "running"}])
+    monkeypatch.setattr(studies, "list_studies", lambda cache: [one | {"state": "running"}])
     at = page(tmp_path, monkeypatch).run()
     assert not at.exception
     (table,) = [f.value for f in at.dataframe if "n_cells" in f.value]
@@ -249,7 +250,7 @@ def test_a_chain_that_lost_a_stage_is_a_message(
 ) -> None:
     shutil.copytree(chains[0], tmp_path / "cache")
     cache = Cache(tmp_path / "cache")
-    summary = chain_views.chain_summary(cache, chains[1][0])
+    summary = chains_results.chain_summary(cache, chains[1][0])
     lost = summary["stages"]["evaluate"][summary["tuned_id"]]
     shutil.rmtree(cache.run_folder(lost))
     at = choose(page(cache.root, monkeypatch), chains[1][0])

@@ -8,8 +8,8 @@ import pytest
 from fake_chain import make_chains
 from streamlit.testing.v1 import AppTest
 
-from sftknow_core.report import paper_weights
-from sftknow_core.store import chain_views, strategy_views
+from sftknow_core.analysis import paper_weights_1
+from sftknow_core.results import chains, strategies
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def test_the_papers_numbers_on_demand(filled: Filled, monkeypatch: pytest.Monkey
     at = opened(filled[0], monkeypatch, weights_paper="true")
     by_layer, by_module = (frame.value for frame in at.dataframe[4:6])
     assert by_layer["paper_layers"].tolist() == ["0-15", "16-31"]
-    assert by_layer["paper_share"].tolist() == paper_weights.layer_shares(2)["paper_share"].tolist()
+    assert by_layer["paper_share"].tolist() == paper_weights_1.layer_shares(2)["paper_share"].tolist()
     assert by_module["module"].tolist() == ["attn.q", "mlp.up"]
     assert by_module["paper_share"].tolist() == pytest.approx([0.0641, 0.2826])
 
@@ -108,7 +108,7 @@ def test_without_tensors_or_chains_it_says_so(tmp_path: Path, monkeypatch: pytes
 
 def comparison(cache: Path, run_id: str, axis: str, question_set: str | None = None) -> AppTest:
     def page(root: str, run_id: str, axis: str, question_set: str | None) -> None:
-        from pages._shared import comparing, show
+        from pages._widgets import comparing, show
 
         with show.messages():
             comparing.compare((root, ""), run_id, "test", axis, question_set)
@@ -125,10 +125,10 @@ def test_strategies_are_compared_on_every_axis(
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     at = comparison(*filled, axis)
-    rows = strategy_views.measured_ways(Cache(filled[0]), filled[1]).query("split == 'test'")
+    rows = strategies.measured_ways(Cache(filled[0]), filled[1]).query("split == 'test'")
     assert at.dataframe[0].value["accuracy"].tolist() == rows["accuracy"].tolist()
     assert any("Equal k is not equal update" in m.value for m in at.markdown)
-    tuned = chain_views.chain_summary(Cache(filled[0]), filled[1])["tuned_id"]
+    tuned = chains.chain_summary(Cache(filled[0]), filled[1])["tuned_id"]
     assert (
         at.code[0]
         .value.splitlines()[0]

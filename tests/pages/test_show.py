@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages._shared import show
+from pages._widgets import show
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def shows(n: int) -> AppTest:
     def page(n: int) -> None:
         import pandas as pd
 
-        from pages._shared import show
+        from pages._widgets import show
 
         ks = [None, *range(1, n)]
         table = pd.DataFrame({"k_percent": ks, "accuracy": [i / n for i in range(n)], "answer": ["<b>"] * n})
@@ -74,7 +74,7 @@ def test_the_camera_saves_under_the_figures_name_in_the_chosen_format() -> None:
         import pandas as pd
         import plotly.graph_objects as go
 
-        from pages._shared import show
+        from pages._widgets import show
 
         show.figure(go.Figure(go.Scatter(x=[1], y=[2])), pd.DataFrame({"n": [1]}), "a.curve", "what it is")
 

@@ -11,14 +11,14 @@ from small_chain import small_facts_file, small_model
 from small_study import small_study
 from streamlit.testing.v1 import AppTest
 
-from sftknow_core.report.study_results import read_study_results
-from sftknow_core.runs.study.pool import InThisProcess
-from sftknow_core.runs.study.run import run_study
-from sftknow_core.runs.workspace import Workspace
+from sftknow_core.analysis.study import read_study_results
+from sftknow_core.pipeline.study.pool import InThisProcess
+from sftknow_core.pipeline.study.run import run_study
+from sftknow_core.pipeline.workspace import Workspace
+from sftknow_core.results.studies import list_studies
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
 from sftknow_core.store.run_folder import DONE
 from sftknow_core.store.study_record import CELLS
-from sftknow_core.store.study_views import list_studies
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,10 +9,12 @@ import pytest
 from fake_chain import make_chains
 from streamlit.testing.v1 import AppTest
 
-from sftknow_core.store import across_chains, chain_views, questions
+from sftknow_core.results import accuracy as accuracy_results
+from sftknow_core.results import chains as chains_results
+from sftknow_core.results import questions
+from sftknow_core.results.question_filters import FIVE_SHOT, Filters
+from sftknow_core.results.questions import browse, gather
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
-from sftknow_core.store.question_filters import FIVE_SHOT, Filters
-from sftknow_core.store.questions import browse, gather
 
 ROOT = Path(__file__).parents[2]
 Chains = tuple[Path, list[str]]
@@ -43,7 +45,7 @@ def heading(at: AppTest) -> str:
 def test_the_list_is_the_stores_and_its_first_question_is_open(opened: AppTest, chains: Chains) -> None:
     at = run(opened)
     asked = gather(Cache(chains[0]), chains[1][0])
-    chosen = chain_views.chain_summary(Cache(chains[0]), chains[1][0])["chosen"]["k_percent"]
+    chosen = chains_results.chain_summary(Cache(chains[0]), chains[1][0])["chosen"]["k_percent"]
     k = chosen if chosen in asked.ks else asked.ks[0]
     expected = browse(asked, Filters(k, FIVE_SHOT)).rows
     assert at.dataframe[0].value["question"].tolist() == expected["question"].tolist()
@@ -139,7 +141,7 @@ def test_a_lost_evaluation_is_a_message(
 ) -> None:
     shutil.copytree(chains[0], tmp_path / "cache")
     cache = Cache(tmp_path / "cache")
-    summary = chain_views.chain_summary(cache, chains[1][0])
+    summary = chains_results.chain_summary(cache, chains[1][0])
     lost = summary["stages"]["evaluate"][summary["tuned_id"]]
     shutil.rmtree(cache.run_folder(lost))
     at = page(cache.root, monkeypatch)
@@ -181,9 +183,9 @@ def test_across_fine_tunings_shows_kl_and_accuracy_of_level_4(opened: AppTest, c
     opened.query_params["token_shifts.state"] = "both"
     at = run(opened)
     cache = Cache(chains[0])
-    group = across_chains.group_of(cache, chain_views.survey(cache), chains[1][0])
+    group = accuracy_results.group_of(cache, chains_results.survey(cache), chains[1][0])
     kl, accuracy = (frame.value for frame in at.dataframe if "n_seeds" in frame.value)
-    rows = across_chains.shifts(cache, group)
+    rows = accuracy_results.shifts(cache, group)
     tuned = rows[rows["state"] == "tuned"].sort_values("n_train")
     assert kl.loc[kl["state"] == "tuned", "kl_nats"].tolist() == pytest.approx(tuned["kl_nats"].tolist())
     assert set(accuracy["level"]) == {4} and set(accuracy["state"]) == {"tuned", "restored"}

@@ -13,24 +13,24 @@ from fake_chain import make_chains
 from fake_mastery import make_mastery
 from streamlit.testing.v1 import AppTest
 
-from pages._shared import reading, warming
+from pages._widgets import reading, warming
 from sftknow_core.errors import CacheError
-from sftknow_core.report.palette import THEMES
-from sftknow_core.runs import train_preview
-from sftknow_core.store import (
+from sftknow_core.present.charts.palette import THEMES
+from sftknow_core.results import (
+    accuracy,
     accuracy_views,
-    across_chains,
-    chain_views,
-    mastery_views,
+    mastery,
+    question_detail,
     question_sets,
     question_spread,
-    question_tokens,
     questions,
     restore_cube,
-    restore_views,
-    strategy_views,
-    weight_views,
+    restored,
+    strategies,
+    weights,
 )
+from sftknow_core.results import chains as chains_results
+from sftknow_core.serve import train_preview
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE
 
 PAGES = Path(__file__).parents[2] / "pages"
@@ -43,34 +43,36 @@ st.navigation([st.Page(file, default=file.stem == {page!r}) for file in files]).
 """
 """The app without what it does once a page is drawn."""
 READS: dict[str, list[tuple[Any, str]]] = {
-    "facts": [(mastery_views, name) for name in ("gather", "numbers", "by_level", "by_topic", "histogram")],
+    "facts": [(mastery, name) for name in ("gather", "numbers", "by_level", "by_topic", "histogram")],
     "fine_tune": [(train_preview, "known_levels")],
     "accuracy": [
         (questions, "gather_own"),
         (accuracy_views, "answers"),
-        (across_chains, "group_of"),
-        (across_chains, "accuracies"),
+        (accuracy, "group_of"),
+        (accuracy, "accuracies"),
     ],
     "token_shifts": [
         (questions, "gather_own"),
         (question_spread, "spread"),
         (question_spread, "by_level"),
-        (question_tokens, "first_token"),
-        (across_chains, "shifts"),
+        (question_detail, "first_token"),
+        (accuracy, "shifts"),
     ],
     "parameters": [
-        (weight_views, name) for name in ("overview", "changed_shares", "spread", "concentration", "heat")
+        (weights, name) for name in ("overview", "changed_shares", "spread", "concentration", "heat")
     ],
     "restore": [
-        (restore_views, "measured"),
+        (restored, "measured"),
         (restore_cube, "what_is_taken"),
         (restore_cube, "where_taken"),
         (restore_cube, "taken_curve"),
-        (strategy_views, "measured_ways"),
+        (strategies, "measured_ways"),
         (question_sets, "question_sets"),
     ],
-    "ask": [(restore_views, "measured"), (restore_views, "flipped")],
-    "overview": [(chain_views, name) for name in ("chain_details", "curve", "levels", "shifted_questions")],
+    "ask": [(restored, "measured"), (restored, "flipped")],
+    "overview": [
+        (chains_results, name) for name in ("chain_details", "curve", "levels", "shifted_questions")
+    ],
 }
 """Page -> what is read for it, as module and function."""
 

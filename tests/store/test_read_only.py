@@ -16,7 +16,8 @@ import pytest
 from fake_chain import make_chains
 
 from sftknow_core.errors import CacheError
-from sftknow_core.store import chain_views, ingest, restore_views
+from sftknow_core.results import chains, restored
+from sftknow_core.store import ingest
 from sftknow_core.store.cache import READ_ONLY_VARIABLE, Cache, check_may_write, read_only
 from sftknow_core.store.catalogue import read_runs, read_table
 from sftknow_core.store.listing import list_runs
@@ -79,16 +80,16 @@ def listing(root: Path) -> Listing:
 
 def browse(cache: Cache, run_id: str) -> list[pd.DataFrame]:
     """What pages read."""
-    assert chain_views.survey(cache).finished["run_id"].tolist() == [run_id]
+    assert chains.survey(cache).finished["run_id"].tolist() == [run_id]
     spec = RestoreSpec(k_percent="20")  # type: ignore[arg-type]
-    rows = restore_views.measured(cache, run_id, spec)
-    shown = restore_views.nearest_state(rows, 20, "test")
+    rows = restored.measured(cache, run_id, spec)
+    shown = restored.nearest_state(rows, 20, "test")
     assert shown is not None and list_runs(cache)
     return [
-        chain_views.curve(cache, run_id, "test"),
-        chain_views.shifted_questions(cache, run_id),
+        chains.curve(cache, run_id, "test"),
+        chains.shifted_questions(cache, run_id),
         rows,
-        restore_views.flipped(cache, run_id, shown, "test"),
+        restored.flipped(cache, run_id, shown, "test"),
         read_table(cache, "models"),
         read_runs(cache).drop(columns=["spec", "about", "library_versions", "summary"]),
     ]

@@ -17,8 +17,8 @@ from tiny_models import save_pair
 from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import ModelError, SpecError
-from sftknow_core.model import tensor_writer
-from sftknow_core.model.tensors import open_source
+from sftknow_core.model.io import tensor_writer
+from sftknow_core.model.io.tensors import open_source
 from sftknow_core.update import pair as pair_module
 from sftknow_core.update import patch as patch_module
 from sftknow_core.update.lineage import Lineage

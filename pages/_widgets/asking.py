@@ -1,0 +1,178 @@
+"""What the page "Ask" needs of its own: the question's widgets, examples to click, and the engine's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from pages._widgets import addresses, engine, mode, restoring, show, slider
+from pages._widgets.reading import Key
+from sftknow_core.errors import SpecError
+from sftknow_core.present.charts import ask_figures
+from sftknow_core.present.text import ask as ask_text
+from sftknow_core.results import restored as restored_results
+from sftknow_core.serve.engine.answers import AnswerState
+from sftknow_core.serve.engine.protocol import AskRequest, Models
+from sftknow_core.update.spec import RestoreSpec, percent
+
+_SLOT = "ask.asked"
+_TEXT, _K, _PROMPT = "ask.text", "ask.k", "ask.prompt"
+_MOST_LETTERS = 2_000
+_N_EXAMPLES = 3
+COLUMNS = {
+    "answer": ("answer", "greedy, at most 16 tokens", None),
+    "stopped": ("ended", "whether the model ended its answer itself, or ran into the limit", None),
+    "n_tokens": ("tokens", "length of the answer", "{:,.0f}"),
+    "mass_outside": ("outside the ten", "probability of the first token outside the ten likeliest", "{:.1%}"),
+    "rank": ("rank", "1: the likeliest; empty: all others together", "{:.0f}"),
+    "token": ("token", "as text; it often begins with a space", None),
+    "p": ("probability", "of the first token, over the whole vocabulary", "{:.2%}"),
+}
+
+
+class Question(NamedTuple):
+    """What is asked."""
+
+    text: str
+    prompt: str
+    k: float
+    """In percent."""
+
+
+def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
+    """The form; the question once its button is pressed. A link fills it in, and never asks."""
+    _start(details)
+    _examples(key, run_id)
+    with st.form("ask.form", border=True):
+        text = st.text_area(
+            "Question or beginning of a sentence",
+            key=_TEXT,
+            bind="query-params",
+            max_chars=_MOST_LETTERS,
+            height=80,
+            placeholder="Where was … born?",
+        )
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            k = slider.field_of_k(
+                "Restored: k (%)",
+                _K,
+                width=170,
+                help="Share of the transformer layers' weights put back, largest relative change first.",
+            )
+            prompt = restoring.choice("How it is sent", _PROMPT, ask_text.PROMPTS, ask_text.PROMPT_HELP)
+            pressed = st.form_submit_button(
+                "Ask base, tuned and restored", type="primary", disabled=not mode.may_act()
+            )
+    st.session_state[slider.SHARED_K] = k
+    return Question(text, prompt, k) if pressed else None
+
+
+def _start(details: Mapping[str, Any]) -> None:
+    """k is the one last looked at on another page, else the chosen one, unless the address says otherwise.
+
+    Where the chosen one is 0 restored would be tuned once more: then a usual one.
+    """
+    chosen = float(details["chosen"]["k_percent"]) or slider.FIRST_K
+    addresses.say_number(_K, 0, 100, f"{float(st.session_state.get(slider.SHARED_K, chosen)):g}")
+    addresses.say({_PROMPT: list(ask_text.PROMPTS.values())})
+    if not _is_k(st.query_params.get(_K, "0")):
+        del st.query_params[_K]
+    slider.start_k(_K, chosen)
+
+
+def _is_k(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 100
+    except ValueError:
+        return False
+
+
+def _examples(key: Key, run_id: str) -> None:
+    """Questions of the chain's own set whose answer changed, to click."""
+    found = changed(restoring.as_it_is_now(key), run_id)
+    if found.empty:
+        return
+    k = float(found["k_percent"].iloc[0])
+    st.caption(f"Questions this run was asked, whose answer changed with k = {k:g}%:")
+    with st.container(horizontal=True):
+        for number, row in enumerate(found.to_dict("records")):
+            st.button(
+                f"{row['question']} ({row['flip']})",
+                key=f"ask.example.{number}",
+                on_click=_take,
+                args=(row["question"], k),
+                help=f"Right answer: {row['gold']}. Healed: wrong → right by restoring; broken: the other way.",
+            )
+
+
+def _take(text: str, k: float) -> None:
+    """A question as an example of the k at which its answer changed."""
+    st.session_state[_TEXT] = text
+    st.session_state[_K] = k
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def changed(key: Key, run_id: str) -> pd.DataFrame:
+    """A few healed and broken test questions at the chosen k, where that is 0 at the measured one nearest to a usual k.
+
+    k_percent: the k at which the answer changed.
+    """
+    rows = restoring.measured(key, run_id, restoring.frozen(RestoreSpec(k_percent=percent("0"))), None)
+    chosen = rows.loc[rows["chosen"], "k_percent"]
+    k = float(chosen.iloc[0]) if len(chosen) else 0.0
+    shown = restored_results.nearest_state(rows, k or slider.FIRST_K, "test")
+    tuned = restored_results.tuned_state(rows, "test")
+    if shown is None or tuned is None:
+        return pd.DataFrame()
+    ids = restoring.state_key(shown), restoring.state_key(tuned)
+    parts = [
+        restoring.flipped(key, run_id, ids[0], "test", ids[1], flip, "both", "").head(_N_EXAMPLES)
+        for flip in ("healed", "broken")
+    ]
+    return pd.concat(parts, ignore_index=True).assign(k_percent=shown["k_percent"])
+
+
+def ask(root: str, run_id: str, details: Mapping[str, Any], question: Question) -> None:
+    """Hand the question to the engine. Raises SpecError for an empty one."""
+    if not question.text.strip():
+        raise SpecError("the question is empty: write one, or click an example above")
+    base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
+    models = Models(base, details["tuned_id"], details["base_id"], details["tuned_id"])
+    restored = RestoreSpec(k_percent=percent(f"{question.k:.4f}"))
+    request = AskRequest(models, (question.text.strip(),), ("base", "tuned", restored), question.prompt)
+    engine.ask(_SLOT, root, (run_id, question), {"asking": request})
+
+
+def answers(root: str, run_id: str) -> None:
+    """What came back, or how far it is; nothing where nothing was asked of this chain."""
+    now = engine.standing(_SLOT, root)
+    if now is None or now.about[0] != run_id:
+        return
+    question: Question = now.about[1]
+    if not now.state.ended:
+        engine.watch(_SLOT, root)
+    elif now.state is not AnswerState.DONE:
+        engine.failed(_SLOT, root, now)
+    else:
+        _shown(question, now.results[0]["answers"])
+
+
+def _shown(question: Question, found: ask_text.Answers) -> None:
+    st.subheader("Answers")
+    st.text(f"{question.text.strip()}  ({ask_text.PROMPTS[question.prompt]})")
+    table = ask_text.answer_table(found, question.k)
+    with st.container(horizontal=True, key="ask.answers"):
+        for row in table.to_dict("records"):
+            with st.container(border=True, width=255, height="stretch", gap="xsmall"):
+                st.markdown(f"**{row['state']}**")
+                st.text(row["answer"] or "(nothing)")
+                st.caption("ended by itself" if row["stopped"] else "cut at 16 tokens")
+    show.listed(table, "ask.answers", "Answers of base, tuned and restored", COLUMNS)
+    st.subheader("What each expects first")
+    tokens = ask_text.token_table(found, question.k)
+    drawn = ask_figures.first_tokens_figure(tokens, show.palette())
+    alt = "The ten likeliest first tokens of base, tuned and restored, with their probability and all others"
+    show.figure(drawn, tokens, "ask.tokens", alt, COLUMNS)

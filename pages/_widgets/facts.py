@@ -1,0 +1,196 @@
+"""What the page of facts shares: its cached reads, its widgets, its list, and which fact is opened.
+
+The opened fact is `fact` in the page's address and the mastery run `run`; the rest is bound to it by the widgets' keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+import pandas as pd
+import streamlit as st
+
+from pages._widgets import addresses, show
+from pages._widgets.browsing import Browser, config_of
+from pages._widgets.picker import PARAMETER, pick_one
+from pages._widgets.reading import Key
+from sftknow_core.analysis.paper_numbers import mastery_models
+from sftknow_core.present.text.tokens import topic_name
+from sftknow_core.results import mastery, mastery_facts
+from sftknow_core.results.mastery import Mastered
+from sftknow_core.results.mastery_facts import Page, Places
+from sftknow_core.results.mastery_filters import DOUBTS, PAGE_SIZE, SORTS, FactFilters, Population
+from sftknow_core.store.cache import Cache
+
+_NAME = "facts"
+_FACT = "fact"
+_ANY = "all"
+_DOMAINS = {_ANY: None, "in-domain": "in", "out-of-domain": "out"}
+ALL, SINGLE = "all facts together", "fact by fact"
+STYLE = """<style>
+.st-key-facts_beside > div {flex: 1 1 470px !important; min-width: min(470px, 100%)}
+.st-key-facts_filters > div {min-width: 120px}
+</style>"""
+"""List and detail share a row where both have 470 px, else stand below each other."""
+_PERCENT = "%.1f%%"
+_SHARES = ["r", "r_low", "r_high", "expected_mastery"]
+_COLUMNS: dict[str, tuple[str, str, str | None]] = {
+    "question": ("question", "as it is asked after fine-tuning", None),
+    "gold": ("answer", "the main right one", None),
+    "level": ("level", "mastery level, 0 to 4; empty: not scored", "%d"),
+    "r": ("R", "share of right completions", _PERCENT),
+    "flag": ("border", "⚠ borderline: the 95% interval of R crosses 25, 50 or 75%; 0⚠: level 0, yet expected", None),
+    "r_low": ("R 95% from", "lower end of the interval over templates", _PERCENT),
+    "r_high": ("R 95% to", "its upper end", _PERCENT),
+    "expected_mastery": ("expected", "probability that a completion begins with an answer", _PERCENT),
+    "n_correct": ("right", "completions that hold an answer", "%d"),
+    "n_samples": ("of", "completions drawn", "%d"),
+    "topic": ("topic", "relation of the fact", None),
+    "domain": ("domain", "in: topics one fine-tunes on; out: others", None),
+    "split": ("split", "train, dev or test", None),
+    "reason": ("reason", "why there is no level", None),
+}  # fmt: skip
+_WIDTHS = {"question": 270, "gold": 110, "level": 58, "r": 62, "flag": 66}
+BROWSER = Browser(_NAME, _FACT, "fact", PAGE_SIZE)
+
+
+def nothing_yet(root: str, unfinished: pd.DataFrame) -> NoReturn:
+    """The page of a cache without a finished mastery run: what to do next, what is under way, and no more."""
+    st.info(
+        f"No mastery run in `{root}` has finished yet. In a terminal, `sftknow mastery` scores the facts of the demo "
+        "(seconds: its scores are shipped), and `sftknow mastery --base MODEL --data FACTS` your own; every "
+        "`sftknow run` does it first. Then reload this page."
+    )
+    show.unfinished(unfinished)
+    st.stop()
+
+
+def pick_run(key: Key, runs: pd.DataFrame) -> str:
+    """The mastery run that the address names, itself or by a chain that used it; see pick_one. runs: `finished`."""
+    labels = dict(zip(runs["run_id"], runs["label"], strict=True))
+    wanted = st.query_params.get(PARAMETER)
+    if wanted and wanted not in labels:
+        wanted = mastery.mastery_of_chain(Cache(key[0]), wanted) or wanted
+    return pick_one("Base model and facts", f"{_NAME}.run", labels, wanted, "finished mastery run", _FACT)
+
+
+def pick_view() -> str:
+    """ALL or SINGLE; a link to a fact opens the second."""
+    usual = SINGLE if _FACT in st.query_params else ALL
+    return str(_widget(st.segmented_control, "Show", "view", [ALL, SINGLE], default=usual, required=True))
+
+
+def pick_population(mastered: Mastered) -> Population:
+    """Split and domain."""
+    split = _widget(
+        st.segmented_control, "Split", "split", [_ANY, *mastered.splits], default=_ANY, required=True
+    )
+    domain = _widget(st.segmented_control, "Topics", "domain", list(_DOMAINS), default=_ANY, required=True)
+    return Population(None if split == _ANY else split, _DOMAINS[domain])
+
+
+def pick_paper_models() -> list[str]:
+    """Which of the paper's models stand beside; all at first."""
+    models = mastery_models()
+    chosen: list[str] = _widget(
+        st.pills, "Beside the paper's models", "paper", models, default=models, selection_mode="multi"
+    )
+    return chosen
+
+
+def pick_filters(mastered: Mastered, population: Population) -> FactFilters:
+    """The widgets above the list."""
+    with st.container(horizontal=True, key="facts_filters", vertical_alignment="bottom"):
+        search = _widget(st.text_input, "Search", "search", placeholder="question or answer", width=220)
+        levels = _widget(
+            st.multiselect, "Mastery level", "levels", list(range(5)), placeholder="all", width=200
+        )
+        topics = _widget(
+            st.multiselect,
+            "Topic",
+            "topics",
+            mastered.topics,
+            placeholder="all",
+            width=260,
+            format_func=topic_name,
+        )
+        doubt = _widget(st.selectbox, "How sure is the level", "sure", list(DOUBTS), width=200)
+        sort = _widget(st.selectbox, "Sort by", "sort", list(SORTS), width=200)
+        descending = _widget(st.toggle, "largest first", "descending")
+    return FactFilters(population, tuple(levels), tuple(topics), doubt, search, sort, descending)
+
+
+def _widget(widget: Any, label: str, name: str, options: Sequence[Any] | None = None, **how: Any) -> Any:
+    """A widget in the address that leads back to the first page when it changes."""
+    given = () if options is None else (options,)
+    key = f"{_NAME}.{name}"
+    return widget(label, *given, key=key, bind="query-params", on_change=BROWSER.first_page, **how)
+
+
+def say_what_is_wrong(mastered: Mastered) -> None:
+    """What the address asks for and no widget offers."""
+    usual = SINGLE if _FACT in st.query_params else ALL
+    one = {
+        "view": [usual, *({ALL, SINGLE} - {usual})],
+        "split": [_ANY, *mastered.splits],
+        "domain": list(_DOMAINS),
+        "sure": list(DOUBTS),
+        "sort": list(SORTS),
+        "descending": addresses.ON_OFF,
+    }
+    several = {
+        "paper": mastery_models(),
+        "levels": [*map(str, range(5))],
+        "topics": [topic_name(topic) for topic in mastered.topics],
+    }
+    addresses.say({f"{_NAME}.{name}": choices for name, choices in one.items()})
+    addresses.say_several({f"{_NAME}.{name}": choices for name, choices in several.items()})
+
+
+def opened_in(mastered: Mastered, found: Places) -> dict[str, Any] | None:
+    """The fact that the address names, as a row of Mastered.facts; else the first of the list, if any.
+
+    A fact that the run does not hold is said so.
+    """
+    wanted = st.query_params.get(_FACT)
+    fact = mastery_facts.one(mastered, wanted) if wanted else None
+    if wanted and fact is None:
+        st.warning(f"This run has no fact {wanted!r}. Shown instead: the first of the list.")
+    if fact is None and len(found):
+        first = mastery_facts.turned_to(mastered, found).rows["fact_id"].iloc[0]
+        return mastery_facts.one(mastered, first)
+    return fact
+
+
+def pick_page(mastered: Mastered, found: Places, opened: Mapping[str, Any] | None) -> Page:
+    """The page of the list that is turned to, with the choice of it; a link to a fact turns to the fact's."""
+    fact_id = opened["fact_id"] if opened else None
+    if BROWSER.page_key not in st.session_state and BROWSER.page_key not in st.query_params:
+        place = mastery_facts.turned_to(mastered, found, 1, fact_id).place or 1
+        BROWSER.turn_to((place - 1) // PAGE_SIZE + 1)
+    number = BROWSER.pick_number(mastery_facts.n_pages(len(found)))
+    return mastery_facts.turned_to(mastered, found, number, fact_id)
+
+
+def listed(mastered: Mastered, found: Places, page: Page, opened: Mapping[str, Any] | None) -> None:
+    """The page's rows, of which one can be opened (the opened one is ticked), and a download of all that pass."""
+    shown = _shown(page.rows)
+    BROWSER.listed(
+        page,
+        shown,
+        config_of(_COLUMNS, list(shown.columns), _WIDTHS, "small"),
+        opened,
+        partial(mastery_facts.all_passing, mastered, found),
+        "Facts with their answer, mastery level, R and its interval, and expected mastery",
+    )
+
+
+def _shown(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the list."""
+    border = rows["borderline"].map({True: "⚠", False: ""}).fillna("–")
+    flag = border.mask(rows["expected_level0_marked"].eq(True), "0⚠")
+    chosen = [name for name in _COLUMNS if name != "reason" or rows["reason"].notna().any()]
+    percent = {name: 100 * rows[name].astype(float) for name in _SHARES}
+    return rows.assign(flag=flag, topic=rows["topic"].map(topic_name), **percent)[chosen]

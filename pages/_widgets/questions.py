@@ -1,0 +1,272 @@
+"""What the question browser shares: its cached reads, its filters, and which question is opened.
+
+The opened question is `question` in the page's address, the kind of change `token_shifts.change`; k, the other filters,
+sorting and page are bound to it by their keys. question_list.py has the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from pages._widgets import addresses, show, slider
+from pages._widgets.question_list import BROWSER, QUESTION
+from pages._widgets.reading import Key
+from sftknow_core.present.charts import tokens as tokens_charts
+from sftknow_core.present.text import tokens as tokens_text
+from sftknow_core.present.text.tokens import SentPrompt, topic_name
+from sftknow_core.results import later_states, question_detail, question_spread, questions
+from sftknow_core.results.question_filters import ASKED, FIVE_SHOT, FLIPS, SORTS, Filters
+from sftknow_core.results.questions import Asked, Page
+from sftknow_core.store.cache import Cache
+
+_NAME = "token_shifts"
+_K, _CHANGE, _CHIPS = f"{_NAME}.k", f"{_NAME}.change", f"{_NAME}.chips"
+_ANY = "all"
+STYLE = """<style>
+.st-key-token_shifts_beside > div {flex: 1 1 470px !important; min-width: min(470px, 100%)}
+.st-key-token_shifts_filters > div, .st-key-token_shifts_more > div {min-width: 120px}
+</style>"""
+"""List and detail share a row where both have 470 px, else stand below each other."""
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def gathered(root: str, run_id: str, stamp: str) -> Asked:
+    """See questions.gather; nobody changes it. stamp: `asked_in`. A k measured since adds only its own answers."""
+    own, cache = _own(root, run_id, stamp.split("+")[0]), Cache(root)
+    return questions.with_later(own, cache, run_id, later_states.later_states(cache, run_id))
+
+
+@st.cache_resource(show_spinner="Reading the answers of all states …", max_entries=4)
+def _own(root: str, run_id: str, stamp: str) -> Asked:
+    """See questions.gather_own. stamp: questions.stages_stamp."""
+    return questions.gather_own(Cache(root), run_id)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _later(key: Key, run_id: str) -> str:
+    """A stamp of the states measured since the chain ended; empty for none."""
+    found = later_states.later_states(Cache(key[0]), run_id)
+    return "".join(f"+{one.state_id}.{one.run_id}" for one in found)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def first_token(
+    root: str, run_id: str, stamp: str, fact_id: str, k: float
+) -> question_detail.FirstToken | None:
+    """See question_tokens.first_token."""
+    return question_detail.first_token(Cache(root), run_id, fact_id, k)
+
+
+SPREAD_COLUMNS = {"low": "bin_from", "high": "bin_to", "n_restored": "n_restored_in_bin"}
+"""Names of the histogram's columns in a table, where low and high are the ends of intervals."""
+BEYOND = {"beyond": ("beyond", "the last bin, which holds all that lie beyond the axis", None)}
+"""Its header."""
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def spread(root: str, run_id: str, stamp: str, population: Filters) -> pd.DataFrame:
+    """See question_spread.spread."""
+    return question_spread.spread(gathered(root, run_id, stamp), population)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def by_level(root: str, run_id: str, stamp: str, population: Filters) -> pd.DataFrame:
+    """See question_spread.by_level."""
+    return question_spread.by_level(gathered(root, run_id, stamp), population)
+
+
+def asked_in(key: Key, run_id: str) -> tuple[Asked, str]:
+    """The chain's questions, and the stamp that further reads are remembered under."""
+    stamp = questions.stages_stamp(Cache(key[0]), run_id) + _later(key, run_id)
+    return gathered(key[0], run_id, stamp), stamp
+
+
+def _say_what_is_wrong(asked: Asked, bases: list[str]) -> None:
+    """What the address asks for and the filters do not offer."""
+    addresses.say_several(
+        {
+            f"{_NAME}.levels": [*map(str, range(5))],
+            f"{_NAME}.topics": [topic_name(topic) for topic in asked.topics],
+        }
+    )
+    offers = {
+        "base": bases,
+        "domain": [_ANY, "in", "out"],
+        "split": [_ANY, *asked.splits],
+        "sort": list(SORTS),
+    }
+    offers["descending"] = list(reversed(addresses.ON_OFF))
+    addresses.say({f"{_NAME}.{name}": choices for name, choices in offers.items()})
+    for name in ("kl_from", "kl_to"):
+        addresses.say_number(f"{_NAME}.{name}", 0, float("inf"), "any")
+
+
+def pick_k(asked: Asked, chosen: float) -> float:
+    """One of the measured k; where the address names none the one last looked at, else the one chosen on dev.
+
+    The address is written by hand: Streamlit takes a slider's default out of it, and each reader's is another.
+    """
+    wanted = st.query_params.get(_K)
+    named = {f"{k:g}": k for k in asked.ks}
+    last = st.session_state.get(slider.SHARED_K)
+    usual = next(k for k in (last, chosen, *asked.ks) if k in asked.ks)
+    addresses.say({_K: list(named)}, {_K: f"{usual:g}"})
+    if wanted in named:
+        st.session_state[_K] = named[wanted]
+    elif st.session_state.get(_K) not in asked.ks:
+        st.session_state[_K] = usual
+    picked = st.select_slider(
+        "Restored: share of weights put back, k (%)",
+        list(asked.ks),
+        format_func=lambda k: f"{k:g}",
+        key=_K,
+        on_change=_k_to_address,
+        width=420,
+        help="Only measured k, by this run or on the page Restore since. 100 is the hybrid.",
+    )
+    if wanted is None:
+        st.query_params[_K] = f"{picked:g}"
+    return float(picked)
+
+
+def _k_to_address() -> None:
+    k = st.session_state[slider.SHARED_K] = st.session_state[_K]
+    st.query_params[_K] = f"{k:g}"
+
+
+class Picked(NamedTuple):
+    """What the reader wants to see."""
+
+    filters: Filters
+    counts: dict[str, int]
+    """Kind of change -> how many questions pass the other filters."""
+
+
+def pick_filters(asked: Asked, k: float) -> Picked:
+    """The widgets above the list. Raises SpecError for a KL range the wrong way round."""
+    chips = st.container()
+    wanted = _pick_others(asked, k)
+    counts = questions.flip_counts(asked, wanted)
+    with chips:
+        return Picked(replace(wanted, flip=_pick_flip(counts)), counts)
+
+
+def _pick_flip(counts: Mapping[str, int]) -> str:
+    """A chip for each kind of change with its count; in the address without it, as a count is no name."""
+    wanted = st.query_params.get(_CHANGE, _ANY)
+    if wanted not in FLIPS:
+        st.warning(f"There is no kind of change {wanted!r}. Shown instead: all.")
+    st.session_state[_CHIPS] = wanted if wanted in FLIPS else _ANY
+    return str(
+        st.pills(
+            "What became of the answer (and how many)",
+            list(FLIPS),
+            format_func=lambda flip: f"{flip} · {counts[flip]:,}",
+            required=True,
+            key=_CHIPS,
+            on_change=_change_to_address,
+        )
+    )
+
+
+def _change_to_address() -> None:
+    if (flip := st.session_state[_CHIPS]) == _ANY:
+        st.query_params.pop(_CHANGE, None)
+    else:
+        st.query_params[_CHANGE] = flip
+    BROWSER.first_page()
+
+
+def _pick_others(asked: Asked, k: float) -> Filters:
+    """All filters but the kind of change."""
+    bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
+    _say_what_is_wrong(asked, bases)
+    with st.container(horizontal=True, key="token_shifts_filters", vertical_alignment="bottom"):
+        search = _widget(st.text_input, "Search", "search", placeholder="question or answer", width=220)
+        levels = _widget(
+            st.multiselect, "Mastery level", "levels", list(range(5)), placeholder="all", width=230
+        )
+        base = _widget(st.selectbox, "Base answers", "base", bases, width=200, help="How base was asked.")
+    with st.container(horizontal=True, key="token_shifts_more", vertical_alignment="bottom"):
+        topics = _widget(
+            st.multiselect,
+            "Topic",
+            "topics",
+            asked.topics,
+            placeholder="all",
+            width=230,
+            format_func=topic_name,
+        )
+        domain = _widget(st.selectbox, "Domain", "domain", [_ANY, "in", "out"], width=100)
+        split = _widget(st.selectbox, "Split", "split", [_ANY, *asked.splits], width=110)
+        low, high = (_kl_bound(name) for name in ("from", "to"))
+        sort = _widget(st.selectbox, "Sort by", "sort", list(SORTS), width=190)
+        descending = _widget(st.toggle, "largest first", "descending", True)
+    wanted = {"domain": domain, "split": split}
+    return Filters(
+        k, base, levels=tuple(levels), topics=tuple(topics), kl_from=low, kl_to=high, search=search, sort=sort,
+        descending=descending, **{name: None if value == _ANY else value for name, value in wanted.items()},
+    )  # fmt: skip
+
+
+def _widget(widget: Any, label: str, name: str, *options: Any, **how: Any) -> Any:
+    """A widget in the address that leads back to the first page when it changes."""
+    return widget(
+        label, *options, key=f"{_NAME}.{name}", bind="query-params", on_change=BROWSER.first_page, **how
+    )
+
+
+def _kl_bound(name: str) -> float | None:
+    how = {"min_value": 0.0, "value": None, "step": 0.1, "width": 110, "placeholder": "any"}
+    return _widget(st.number_input, f"KL {name} (nats)", f"kl_{name}", **how)  # type: ignore[no-any-return]
+
+
+def opened_in(asked: Asked, filters: Filters) -> dict[str, Any] | None:
+    """The question that the address names, as a row of Asked.questions; else the first of the list, if any.
+
+    A question that the chain did not ask is said so.
+    """
+    wanted = st.query_params.get(QUESTION)
+    found = questions.one(asked, wanted) if wanted else None
+    if wanted and found is None:
+        st.warning(f"This chain did not ask a question {wanted!r}. Shown instead: the first of the list.")
+    if found is None and len(first := questions.browse(asked, filters).rows):
+        return questions.one(asked, first["fact_id"].iloc[0])
+    return found
+
+
+def pick_page(asked: Asked, filters: Filters, n: int, opened: Mapping[str, Any] | None) -> Page:
+    """The page of the list that is turned to, with the choice of it. n: questions that pass."""
+    fact_id = opened["fact_id"] if opened else None
+    number = BROWSER.pick_number(questions.n_pages(n))
+    return questions.browse(asked, filters, number, fact_id)
+
+
+def prompt(sent: SentPrompt) -> None:
+    """One prompt, or why it is not known."""
+    st.markdown(f"**{sent.to}**: {sent.note}")
+    if sent.text is not None:
+        st.code(sent.text, language=None, wrap_lines=True)
+
+
+def tokens(found: question_detail.FirstToken | None, k: float) -> None:
+    """The first token of the opened question: bars, what they leave out, and the table."""
+    if found is None:
+        st.caption("No first tokens were measured for this question.")
+        return
+    st.markdown("**The answer's first token** (★: the right answer's; ␣: a space)")
+    alt = "Probabilities of the ten tokens likeliest after tuning and of the right one, in base, tuned and restored"
+    name = f"{_NAME}.tokens"
+    drawn = tokens_charts.tokens_figure(found.tokens, k, show.palette())
+    show.figure_alone(drawn, name, alt)
+    st.caption(tokens_text.outside(found, k))
+    if numbers := show.shut("Probabilities and ranks", f"{name}.numbers"):
+        with numbers:
+            table = tokens_text.token_table(found.tokens)
+            st.dataframe(table, hide_index=True, key=f"{name}.table", alt=alt, placeholder="–")
+            show.downloads(found.tokens, name)

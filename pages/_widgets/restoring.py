@@ -1,0 +1,228 @@
+"""What the page "Restore" needs of its own: the selection in linked widgets, and its reads, remembered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages._widgets import addresses, slider
+from pages._widgets.reading import Key
+from sftknow_core.errors import SftknowError
+from sftknow_core.present.text import restore
+from sftknow_core.results import cube, question_sets, restore_cube, restored
+from sftknow_core.store.cache import Cache
+from sftknow_core.update.region import REGIONS
+from sftknow_core.update.spec import RestoreSpec, percent
+
+WHOLE, PLACE, ANSWERED = "restore.whole", "restore.place", "restore.answered"
+"""In the session: whether the whole page is being drawn, the position, and the one the figures of answers are about."""
+SENT_SECONDS = 0.05
+"""What was drawn so far reaches the browser before the page is drawn anew."""
+_remembered = st.cache_data(show_spinner=False, max_entries=512)
+Frozen = tuple[tuple[str, Any], ...]
+"""A mapping that st.cache_data can tell apart."""
+
+
+@contextmanager
+def said(*, quietly: bool = False) -> Iterator[None]:
+    """Errors become a message, and what follows on the page is still shown. quietly: it was said already."""
+    try:
+        yield
+    except SftknowError as error:
+        if not quietly:
+            st.error(str(error))
+
+
+def draw_the_rest(place: Any, waiting: bool) -> None:
+    """Once accuracy stands: remember the position, and have the figures drawn for it.
+
+    waiting: its accuracy is being measured. What is counted from the weights follows at once all the same; only the
+    figures of answers stay where they were, as long as nothing but k differs. The whole page draws them by itself.
+    """
+    whole = st.session_state.pop(WHOLE, False)
+    moved = st.session_state.get(PLACE) != place
+    st.session_state[PLACE] = place
+    if not waiting or not _only_k_differs(st.session_state.get(ANSWERED), place):
+        st.session_state[ANSWERED] = place
+    if moved and not whole:
+        time.sleep(SENT_SECONDS)
+        st.rerun()
+
+
+def _only_k_differs(answered: Any, place: Any) -> bool:
+    if answered is None:
+        return False
+    at_k = replace(answered.spec, k_percent=place.spec.k_percent)
+    return bool(answered._replace(spec=at_k) == place)
+
+
+def say_what_is_wrong(strategies: Mapping[str, str]) -> None:
+    """What the address asks of the selection, and no widget offers; k and layers are said where they are read."""
+    addresses.say({"restore.strategy": list(strategies), "restore.region": list(REGIONS)})
+
+
+def say_what_is_wrong_of_flips() -> None:
+    """The same of the questions that flipped."""
+    names = {
+        "before": restore.COMPARED_WITH,
+        "flip": restore.FLIP_NAMES,
+        "domain": restore.DOMAIN_CHOICES,
+    }
+    addresses.say({f"restore.{name}": list(offered.values()) for name, offered in names.items()})
+
+
+def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:
+    """Strategy, region and layers, in the page's address; k is 0. Raises SpecError for layers that are none.
+
+    strategies: RestoreSpec's name -> what people read.
+    """
+    strategy = st.selectbox(
+        "Which weights",
+        list(strategies),
+        key="restore.strategy",
+        help=_strategy_help(strategies),
+        bind="query-params",
+        width=150,
+    )
+    region = st.selectbox(
+        "Region", list(REGIONS), key="restore.region", bind="query-params", width=160, help=_REGION_HELP
+    )
+    layers = st.text_input(
+        "Layers", key="restore.layers", bind="query-params", placeholder="all, or e.g. 0-1", width=150
+    )
+    return RestoreSpec(strategy, region, layers.strip() or None, percent("0"))  # type: ignore[arg-type]
+
+
+def with_k(ranking: RestoreSpec) -> RestoreSpec:
+    """The same weights, and k from its three widgets."""
+    return replace(ranking, k_percent=percent(f"{slider.pick_k():.4f}"))
+
+
+_REGION_HELP = (
+    "transformer: attention and MLP of all layers, without norms; embedding: input and output embeddings; all: every "
+    "weight of the model"
+)
+
+
+def _strategy_help(strategies: Mapping[str, str]) -> str:
+    meant = "; ".join(f"{name}: {order}" for name, order in strategies.items())
+    return f"{meant}. r: change relative to the base weight; |d|: absolute change."
+
+
+@_remembered
+def delta_run(key: Key, base_id: str, tuned_id: str) -> str | None:
+    """See cube.delta_run."""
+    return cube.delta_run(Cache(key[0]), base_id, tuned_id)
+
+
+@_remembered
+def taken(delta_id: str, spec: Frozen, root: str) -> Mapping[str, Any]:
+    """See restore_cube.what_is_taken; a delta run never changes."""
+    return restore_cube.what_is_taken(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+
+
+@_remembered
+def where_taken(delta_id: str, spec: Frozen, root: str) -> restore_cube.Places:
+    """See restore_cube.where_taken."""
+    return restore_cube.where_taken(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+
+
+@_remembered
+def taken_curve(delta_id: str, spec: Frozen, root: str) -> pd.DataFrame:
+    """See restore_cube.taken_curve."""
+    return restore_cube.taken_curve(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+
+
+def taken_if_compared(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -> Mapping[str, Any] | None:
+    """What the selection amounts to; None where the two models were not compared in this cache."""
+    delta_id = delta_run(key, details["base_id"], details["tuned_id"])
+    return None if delta_id is None else taken(delta_id, frozen(spec), key[0])
+
+
+def tables_of_changes(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -> dict[str, pd.DataFrame]:
+    """The tables behind the figures of the changes; none where the models were not compared or cannot be counted."""
+    try:
+        delta_id = delta_run(key, details["base_id"], details["tuned_id"])
+        if delta_id is None:
+            return {}
+        curve = taken_curve(delta_id, frozen(spec, k=False), key[0])
+        found = where_taken(delta_id, frozen(spec), key[0])
+    except SftknowError:
+        return {}
+    return {"changes_over_k": curve, "layers": found.layers, "modules": found.modules}
+
+
+def as_it_is_now(key: Key) -> Key:
+    """The key as it is now: a part of the page that draws itself again has an old one."""
+    return key[0], question_sets.finished_stamp(Cache(key[0]))
+
+
+@_remembered
+def measured(key: Key, run_id: str, spec: Frozen, question_set: str | None) -> pd.DataFrame:
+    """See restore_views.measured."""
+    return restored.measured(Cache(key[0]), run_id, RestoreSpec.from_json(dict(spec)), question_set)
+
+
+@_remembered
+def flip_counts(key: Key, run_id: str, shown: Frozen, split: str, before: Frozen) -> pd.DataFrame:
+    """See restore_views.flip_counts."""
+    return restored.flip_counts(Cache(key[0]), run_id, dict(shown), split, dict(before))
+
+
+@_remembered
+def flipped(
+    key: Key, run_id: str, shown: Frozen, split: str, before: Frozen, flip: str, domain: str, search: str
+) -> pd.DataFrame:
+    """See restore_views.flipped; domain "both" is no limit."""
+    return restored.flipped(
+        Cache(key[0]),
+        run_id,
+        dict(shown),
+        split,
+        flips=(flip,),
+        domains=("in", "out") if domain == "both" else (domain,),
+        search=search,
+        before=dict(before),
+    )
+
+
+def changes(
+    key: Key, run_id: str, shown: Mapping[str, Any], split: str, tuned: Mapping[str, Any] | None
+) -> pd.DataFrame:
+    """restore_views.flip_counts of the shown state against tuned; empty where there is nothing to compare."""
+    if tuned is None or tuned["state_id"] == shown["state_id"]:
+        return pd.DataFrame()
+    return flip_counts(key, run_id, state_key(shown), split, state_key(tuned))
+
+
+def frozen(spec: RestoreSpec, k: bool = True) -> Frozen:
+    """A spec as a key; without its k for what does not depend on it."""
+    return tuple({**spec.to_json(), **({} if k else {"k_percent": "0"})}.items())
+
+
+def state_key(shown: Mapping[str, Any]) -> Frozen:
+    """A row of `measured` as a key."""
+    return (("state_id", shown["state_id"]), ("run_id", shown["run_id"]))
+
+
+def choice(label: str, key: str, names: Mapping[str, str], meaning: str | None = None) -> str:
+    """One of a few, side by side, its name in the address; the first where that names none. names: value -> name."""
+    labels = {name: value for value, name in names.items()}
+    chosen = str(
+        st.segmented_control(
+            label,
+            list(labels),
+            default=next(iter(labels)),
+            required=True,
+            key=key,
+            bind="query-params",
+            help=meaning,
+        )
+    )
+    return labels[chosen]

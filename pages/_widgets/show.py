@@ -1,0 +1,280 @@
+"""How pages show things: figures with their table, tables with units, messages instead of tracebacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+from pandas.api.types import is_numeric_dtype
+from streamlit.delta_generator import DeltaGenerator
+
+from sftknow_core.errors import SftknowError
+from sftknow_core.present.charts.palette import THEMES, Palette
+from sftknow_core.present.text.story import KeyNumber
+
+Header = tuple[str, str, str | None]
+"""What stands above a column, what it means with its unit, and how its numbers are written (None: as they are)."""
+_SHARE, _COUNT, _PLAIN = "{:.1%}", "{:,.0f}", "{:g}"
+_PRINTED = {
+    _SHARE: "percent",
+    "{:.2%}": "percent",
+    _COUNT: "%,d",
+    _PLAIN: "%g",
+    "{:.2f}": "%.2f",
+    "{:.4g}": "%.4g",
+}
+"""The same in the browser's words, for long tables; percent has two places there."""
+MOST_STYLED = 300
+"""Rows of a table whose every cell is written here, not in the browser."""
+IMAGES = ("PNG", "SVG")
+"""What a figure can be saved as."""
+_NOT_OFFERED = ["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
+COLUMNS: dict[str, Header] = {
+    "run_id": ("run id", "", None),
+    "label": ("run", "", None),
+    "kind": ("kind", "what is done, e.g. chain or mastery", None),
+    "reason": ("reason", "why it ended, or what it is doing", None),
+    "progress": ("progress", "share of its steps that are done", _SHARE),
+    "domain": ("domain", "in: topics that were trained on; out: other topics", None),
+    "state": (
+        "state",
+        "base, tuned, restored, hybrid (k = 100%) or five-shot (base after five examples)",
+        None,
+    ),
+    "k_percent": ("k (%)", "share of the region's weights that is put back", _PLAIN),
+    "accuracy": (
+        "accuracy",
+        "share of right answers, mean over the mastery levels where no level is named",
+        _SHARE,
+    ),
+    "low": ("95% from", "lower end of the interval", _SHARE),
+    "high": ("95% to", "upper end of the interval", _SHARE),
+    "n": ("questions", "how many were asked", _COUNT),
+    "chosen": ("chosen", "the k chosen on dev", None),
+    "energy_taken_back": ("update taken back", "share of the squared change of the weights", _SHARE),
+    "answer": ("answer", "greedy", None),
+    "is_right": ("right", "by the chain's matcher", None),
+    "gold_p": ("gold p", "probability of the right answer's first token after the question", _SHARE),
+    "gold_rank": ("gold rank", "1: the likeliest token", _COUNT),
+    "kl": ("KL (nats)", "aligned KL against base", "{:.2f}"),
+    "n_tuned": ("tuned", "questions in the bin", _COUNT),
+    "n_restored_in_bin": ("restored", "questions in the bin", _COUNT),
+    "bin_from": ("from (nats)", "KL at the lower edge of the bin", "{:.2f}"),
+    "bin_to": ("to (nats)", "KL at its upper edge", "{:.2f}"),
+    "n_scored": ("scored", "questions with a KL", _COUNT),
+    "kl_nats": ("mean KL (nats)", "over the scored questions", "{:.2f}"),
+    "kl_low": ("KL 95% from", "nats", "{:.2f}"),
+    "kl_high": ("KL 95% to", "nats", "{:.2f}"),
+    "flip": ("change", "healed: wrong → right; broken: right → wrong", None),
+    "restored_answer": ("restored answer", "✓ right, ✗ wrong", None),
+    "n_right": ("right", "how many were answered rightly", _COUNT),
+    "state_id": ("state id", "", None),
+    "k_of_changed_percent": ("changed put back (%)", "share of the changed weights put back", "{:.4g}"),
+    "share": ("share", "of the summed score; by layer and module: of all weights put back", _SHARE),
+    "share_error": ("share ±", "the most the share can be off", "{:.2%}"),
+    "energy_error": ("update ±", "the most the update taken back can be off", "{:.2%}"),
+    "null_share": ("null", "share had the changes been dealt out at random", _SHARE),
+    "n_restored": ("put back", "weights put back; interpolated in the last bin", _COUNT),
+    "n_weights": ("weights", "of the region in this layer or module", _COUNT),
+    "weight_share": ("of region", "share of the region's weights", _SHARE),
+    "enrichment": ("enrichment", "share of those put back / share of the region; 1: as by chance", "{:.2f}"),
+    "by": ("by", "", None),
+    "group": ("group", "layer or module", None),
+    "question_set_id": ("question set", "hash; only numbers over equal sets may be compared", None),
+    "level": ("level", "mastery level of the question, 0 to 4", _PLAIN),
+    "train_level": ("train level", "mastery level of the facts that were trained on", None),
+    "n_train": ("N", "facts that were trained on", _COUNT),
+    "seed": ("seed", "draws the train set and drives the fine-tuning", _PLAIN),
+    "tuned_answer": ("tuned answer", "✓ right, ✗ wrong", None),
+    "kl_aligned_nats": ("KL (nats)", "how far the answer's first token moved by tuning", "{:.2f}"),
+    "gold_p_base": ("gold, base", "probability of the right answer's first token, base", _SHARE),
+    "gold_p_state": ("gold, tuned", "probability of the right answer's first token, tuned", _SHARE),
+}
+"""Column of a table -> its header, what it means with its unit, and how its numbers are written."""
+OPEN_AT_FIRST = False
+"""Whether what is `shut` is open when a page is first seen."""
+STYLE = """<style>
+.block-container {padding: 2.4rem 2.5rem 3rem}
+h1 {font-size: 2.1rem !important}
+[data-testid="stMetricValue"] {font-size: 1.6rem}
+[data-testid="stCaptionContainer"] {opacity: 0.85}
+[data-testid="stMain"] button kbd, [data-testid="stMain"] button :has(> kbd) {opacity: 1 !important}
+[data-testid="stMain"] button[data-testid^="stBaseButton-primary"]:not(:disabled) * {color: %s !important}
+</style>"""
+"""Less empty space around the page, numbers that fit into their cards, and small print that can be read: keys on
+buttons, and what stands on a filled button (white would be faint on the dark theme's bright one)."""
+
+
+@contextmanager
+def messages() -> Iterator[None]:
+    """Errors that are the cache's or the user's become a message, and the rest of the page is left out."""
+    try:
+        yield
+    except SftknowError as error:
+        st.error(str(error))
+        st.stop()
+
+
+def palette() -> Palette:
+    """The colours for the theme the reader has chosen."""
+    return THEMES.get(st.context.theme.type or "light", THEMES["light"])
+
+
+def style() -> None:
+    """Put `STYLE` into the page."""
+    st.html(STYLE % palette().background)
+
+
+def numbers(found: tuple[KeyNumber, ...], key: str = "numbers", width: int = 256) -> None:
+    """Cards side by side, as many in a row as there is room for; width in pixels."""
+    with st.container(horizontal=True, key=key):
+        for number in found:
+            with st.container(border=True, width=width, height="stretch", gap="xsmall"):
+                st.markdown(f"**{number.name}**")
+                for part, column in zip(number.parts, st.columns(len(number.parts)), strict=True):
+                    with column.container(gap=None):
+                        st.metric(part.label, part.value)
+                        st.caption(part.interval)
+                st.caption(number.sentence)
+
+
+def figure(
+    drawn: go.Figure, table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Header] | None = None
+) -> None:
+    """A figure with a camera button, and below it its table to open and to download. columns: see `listed`.
+
+    The camera saves what is on the screen, as the format chosen beside the table says.
+    """
+    choice, kept = f"{name}.image", f"{name}.saved_as"  # a widget that is not drawn forgets its value
+    chosen = st.session_state.get(choice) or st.session_state.get(kept, IMAGES[0])
+    st.session_state[kept] = chosen
+    figure_alone(drawn, name, alt, chosen)
+    if numbers_of_it := shut("The numbers of this figure", f"{name}.numbers"):
+        with numbers_of_it:
+            listed(table, name, alt, columns)
+            st.segmented_control(
+                "The camera button at the figure's corner saves",
+                IMAGES,
+                default=chosen,
+                required=True,
+                key=choice,
+                help="PNG: pixels, at twice the size on the screen. SVG: lines, for papers and slides.",
+            )
+
+
+def shut(label: str, key: str) -> DeltaGenerator | None:
+    """An expander for what few readers open: the place for its content while it is open, else None.
+
+    label: always the same, for Streamlit takes one with another label for another expander, which is shut.
+
+    Tables and code that nobody sees would be a sixth of a page's work, and have the browser load what shows them.
+    """
+    place = st.expander(label, OPEN_AT_FIRST, key=key, on_change="rerun")
+    return place if place.open else None
+
+
+def figure_alone(drawn: go.Figure, name: str, alt: str, image: str = IMAGES[0]) -> None:
+    """A figure with a camera button, whose table stands elsewhere. image: one of IMAGES."""
+    colours = palette()
+    drawn.update_layout(
+        paper_bgcolor=colours.background,  # else a saved figure has pale text on nothing
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": colours.faint, "activecolor": colours.text},
+    )
+    st.plotly_chart(drawn, theme=None, key=f"{name}.figure", config=_camera(name, image), alt=alt)
+
+
+def _camera(name: str, image: str) -> dict[str, Any]:
+    """plotly's buttons: save the figure, and undo a zoom where a figure can be zoomed."""
+    saved = {"format": image.lower(), "filename": name, "scale": 2 if image == "PNG" else 1}
+    return {
+        "displayModeBar": "hover",
+        "displaylogo": False,
+        "modeBarButtonsToRemove": _NOT_OFFERED,
+        "toImageButtonOptions": saved,
+    }
+
+
+def listed(table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Header] | None = None) -> None:
+    """A table with meanings and units in its header, and buttons to download just what it shows.
+
+    columns: headers this page adds to COLUMNS, or has otherwise.
+    """
+    known = {**COLUMNS, **(columns or {})}
+    named = {column: about for column, about in known.items() if column in table}
+    formats = {column: how for column, (_, _, how) in named.items() if how}
+    many = len(table) > MOST_STYLED
+    headers = {
+        column: _header(header, meaning, how if many and is_numeric_dtype(table[column]) else None)
+        for column, (header, meaning, how) in named.items()
+    }
+    shown = table if many else table.style.format(formats, na_rep="–")
+    st.dataframe(shown, hide_index=True, column_config=headers, key=f"{name}.table", alt=alt, placeholder="–")
+    downloads(table, name, at_once=not many)
+
+
+def downloads(table: pd.DataFrame, name: str, *, at_once: bool = True) -> None:
+    """Buttons that save a table as CSV and as Parquet. at_once: the CSV is short, and written unasked."""
+    with st.container(horizontal=True):
+        csv = partial(table.to_csv, index=False)
+        download = {"key": f"{name}.csv", "on_click": "ignore"}
+        st.download_button("Download CSV", csv() if at_once else csv, f"{name}.csv", "text/csv", **download)
+        parquet_button(table, name, f"{name}.parquet")
+
+
+def parquet_button(table: pd.DataFrame, name: str, key: str) -> None:
+    """A button that saves a table as Parquet, written when it is asked for. name: of the file, without its ending."""
+    st.download_button(
+        "Download Parquet",
+        partial(as_parquet, table),
+        f"{name}.parquet",
+        "application/vnd.apache.parquet",
+        key=key,
+        on_click="ignore",
+    )
+
+
+def _header(header: str, meaning: str, how: str | None) -> Any:
+    """A column's header, for a long table with the format of its numbers: a Styler would take seconds there."""
+    if how is None:
+        return st.column_config.Column(header, help=meaning or None)
+    return st.column_config.NumberColumn(header, help=meaning or None, format=_PRINTED.get(how, "plain"))
+
+
+def as_parquet(table: pd.DataFrame) -> bytes:
+    """The table as a Parquet file; columns of mixed kinds become text, which is all that one column can hold then."""
+    plain = table.reset_index(drop=True)
+    for column in [name for name in plain if plain[name].dtype == object]:
+        kinds = {type(value) for value in plain[column] if not _missing(value)}
+        if len(kinds) > 1:
+            plain[column] = [None if _missing(value) else str(value) for value in plain[column]]
+    written: bytes = plain.to_parquet(index=False)
+    return written
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def unfinished(runs: pd.DataFrame) -> None:
+    """Runs under way or ended early, with the reason; nothing where there are none."""
+    if not runs.empty:
+        st.subheader("Not finished")
+        listed(runs, "shared.unfinished", "Runs that are under way or did not reach their end")
+
+
+def nothing_yet(root: str, runs: pd.DataFrame) -> None:
+    """In a cache without a finished chain: what to do next, and what is under way."""
+    from pages._widgets import jobs  # which shows figures by this module
+
+    st.info(
+        f"No finished chain in `{root}` yet. The demo makes eight of them with the small model that is shipped "
+        "(minutes, no GPU). In a terminal, `sftknow demo` does the same, and `sftknow run --base MODEL --data FACTS "
+        "--level 2 --n 240` makes one of your own."
+    )
+    jobs.offer_demo(root)
+    unfinished(runs)

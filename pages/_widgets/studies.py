@@ -1,0 +1,133 @@
+"""What the page of studies reads: its study in the address, cached results, how far it is, the chains of a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages._widgets import addresses, jobs, mode, reading, show
+from pages._widgets.picker import PARAMETER, pick_one
+from pages._widgets.reading import Key
+from sftknow_core.analysis.study import StudyResults, read_study_results
+from sftknow_core.present.text import study
+from sftknow_core.results import studies as studies_results
+from sftknow_core.serve.job_specs import StudyJob
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.run_folder import DONE
+
+_PAGES = Path(__file__).parents[1]
+_SHIPPED = ("demo", "demo-full")
+"""Studies that need nothing but the package."""
+
+
+def studies(key: Key) -> list[dict[str, Any]]:
+    """See study_views.list_studies."""
+    return _studies(reading.at_work(key))
+
+
+@st.cache_data(show_spinner=False, max_entries=8, ttl=10)  # a killed study leaves no trace: look again
+def _studies(key: Key) -> list[dict[str, Any]]:
+    return studies_results.list_studies(Cache(key[0]))
+
+
+def overview(key: Key, run_id: str) -> dict[str, Any]:
+    """See study_views.study_overview."""
+    return _overview(reading.at_work(key), run_id)
+
+
+@st.cache_data(show_spinner=False, max_entries=8, ttl=10)
+def _overview(key: Key, run_id: str) -> dict[str, Any]:
+    return studies_results.study_overview(Cache(key[0]), run_id)
+
+
+def results(root: str, about: Mapping[str, Any]) -> StudyResults:
+    """All results of the cells that are done. Raises CacheError where a chain of the study is gone."""
+    chains = [chain["run_id"] for cell in about["cells"] for chain in cell["chains"]]
+    there = [(Cache(root).runs / run_id / DONE).exists() for run_id in chains]
+    return _results(root, about["run_id"], tuple(zip(chains, there, strict=True)))
+
+
+@st.cache_resource(  # as it is: tens of MB that nobody changes
+    show_spinner="Reading the answers of every cell and deciding the claims: some seconds …", max_entries=3
+)
+def _results(root: str, run_id: str, chains: tuple[tuple[str, bool], ...]) -> StudyResults:
+    """chains: those of the cells that are done, and whether they are still there: a new cell is read at once."""
+    found = read_study_results(Cache(root), run_id)
+    _ = found.verdicts, found.advice, found.scorecard  # here, while the spinner says so
+    return found
+
+
+# -- which study
+
+
+def pick(found: Sequence[Mapping[str, Any]]) -> str:
+    """The run id of the chosen study. found: not empty; see picker.pick_one."""
+    labels = {str(one["run_id"]): study.label(one) for one in found}
+    return pick_one("Study", "study.run", labels, st.query_params.get(PARAMETER), "study")
+
+
+def nothing_yet(cache: Cache, running: bool) -> None:
+    """A cache without a study: what one is, the command, and a button that starts the demo study."""
+    st.info(study.EMPTY.format(root=cache.root))
+    if running:
+        return
+    if not mode.may_act():
+        mode.say_why()
+        return
+    st.button(
+        "Start the demo study", type="primary", key="study.start", on_click=jobs.start,
+        args=(cache, StudyJob()),
+    )  # fmt: skip
+
+
+def offer(cache: Cache, running: bool) -> None:
+    """Start a shipped study, or go on with one: its cells that are done are not run again."""
+    if not mode.may_act():
+        return
+    with st.expander("Start a study, or go on with one"):
+        name = st.segmented_control(
+            "Study", _SHIPPED, default=_SHIPPED[0], required=True, key="study.which", help=study.SHIPPED
+        )
+        st.caption(study.HOW_TO_START)
+        st.button(
+            "Start", key="study.start", disabled=running, on_click=jobs.start,
+            args=(cache, StudyJob(study=str(name))), help="Off while another job is running." if running else None,
+        )  # fmt: skip
+
+
+# -- how far it is
+
+
+def coverage(about: Mapping[str, Any], plan: Any) -> None:
+    """The grid of cells with the state of each seed, what failed and why, and what was fixed before."""
+    grid, columns = study.grid(about)
+    st.caption(study.CELL_LEGEND)
+    show.listed(
+        grid, "study.grid", "Cells of the study by train level and N: the state of each seed", columns
+    )
+    wrong = pd.DataFrame([cell for cell in about["cells"] if cell["reason"]])
+    if len(wrong):
+        st.markdown("**Cells without results, and why**")
+        names = list(study.CELL_COLUMNS)
+        show.listed(wrong[names], "study.wrong", "Cells that failed or are impossible", study.CELL_COLUMNS)
+    with st.expander("What was fixed before the study ran"):
+        st.markdown(study.fixed_before(about, plan))
+
+
+def links(about: Mapping[str, Any]) -> None:
+    """From one fine-tuning of the study to its own pages."""
+    done = {study.cell_name(cell): cell for cell in about["cells"] if cell["chains"]}
+    addresses.say({"study.chain": list(done)})
+    name = st.selectbox("Fine-tuning", list(done), key="study.chain", bind="query-params")
+    for chain in done[name]["chains"]:
+        address = {"run": chain["run_id"]}
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(study.way(chain), width="content")
+            for page, label in (("overview", "Overview"), ("restore", "Restore"), ("accuracy", "Accuracy")):
+                st.page_link(
+                    _PAGES / f"{page}.py", label=label, icon=":material/open_in_new:", query_params=address
+                )

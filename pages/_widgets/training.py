@@ -1,0 +1,212 @@
+"""The form of a fine-tuning: its widgets, and the job that they describe.
+
+Every field is in the page's address, so that a setting can be sent to somebody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from pages._widgets import addresses, run_list
+from pages._widgets.reading import Key
+from sftknow_core.errors import SftknowError, SpecError
+from sftknow_core.facts.dataset import DEMO
+from sftknow_core.facts.train_set import LEVELS
+from sftknow_core.model.train.sft_spec import SftSpec
+from sftknow_core.pipeline.chain import PAPER_KS
+from sftknow_core.pipeline.presets import sft_spec
+from sftknow_core.pipeline.workspace import DEMO_FOLDER, ModelHandle
+from sftknow_core.serve import train_preview
+from sftknow_core.serve.job_specs import ChainJob, SftJob
+
+_NAME = "fine_tune"
+_OTHER = "another model"
+_A_FILE = "a path"
+QUESTIONS = 25
+"""Of each level in each group, as the demo asks: its chains and new ones can be compared."""
+_LEVEL = "2"
+_METHODS = ["full", "LoRA"]
+_AFTERWARDS = ["restore and measure", "nothing"]
+_USUAL = "the usual one"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the form says."""
+
+    job: ChainJob | SftJob
+    base_id: str | None
+    """None where the cache does not know the model yet."""
+    folder: Path | None
+    """Of the base's weights; None where they are not on this machine, or nobody knows."""
+
+    @property
+    def n(self) -> int | None:
+        """Size of the train set; None: all. Raises SpecError for anything else."""
+        if str(self.job.n) == "all":
+            return None
+        try:
+            return int(self.job.n)
+        except ValueError:
+            raise SpecError(f"N: got {self.job.n!r}; allowed: a whole number, or all") from None
+
+    def preset(self) -> SftSpec:
+        """What is used where the form is left empty."""
+        return preset_of(self.folder, self.job.lora)
+
+
+def preset_of(folder: Path | None, lora: bool) -> SftSpec:
+    """The settings of a base model: by the size of its weights; the paper's where they are not here."""
+    method = "lora" if lora else "full"
+    return SftSpec(method=method) if folder is None else sft_spec(ModelHandle(folder, "", ""), method=method)
+
+
+def ask(key: Key) -> Wish:
+    """The form. Raises SpecError for fields that hold no number where one is needed."""
+    models = run_list.base_models(key)
+    _say_what_is_wrong(models)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        base = _base(models)
+        data = _data()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        level = _choice("Mastery level trained on", "level", list(LEVELS), _LEVEL)
+        n = _text("N, facts trained on", "n", "240", width=130, help="A whole number, or all.")
+        seed = _number("Seed", "seed", 0, min_value=0, step=1, width=110)
+        method = _choice("Method", "method", _METHODS, _METHODS[0])
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        usual = preset_of(_folder(models, base), method == "LoRA")
+        lr = _setting("Learning rate", "lr", usual.lr, step=1e-5, format="%g")
+        epochs = _setting("Epochs", "epochs", usual.epochs, step=0.5, format="%g")
+        batch = _setting("Batch size", "batch", usual.batch_size, step=1)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        whole = _choice("Afterwards", "afterwards", _AFTERWARDS, _AFTERWARDS[0])
+        restores = whole != "nothing"
+        ks = _text("k to restore (%)", "k", ", ".join(PAPER_KS), width=230, disabled=not restores)
+        questions = _number(
+            "Questions of each level", "questions", QUESTIONS, min_value=1, step=5, width=170, disabled=not restores,
+            help="In each of dev, test and out-of-domain test. The demo asks 25, `sftknow run` 60; only chains that "
+            "were asked the same questions can be compared.",
+        )  # fmt: skip
+    common = {
+        "base": base, "data": data, "level": level, "n": n.replace(",", "").strip(), "seed": int(seed),
+        "lora": method == "LoRA", "lr": lr, "epochs": epochs, "batch_size": None if batch is None else int(batch),
+    }  # fmt: skip
+    parts = tuple(part.strip() for part in ks.split(",") if part.strip())
+    if restores and not parts:
+        raise SpecError("k: got nothing; allowed: percentages with commas between, e.g. 5, 20, 60")
+    job = ChainJob(**common, ks=parts, questions=int(questions)) if restores else SftJob(**common)
+    return Wish(job, train_preview.find_base(models, base), _folder(models, base))
+
+
+def _say_what_is_wrong(models: pd.DataFrame) -> None:
+    """What the address asks for and the form does not offer; texts are said where they are read."""
+    offers = {
+        "base": list(_bases(models).values()),
+        "facts": [DEMO, _A_FILE],
+        "level": list(LEVELS),
+        "method": _METHODS,
+        "afterwards": _AFTERWARDS,
+    }
+    addresses.say(
+        {f"{_NAME}.{name}": choices for name, choices in offers.items()}, {f"{_NAME}.level": _LEVEL}
+    )
+    numbers = {"seed": (0, "0"), "questions": (1, str(QUESTIONS)), "lr": (0, _USUAL), "epochs": (0, _USUAL)}
+    for name, (least, usual) in (numbers | {"batch": (0, _USUAL)}).items():
+        addresses.say_number(f"{_NAME}.{name}", least, float("inf"), usual)
+
+
+def _bases(models: pd.DataFrame) -> dict[str, str]:
+    """What a job can start from -> what people read."""
+    own = models[models["model_id"] != train_preview.demo_id()]
+    names = {DEMO: "demo (shipped, 1.2 M parameters)"}
+    for row in own.to_dict("records"):
+        ref = row["name"] if "/" in row["name"] and not Path(row["name"]).is_dir() else row["path"]
+        names[str(ref)] = f"{row['name']} ({row['n_params'] / 1e6:,.1f} M parameters)"
+    names[_OTHER] = "another: a folder or hub id"
+    return names
+
+
+def _base(models: pd.DataFrame) -> str:
+    """What the job is told: demo, a path or a hub id."""
+    names = _bases(models)
+    options = list(names)
+    chosen = st.selectbox(
+        "Base model",
+        options,
+        format_func=names.__getitem__,
+        key=f"{_NAME}.base",
+        bind="query-params",
+        width=300,
+    )
+    if chosen != _OTHER:
+        return str(chosen)
+    typed = _text(
+        "Folder or hub id", "other_base", "", width=330, placeholder="/models/my-base or org/name"
+    ).strip()
+    if not typed:
+        raise SpecError("base: type the folder or the hub id of the model to be fine-tuned")
+    return typed
+
+
+def _data() -> str:
+    if _choice("Facts", "facts", [DEMO, _A_FILE], DEMO) == DEMO:
+        return DEMO
+    typed = _text(
+        "EntityQuestions (zip or folder), .csv or .jsonl",
+        "data",
+        "",
+        width=330,
+        placeholder="/data/dataset.zip",
+    ).strip()
+    if not typed:
+        raise SpecError(
+            "facts: type the path of the EntityQuestions zip or folder, or of a .csv or .jsonl file"
+        )
+    return typed
+
+
+def _choice(label: str, name: str, options: list[str], default: str) -> str:
+    return str(
+        st.segmented_control(
+            label, options, default=default, required=True, key=f"{_NAME}.{name}", bind="query-params"
+        )
+    )
+
+
+def _text(label: str, name: str, default: str, *, width: int, **more: object) -> str:
+    key = f"{_NAME}.{name}"
+    return str(st.text_input(label, default, key=key, bind="query-params", width=width, **more))  # type: ignore[arg-type]
+
+
+def _number(label: str, name: str, default: int, **more: object) -> int:
+    return st.number_input(label, value=default, key=f"{_NAME}.{name}", bind="query-params", **more)  # type: ignore[arg-type,return-value]
+
+
+def _setting(label: str, name: str, usual: float, **how: object) -> float | None:
+    """A number that may be left empty; then its placeholder counts."""
+    how |= {"value": None, "placeholder": f"{usual:g}", "width": 150, "bind": "query-params"}
+    return st.number_input(label, key=f"{_NAME}.{name}", **how)  # type: ignore[call-overload,no-any-return]
+
+
+def _folder(models: pd.DataFrame, base: str) -> Path | None:
+    if base == DEMO:
+        return DEMO_FOLDER / "model"
+    typed = Path(base).expanduser()
+    if typed.is_dir():
+        return typed
+    found = train_preview.find_base(models, base)
+    path = Path(models.set_index("model_id").loc[found, "path"]) if found else None
+    return path if path and path.is_dir() else None
+
+
+def problem(wish: Wish) -> str | None:
+    """Why the job would be refused whatever the models and facts; None where nothing stands against it."""
+    try:
+        wish.job.check()
+    except SftknowError as error:
+        return str(error)
+    return None

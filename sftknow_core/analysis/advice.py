@@ -1,0 +1,231 @@
+"""Verdicts and advice -> a user's four questions, answered in plain sentences with what they rest on.
+
+A sentence claims no more than its verdict: where the data do not decide, it says UNDECIDED and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sftknow_core.analysis.claims_size import HARDLY_KNOWN
+from sftknow_core.analysis.context import Plan
+from sftknow_core.analysis.study_advice import Advice
+from sftknow_core.analysis.verdict import Part, Status, Verdict, number
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question of a user, answered."""
+
+    question: str
+    short: str
+    """The answer in some words, e.g. "Yes" or "UNDECIDED"."""
+    text: str
+    """The answer in a sentence or some."""
+    evidence: tuple[str, ...]
+    """What it rests on, one line a claim: verdict, effect, 95% interval, seeds, questions."""
+
+
+_SAID: dict[str, dict[Status, str]] = {
+    "P1b": {
+        Status.SHOWN: "N = {large} leaves less accuracy than N = {middle}, whatever the train level",
+        Status.NOT_SHOWN: "At one train level at least, going from N = {middle} to N = {large} costs less than "
+        "{margin:g} pp",
+        Status.CONTRADICTED: "At one train level at least, N = {large} leaves more accuracy than N = {middle}",
+    },
+    HARDLY_KNOWN: {
+        Status.SHOWN: "At N = {large}, training on level 0 leaves less accuracy than training on any other level",
+        Status.NOT_SHOWN: "At N = {large}, one other level at least leaves no {margin:g} pp more accuracy than level 0",
+        Status.CONTRADICTED: "At N = {large}, one other level at least leaves less accuracy than level 0",
+    },
+    "P2b": {
+        Status.SHOWN: "Going from N = {middle} to N = {large}, facts of level 0 cost more than those of any other",
+        Status.NOT_SHOWN: "Going from N = {middle} to N = {large}, some other level costs as much as level 0, within "
+        "{margin:g} pp",
+        Status.CONTRADICTED: "Some other level costs more than level 0 when N grows from {middle} to {large}",
+    },
+    "P2a": {
+        Status.SHOWN: "The level trained on matters more than the seed does",
+        Status.NOT_SHOWN: "The level trained on matters no more than the seed does",
+        Status.CONTRADICTED: "The level trained on matters less than the seed does",
+    },
+    "U1a": {
+        Status.SHOWN: "Up to 90% of the summed relative change can be taken back at no cost, at some level",
+        Status.NOT_SHOWN: "At no level can 90% of the summed relative change be taken back at no cost",
+        Status.CONTRADICTED: "Taking back 90% of the summed relative change costs something at every level",
+    },
+    "U1b": {
+        Status.SHOWN: "The same holds for 90% of the squared change (the update's energy)",
+        Status.NOT_SHOWN: "At no level can 90% of the squared change be taken back at no cost",
+        Status.CONTRADICTED: "Taking back 90% of the squared change costs something at every level",
+    },
+}
+"""Claim -> what each decided verdict means to a user."""
+_WHERE = {"P1b": "at", HARDLY_KNOWN: "against"}
+"""Claims that have one part a train level -> how a level is joined to its verdict."""
+_QUESTIONS = (
+    ("Does more data hurt?", ("P1b",)),
+    # that level 0 falls most says nothing about where it ends: it can fall most and still be the best
+    ("Does it hurt to train on facts the base hardly knows?", (HARDLY_KNOWN, "P2b", "P2a")),
+    ("How much of the update is unnecessary?", ("U1a", "U1b")),
+)
+_AMOUNT = "U1a"
+"""Its question asks how much, not whether."""
+_SHORT = {
+    Status.SHOWN: "Yes",
+    Status.NOT_SHOWN: "Not shown",
+    Status.CONTRADICTED: "No, the opposite",
+    Status.UNDECIDED: "UNDECIDED",
+    Status.NOT_TESTED: "NOT TESTED",
+}
+
+
+def answers(verdicts: Sequence[Verdict], advice: Sequence[Advice], plan: Plan) -> tuple[Answer, ...]:
+    """The four questions of a user, in this order; a claim that is not in the list is left out.
+
+    verdicts: of study_claims.all_claims, and of study_claims_size.hardly_known, which the paper does not claim.
+    """
+    found = [_answer(question, claims, verdicts, plan) for question, claims in _QUESTIONS]
+    return (*found, _what_to_do(advice, plan))
+
+
+def _answer(question: str, claims: Sequence[str], verdicts: Sequence[Verdict], plan: Plan) -> Answer:
+    used = [v for claim in claims for v in verdicts if v.claim_id == claim]
+    first = [v for v in used if v.domain != "out"]
+    sentences = [_said(v, plan) for v in first]
+    if claims[0] == _AMOUNT:
+        sentences += _tolerated(verdicts, plan)
+    short = _short(first[0]) if first else _SHORT[Status.NOT_TESTED]
+    return Answer(question, short, " ".join(sentences), tuple(evidence(v) for v in used))
+
+
+def _short(verdict: Verdict) -> str:
+    if verdict.claim_id == _AMOUNT and verdict.verdict in (Status.NOT_SHOWN, Status.CONTRADICTED):
+        return "Less than 90% of it"
+    if verdict.claim_id == _AMOUNT and verdict.verdict is Status.SHOWN:
+        return "Up to 90% of it"
+    return _at_some(verdict) or _SHORT[verdict.verdict]
+
+
+def _at_some(verdict: Verdict) -> str:
+    """ "At 4 of 5 levels: 0, 1, 2, 4" where only some levels show it, or its opposite; else ""."""
+    where, parts = _WHERE.get(verdict.claim_id), verdict.parts
+    if not where:
+        return ""
+    for status, lead in ((Status.SHOWN, ""), (Status.CONTRADICTED, "the opposite ")):
+        there = [_train_level(p) for p in parts if p.status is status]
+        if 0 < len(there) < len(parts):
+            words = f"{lead}{where} {len(there)} of {len(parts)} levels: {', '.join(there)}"
+            return words[0].upper() + words[1:]
+    return ""
+
+
+def _train_level(part: Part) -> str:
+    """ "3" of "level 3" or "level 3 - level 0"."""
+    return part.label.split()[1]
+
+
+def _said(verdict: Verdict, plan: Plan) -> str:
+    """One decided verdict as a sentence, or why it is open."""
+    if verdict.verdict in (Status.UNDECIDED, Status.NOT_TESTED):
+        text = f"{verdict.title}: {verdict.verdict}, because {why(verdict)}"
+    else:
+        said = _SAID[verdict.claim_id][verdict.verdict]
+        text = said.format(middle=plan.middle, large=plan.large, margin=plan.rule.margin_pp)
+    return f"{text}.{_by_level(verdict)}"
+
+
+def _by_level(verdict: Verdict) -> str:
+    """ " SHOWN at level 0, 1; UNDECIDED at level 2." where the levels differ, else nothing."""
+    where = _WHERE.get(verdict.claim_id)
+    if not where or len({p.status for p in verdict.parts}) < 2:
+        return ""
+    found = {status: [_train_level(p) for p in verdict.parts if p.status is status] for status in Status}
+    there = {status: levels for status, levels in found.items() if levels}
+    return " " + "; ".join(f"{status} {where} level {', '.join(of)}" for status, of in there.items()) + "."
+
+
+def why(verdict: Verdict) -> str:
+    """Why a verdict is UNDECIDED or NOT TESTED, as the end of a sentence."""
+    unshown = [p for p in verdict.parts if p.status is not Status.SHOWN]
+    # of a claim that is open because parts were not run, no part need be UNDECIDED itself
+    not_run = [p for p in unshown if p.status is Status.NOT_TESTED]
+    own = [p for p in unshown if p.status is verdict.verdict] or not_run or unshown
+    reasons = list(dict.fromkeys(map(_because, own))) or ["it was not run"]
+    return reasons[0] + (f" (and {len(reasons) - 1} more such parts)" if len(reasons) > 1 else "")
+
+
+def _because(part: Part) -> str:
+    """Why a part is no more than UNDECIDED, by the rule that decided it."""
+    if part.reason:
+        return _spelt(part.reason)
+    if part.effect is None:
+        return "it was not run"
+    if part.low is None or part.low <= part.null:
+        return "the interval holds both no effect and one that would matter"
+    above = f"the interval lies above {part.null:g}"
+    if part.effect < part.null + part.margin:
+        return f"{above}, but the effect is smaller than one that would matter, and could be larger"
+    return (
+        f"{above}, but p, adjusted for all parts, is {part.p_holm:.2g}"
+        if part.p_holm
+        else f"{above} without p"
+    )
+
+
+def _spelt(reason: str) -> str:
+    """A part's reason as words that fit into a sentence."""
+    count, _, rest = reason.partition(" of at least ")
+    if count.isdigit() and rest.endswith("seeds"):
+        return f"only {count} of the {rest} that are needed have run"
+    amount, _, needed = reason.partition(", of at least ")
+    if needed.isdigit():
+        return f"only {amount} were asked, and {needed} are needed"
+    return reason
+
+
+def _tolerated(verdicts: Sequence[Verdict], plan: Plan) -> list[str]:
+    """k* by level from R5, at the largest N: how much can be put back without harm."""
+    found = next((v for v in verdicts if v.claim_id == "R5" and v.domain != "out"), None)
+    size = f", N = {plan.large}"
+    at_size = [p for p in found.parts if p.label.endswith(size)] if found else []
+    parts = [p for p in at_size if p.effect is not None]
+    if not parts:
+        return []
+    said = "; ".join(
+        f"{p.label.removeprefix('k* at ').removesuffix(size)} up to {p.effect:g}% (shown: {_sure(p)})"
+        for p in parts
+    )
+    cost = f"at most {plan.rule.margin_pp:g} pp of accuracy (N = {plan.large})"
+    return [f"The most weights that went back for {cost}: {said}."]
+
+
+def _sure(part: Part) -> str:
+    return f"up to {part.low:g}%" if part.low else "none"
+
+
+def _what_to_do(advice: Sequence[Advice], plan: Plan) -> Answer:
+    question = "What should I do?"
+    if advice:
+        first = [one.text for one in advice if one.topic != "limit"]
+        limits = len(advice) - len(first)
+        more = [f"{limits} limits on restoring are listed with the evidence."] if limits else []
+        return Answer(question, "Advice", " ".join([*first, *more]), ())
+    text = (
+        "No advice: there is no level, N or k whose difference from the others has a 95% interval clear of zero on at "
+        f"least {plan.rule.min_seeds} seeds."
+    )
+    return Answer(question, "UNDECIDED", text, ())
+
+
+def evidence(verdict: Verdict) -> str:
+    """ "P1b, in-domain: UNDECIDED. level 0: +4.5 pp [-36.8, 45.8], 2 seeds, n = 100"."""
+    where = {"in": ", in-domain", "out": ", out-of-domain"}.get(verdict.domain, "")
+    head = f"{verdict.claim_id}{where}: {verdict.verdict}"
+    number_of = (verdict.effect, verdict.low, verdict.high)
+    shown = next((p for p in verdict.parts if (p.effect, p.low, p.high) == number_of), None)
+    if shown is None or shown.effect is None:
+        return f"{head}; {why(verdict)}."
+    label = f"{shown.label}: " if shown.label else ""
+    return f"{head}. {label}{number(shown, verdict.unit)}. The interval speaks for {shown.population or 'nothing yet'}."

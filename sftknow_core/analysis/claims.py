@@ -1,0 +1,67 @@
+"""Every claim of the paper (Ye et al. 2025, arXiv 2509.16596) as a statement the study's numbers decide.
+
+`all_claims` gives one verdict a claim and domain, in the paper's order: sizes and levels (P), tokens (T), weights
+(C, L), restoring (R, U), strategies and other tasks (S, G). Out-of-domain claims are a second family. Each part of a
+claim is signed so that the claim says "positive".
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pandas as pd
+
+from sftknow_core.analysis.claims_restore import restore_claims
+from sftknow_core.analysis.claims_size import size_claims
+from sftknow_core.analysis.claims_strategy import strategy_claims
+from sftknow_core.analysis.claims_tokens import token_claims
+from sftknow_core.analysis.claims_unneeded import unneeded_claims
+from sftknow_core.analysis.claims_weights import weight_claims
+from sftknow_core.analysis.context import Plan, Study
+from sftknow_core.analysis.study_tables import StudyTables
+from sftknow_core.analysis.verdict import Verdict
+
+_GROUPS = (size_claims, token_claims, weight_claims, restore_claims, unneeded_claims, strategy_claims)
+
+
+def all_claims(tables: StudyTables, plan: Plan | None = None) -> list[Verdict]:
+    """All verdicts. Raises SpecError when chains of the study answered different questions."""
+    study = Study(tables, plan)
+    return [verdict for claims in _GROUPS for verdict in claims(study)]
+
+
+def verdict_table(verdicts: list[Verdict]) -> pd.DataFrame:
+    """One row a claim: all fields but the parts."""
+    return pd.DataFrame([{k: v for k, v in asdict(verdict).items() if k != "parts"} for verdict in verdicts])
+
+
+def part_table(verdicts: list[Verdict]) -> pd.DataFrame:
+    """One row a part, with claim_id, domain and unit of its claim."""
+    return pd.DataFrame(
+        [
+            {"claim_id": v.claim_id, "domain": v.domain, "unit": v.unit, **asdict(part)}
+            for v in verdicts
+            for part in v.parts
+        ]
+    )
+
+
+def repeated(tables: StudyTables, plan: Plan | None = None) -> pd.DataFrame:
+    """claim_id, domain and the verdict as planned, with exact match, and without borderline facts.
+
+    A verdict that does not survive the second rests on long answers, one that does not survive the third on facts
+    that may belong to the neighbouring level.
+    """
+    plan = plan or Plan()
+    variants = {
+        "verdict": plan,
+        "exact_match": replace(plan, score="exact"),
+        "without_borderline": replace(plan, without_borderline=True),
+    }
+    columns = {}
+    for name, variant in variants.items():
+        if name == "without_borderline" and "borderline" not in tables.answers:
+            continue
+        found = verdict_table(all_claims(tables, variant))
+        columns[name] = found.set_index(["claim_id", "domain"])["verdict"].map(str)
+    return pd.DataFrame(columns).reset_index()

@@ -1,0 +1,129 @@
+"""Claims about ways to train (S1: restored > divided > mixed > LoRA) and about other tasks (G1).
+
+Every strategy's level, N and k are chosen on dev, over what the study ran; the comparison is on test. k: each chain's
+smallest within one standard error of its best (stats/choose.py). N: the smallest of a cell within one standard error
+of the best cell. Levels have no order: at this N the best of those within it. Strategies are compared, none is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sftknow_core.analysis.context import Study
+from sftknow_core.analysis.grid import CHOSEN, TUNED, Cell, Gap, Grid, Term, Which, size_number
+from sftknow_core.analysis.study_tables import LEVELS
+from sftknow_core.analysis.verdict import Part, Verdict, conclude, part_of
+from sftknow_core.stats.seeds import over_seeds
+
+TASKS = ("gsm8k", "xsum")
+
+
+class Picked(NamedTuple):
+    """A strategy as dev chose it."""
+
+    cell: Cell
+    which: Which
+    n_candidates: int
+
+
+def strategy_claims(study: Study) -> list[Verdict]:
+    """S1 by domain, then G1."""
+    return [*(_strategies(study, domain) for domain in study.domains()), _other_tasks(study)]
+
+
+def pick(study: Study, cells: Iterable[Cell], which: Which) -> Picked | None:
+    """A cell by in-domain dev accuracy, mean over its seeds: of those within one standard error of the best (of the
+    paired difference, seeds and questions) those of the smallest N, and of these the best. None when dev was not asked.
+    """
+    grid = study.grid("in", split="dev")
+    scored = [(_value(grid, cell, which), cell) for cell in cells]
+    found = [(value, cell) for value, cell in scored if value is not None]
+    if not found:
+        return None
+    best = max(found, key=lambda pair: pair[0])[1]
+    near = [(value, cell) for value, cell in found if cell == best or _within(grid, best, cell, which)]
+    smallest = min(size_number(cell.size) for _, cell in near)
+    chosen = max((pair for pair in near if size_number(pair[1].size) == smallest), key=lambda pair: pair[0])[
+        1
+    ]
+    return Picked(chosen, which, len(found))
+
+
+def _within(grid: Grid, best: Cell, cell: Cell, which: Which) -> bool:
+    """Whether a cell is at most one standard error below the best one; not where no seed has both."""
+    found = grid.contrast([Term(1, best, which), Term(-1, cell, which)])
+    return not isinstance(found, Gap) and found.value <= found.se
+
+
+def _value(grid: Grid, cell: Cell, which: Which) -> float | None:
+    found = grid.contrast([Term(1, cell, which)])
+    return None if isinstance(found, Gap) else found.value
+
+
+def picked_strategies(study: Study) -> dict[str, Picked | None]:
+    """restored, divided, mixed, LoRA -> what dev chose."""
+    cells = study.grid("in").cells()
+    single = [c for c in cells if c.method == "full" and c.level in LEVELS]
+    return {
+        "restored": pick(study, single, CHOSEN),
+        "divided": pick(study, single, TUNED),
+        "mixed": pick(study, [c for c in cells if c.method == "full" and c.level == "mixed"], TUNED),
+        "LoRA": pick(study, [c for c in cells if c.method == "lora"], TUNED),
+    }
+
+
+def _strategies(study: Study, domain: str) -> Verdict:
+    found = picked_strategies(study)
+    names = list(found)
+    parts = []
+    for better, worse in pairwise(names):
+        first, second = found[better], found[worse]
+        label = f"{better} - {worse}"
+        if first is None or second is None:
+            parts.append(Part(label, reason=f"not run: {worse if second is None else better}"))
+            continue
+        terms = [Term(1, first.cell, first.which), Term(-1, second.cell, second.which)]
+        parts.append(study.part(label, terms, domain=domain))
+    picked = [f"{name}: {p.cell}, of {p.n_candidates}" for name, p in found.items() if p is not None]
+    note = f"Chosen on dev (smallest N within one standard error): {'; '.join(picked)}" if picked else ""
+    title = "Restored models beat divided ones, these mixed ones, and these LoRA"
+    return conclude("S1", title, parts, study.rule, domain=domain, table_ref="Table 7", note=note)
+
+
+def _other_tasks(study: Study) -> Verdict:
+    """chosen - tuned by task, one mean a chain, over seeds."""
+    scores, states = study.tables.other_tasks, study.tables.states
+    parts = []
+    for task in TASKS:
+        rows = scores[scores["task"] == task]
+        means = rows.astype({"score": float}).groupby(["chain", "state_id"])["score"].mean()
+        differences = _by_chain(means, states)
+        chains = study.tables.chains.set_index("chain")["seed"]
+        by_seed: dict[int, list[float]] = {}
+        for chain, value in differences.items():
+            by_seed.setdefault(int(chains[chain]), []).append(value)
+        found = [float(np.mean(v)) for v in by_seed.values()]
+        n = int(rows["item"].nunique())
+        parts.append(
+            replace(part_of(task, over_seeds(found), study.rule.margin_pp, n=n), n_smallest=n)
+            if found
+            else Part(task, reason=f"{task} was not run")
+        )
+    return conclude("G1", "Restoring helps on other tasks", parts, study.rule, table_ref="Table 5")
+
+
+def _by_chain(means: pd.Series, states: pd.DataFrame) -> dict[str, float]:
+    found = {}
+    for chain, rows in states.groupby("chain"):
+        chosen, tuned = rows[rows["chosen"].astype(bool)], rows[rows["kind"] == "tuned"]
+        if len(chosen) and len(tuned):
+            keys = [(chain, chosen["state_id"].iloc[0]), (chain, tuned["state_id"].iloc[0])]
+            if all(key in means.index for key in keys):
+                found[str(chain)] = float(means[keys[0]]) - float(means[keys[1]])
+    return found

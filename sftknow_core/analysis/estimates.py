@@ -1,0 +1,137 @@
+"""One state of one cell of a study -> its accuracy (or KL) with a 95% interval over seeds and questions.
+
+Everything tables and figures print comes from here, by the rule that the verdicts use (stats/contrast.py). Accuracies
+are shares, clipped to 0 to 1; KL is in nats. Asked twice, the same numbers are not worked out twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from sftknow_core.analysis.context import Study
+from sftknow_core.analysis.grid import BASE_STATE, TUNED, Array, Cell, Gap, Grid, Term, Which
+from sftknow_core.errors import SpecError
+from sftknow_core.stats.contrast import contrast
+from sftknow_core.stats.seeds import MIN_SEEDS
+
+FIVE_SHOT = "five-shot"
+POPULATION = (
+    "95% intervals speak for other seeds and other questions like these (for other questions only, where there is one "
+    "seed); topics are taken as fixed"
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval."""
+
+    value: float
+    low: float | None
+    """None: the spread over two seeds decides nothing."""
+    high: float | None
+    sd: float | None
+    """Sample standard deviation over seeds; None with one seed."""
+    n: int
+    """Questions of one seed."""
+    seeds: tuple[int, ...]
+    """Empty for the base, which has none."""
+    per_seed: tuple[float, ...]
+
+
+_MEMO: WeakKeyDictionary[Study, dict[Hashable, Estimate | None]] = WeakKeyDictionary()
+
+
+def accuracy(
+    study: Study,
+    cell: Cell,
+    which: Which = TUNED,
+    *,
+    domain: str = "in",
+    test_level: int | None = None,
+    split: str = "test",
+    prompt: str = "qa",
+) -> Estimate | None:
+    """Right answers of a state, level-balanced or of one test level; None where it was not asked."""
+    grid = study.grid(domain, prompt, split)
+    return _remembered(
+        study, ("a", cell, which, domain, test_level, split, prompt), grid, [Term(1, cell, which)], test_level
+    )
+
+
+def gain(
+    study: Study, cell: Cell, which: Which, *, domain: str = "in", split: str = "test"
+) -> Estimate | None:
+    """Paired difference of accuracies, state - tuned, in shares."""
+    terms = [Term(1, cell, which), Term(-1, cell, TUNED)]
+    return _remembered(study, ("g", cell, which, domain, split), study.grid(domain, "qa", split), terms, None)
+
+
+def share_in(study: Study, grid: Grid, cell: Cell, which: Which, domain: str) -> Estimate | None:
+    """Share of the test questions of a domain in which a column of answers is true; grid: of that column."""
+    return _remembered(study, ("s", grid.value, cell, which, domain), grid, [Term(1, cell, which)], None)
+
+
+def kl(study: Study, cell: Cell, which: Which = TUNED) -> Estimate | None:
+    """Mean KL of in-domain level-4 test questions, nats; None where it was not measured."""
+    return _remembered(study, ("k", cell, which), study.kl, [Term(1, cell, which)], None)
+
+
+def base_accuracy(
+    study: Study,
+    *,
+    prompt: str = "qa",
+    domain: str = "in",
+    test_level: int | None = None,
+    split: str = "test",
+) -> Estimate | None:
+    """The base before fine-tuning, asked in the same way or after five exemplars (prompt FIVE_SHOT)."""
+    key = ("b", prompt, domain, test_level, split)
+    memo = _MEMO.setdefault(study, {})
+    if key not in memo:
+        grid = study.grid(domain, prompt, split)
+        row = grid.row(Cell("", ""), 0, BASE_STATE)
+        memo[key] = None if row is None else _found(grid, (), row[None, :], test_level)
+    return memo[key]
+
+
+def of_rows(rows: Sequence[Array], seeds: Iterable[int], levels: Array) -> Estimate | None:
+    """An accuracy from right answers [S, Q] of states that a grid does not name."""
+    grid_levels = levels.astype(np.int64)
+    return _estimate(np.array(rows), tuple(seeds), grid_levels, step=1.0, clip=True) if len(rows) else None
+
+
+def _remembered(
+    study: Study, key: Hashable, grid: Grid, terms: Sequence[Term], test_level: int | None
+) -> Estimate | None:
+    memo = _MEMO.setdefault(study, {})
+    if key not in memo:
+        found = grid.sums(terms) if grid.facts else Gap("not asked")
+        memo[key] = None if isinstance(found, Gap) else _found(grid, tuple(found[0]), found[1], test_level)
+    return memo[key]
+
+
+def _found(grid: Grid, seeds: tuple[int, ...], table: Array, test_level: int | None) -> Estimate | None:
+    keep = np.ones(len(grid.levels), dtype=bool) if test_level is None else grid.levels == test_level
+    counts = grid.value != "kl_nats"
+    # a difference of accuracies lies in -1 to 1, and is not clipped
+    clip = counts and bool((table >= 0).all())
+    return _estimate(table[:, keep], seeds, grid.levels[keep], step=1.0 if counts else None, clip=clip)
+
+
+def _estimate(
+    table: Array, seeds: tuple[int, ...], levels: np.ndarray, *, step: float | None, clip: bool
+) -> Estimate | None:
+    try:
+        found = contrast(table, levels, step=step)
+    except SpecError:  # fewer than two questions
+        return None
+    ends = (max(0.0, found.low), min(1.0, found.high)) if clip else (found.low, found.high)
+    several = len(found.per_seed) > 1
+    sd = float(np.std(found.per_seed, ddof=1)) if several else None
+    sure = not several or len(found.per_seed) >= MIN_SEEDS
+    low, high = ends if sure else (None, None)
+    return Estimate(found.value, low, high, sd, found.n_questions, seeds, found.per_seed)

@@ -1,0 +1,213 @@
+"""Study tables -> contrasts between cells and states, on the same questions and the same seeds.
+
+One grid is one way of asking: prompt, split, domain and score. All its chains must have answered the same questions;
+numbers over different questions are never subtracted. What is not there gives a `Gap` with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sftknow_core.analysis.study_tables import BASE, StudyTables
+from sftknow_core.errors import SpecError
+from sftknow_core.stats.contrast import Contrast, contrast
+
+Array = NDArray[np.float64]
+
+
+class Cell(NamedTuple):
+    """What a model was fine-tuned on, seeds aside."""
+
+    level: str
+    size: str
+    method: str = "full"
+
+    def __str__(self) -> str:
+        name = f"level {self.level}" if self.level.isdigit() else self.level
+        return f"{name}, N = {self.size}" + (", LoRA" if self.method == "lora" else "")
+
+
+class Which(NamedTuple):
+    """Which state of a chain."""
+
+    kind: str
+    """base, tuned, chosen (by dev), hybrid or restored."""
+    strategy: str = "top"
+    k_percent: float | None = None
+    layers: str | None = None
+    alpha: float | None = None
+    """Of an interpolation: 0 is base, 1 is tuned."""
+    beside_k: float | None = None
+    """Instead of an amount: as much of the update as this k takes back."""
+
+
+TUNED, CHOSEN, HYBRID, BASE_STATE = Which("tuned"), Which("chosen"), Which("hybrid"), Which("base")
+
+
+def at_k(k_percent: float, strategy: str = "top") -> Which:
+    """k percent restored; 0 is the tuned model."""
+    return TUNED if k_percent == 0 else Which("restored", strategy, k_percent)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Why a contrast could not be taken."""
+
+    reason: str
+
+
+class Term(NamedTuple):
+    """One summand of a contrast."""
+
+    weight: float
+    cell: Cell
+    which: Which = TUNED
+
+
+class Grid:
+    """Right answers by chain, state and question.
+
+    value: the column summed, `right`, `exact` or `stopped` (or `kl_nats` of a shifts table).
+    """
+
+    def __init__(self, tables: StudyTables, answers: pd.DataFrame, value: str = "right") -> None:
+        self.tables, self.value = tables, value
+        self.chains: dict[tuple[Cell, int], str] = {
+            (Cell(str(row["level"]), str(row["size"]), str(row["method"])), int(row["seed"])): str(
+                row["chain"]
+            )
+            for row in tables.chains.to_dict("records")
+        }
+        self._states = state_index(tables.states)
+        used = answers[["chain", "state_id", "fact_id", "level", value]]
+        wide = used.pivot(index=["chain", "state_id"], columns="fact_id", values=value).astype(float)
+        levels = used.drop_duplicates("fact_id").set_index("fact_id")["level"]
+        self.facts = list(wide.columns)
+        self.levels: NDArray[np.int64] = levels.reindex(wide.columns).to_numpy(np.int64)
+        values = wide.to_numpy(np.float64)
+        self._rows: dict[tuple[str, str], Array] = dict(zip(wide.index, values, strict=True))
+        self._base = next((row for (chain, _), row in self._rows.items() if chain == BASE), None)
+
+    @classmethod
+    def of(
+        cls, tables: StudyTables, *, split: str, domain: str, prompt: str = "qa", value: str = "right"
+    ) -> Grid:
+        """The grid of one way of asking."""
+        answers = tables.answers
+        place = (answers["split"] == split) & (answers["domain"] == domain) & (answers["prompt"] == prompt)
+        return cls(tables, answers[place], value)
+
+    def cells(self) -> list[Cell]:
+        """Cells that have a chain, in order of level and size."""
+        return sorted(
+            {cell for cell, _ in self.chains}, key=lambda c: (c.method, c.level, size_number(c.size))
+        )
+
+    def seeds(self, cell: Cell) -> set[int]:
+        """Seeds of a cell."""
+        return {seed for found, seed in self.chains if found == cell}
+
+    def row(self, cell: Cell, seed: int, which: Which) -> Array | None:
+        """Values by question [Q]; None where this state was not asked."""
+        if which.kind == "base":
+            return self._base
+        chain = self.chains.get((cell, seed))
+        state = self._states.get((chain, which)) if chain else None
+        return self._rows.get((chain, state)) if chain and state else None
+
+    def sums(self, terms: Sequence[Term]) -> tuple[list[int], Array] | Gap:
+        """(seeds that have all terms, weighted sum [S, Q])."""
+        of_terms = [self.seeds(t.cell) for t in terms if t.which.kind != "base"]
+        common = set.intersection(*of_terms) if of_terms else set()
+        seeds, rows = [], []
+        for seed in sorted(common):
+            found = [self.row(t.cell, seed, t.which) for t in terms]
+            if all(row is not None for row in found):
+                seeds.append(seed)
+                rows.append(
+                    sum(t.weight * row for t, row in zip(terms, found, strict=True) if row is not None)
+                )
+        if not seeds:
+            missing = [t for t in terms if not self._has(t)]
+            return Gap(_named("not run", missing) if missing else _named("no seed has all of", terms))
+        table = np.array(rows, dtype=np.float64)
+        if np.isnan(table).any():
+            raise SpecError(
+                "the chains of this study did not answer the same questions; they cannot be compared"
+            )
+        return seeds, table
+
+    def _has(self, term: Term) -> bool:
+        """Whether any seed of the term's cell has it; seeds that other cells lack count too."""
+        seeds = {0} if term.which.kind == "base" else self.seeds(term.cell)
+        return any(self.row(term.cell, seed, term.which) is not None for seed in seeds)
+
+    def contrast(
+        self, terms: Sequence[Term], levels: Sequence[int] | None = None, null: float = 0.0
+    ) -> Contrast | Gap:
+        """The level-balanced contrast; levels: only questions of these mastery levels."""
+        found = self.sums(terms)
+        if isinstance(found, Gap):
+            return found
+        keep = (
+            np.isin(self.levels, list(levels))
+            if levels is not None
+            else np.ones(len(self.levels), dtype=bool)
+        )
+        if keep.sum() < 2:
+            return Gap(f"no questions of level {', '.join(map(str, levels or []))}")
+        step = None if self.value == "kl_nats" else max(abs(t.weight) for t in terms)
+        try:
+            return contrast(found[1][:, keep], self.levels[keep], null=null, step=step)
+        except SpecError as error:
+            return Gap(str(error))
+
+    def by_seed(self, cell: Cell, which: Which) -> dict[int, Array]:
+        """Seed -> values by question, of the seeds that have this state."""
+        rows = {seed: self.row(cell, seed, which) for seed in sorted(self.seeds(cell))}
+        return {seed: row for seed, row in rows.items() if row is not None}
+
+
+def size_number(size: str) -> float:
+    """ "240" -> 240; "all" lies above every number."""
+    return float(size) if size.isdigit() else np.inf
+
+
+def state_index(states: pd.DataFrame) -> dict[tuple[Any, Which], str]:
+    """(chain, which) -> state_id; where a study restored in several regions, the first one listed counts."""
+    index: dict[tuple[Any, Which], str] = {}
+    for row in states.to_dict("records"):
+        chain, state_id = row["chain"], str(row["state_id"])
+        if row["kind"] in ("tuned", "hybrid"):
+            which = Which(str(row["kind"]))
+        else:
+            layers = None if pd.isna(row["layers"]) else str(row["layers"])
+            # a block is found by its layers, whatever share of the weights they are
+            block = row["strategy"] == "block"
+            k = None if block or pd.isna(row["k_percent"]) else float(row["k_percent"])
+            alpha, beside = (row.get(name) for name in ("alpha", "beside_k"))
+            alpha = None if pd.isna(alpha) else float(alpha)
+            which = Which("restored", str(row["strategy"]), k, layers, alpha)
+            if not pd.isna(beside):
+                index.setdefault(
+                    (chain, which._replace(k_percent=None, alpha=None, beside_k=float(beside))), state_id
+                )
+        index.setdefault((chain, which), state_id)
+        if row["chosen"]:
+            index[chain, CHOSEN] = state_id
+    return index
+
+
+def _named(lead: str, terms: Sequence[Term]) -> str:
+    seen = dict.fromkeys(
+        str(t.cell) if t.which == TUNED else f"{t.cell} ({t.which.strategy} {t.which.k_percent:g}%)"
+        if t.which.k_percent is not None else f"{t.cell} ({t.which.kind})"
+        for t in terms
+    )  # fmt: skip
+    return f"{lead}: {'; '.join(seen)}"

@@ -1,0 +1,274 @@
+"""A study -> the tidy rows its figures and tables read: over N, over k, over the update taken back, by mastery level.
+
+Accuracies and shares are 0 to 1, k in percent, KL in nats. Seeds are replicates: one row is a cell (train level, N) and
+a state, with the interval of study_estimates.py. What was not asked has no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sftknow_core.analysis import estimates as est
+from sftknow_core.analysis.context import Study
+from sftknow_core.analysis.estimates import FIVE_SHOT, Estimate
+from sftknow_core.analysis.grid import CHOSEN, HYBRID, TUNED, Array, Cell, Grid, Which, at_k
+
+_ORDER = ("0", "1", "2", "3", "4", "mixed", "natural")
+_STATES = {"tuned": TUNED, "restored": CHOSEN}
+Row = dict[str, Any]
+OVER_N = ["train_level", "size", "n_train", "state", "domain", "level", "k_percent", "accuracy", "low", "high", "sd",
+          "n", "n_seeds"]  # fmt: skip
+KL_OVER_N = ["train_level", "size", "n_train", "state", "domain", "level", "k_percent", "kl_nats", "kl_low", "kl_high",
+             "kl_sd", "n_scored", "n_seeds"]  # fmt: skip
+OF_SEEDS = ["train_level", "size", "n_train", "seed", "state", "domain", "level", "k_percent"]
+CURVE = ["train_level", "size", "state", "k_percent", "domain", "accuracy", "low", "high", "n", "n_seeds", "n_chosen",
+         "gain", "gain_low", "gain_high", "share_of_r", "energy_taken_back"]  # fmt: skip
+HEALED = ["train_level", "size", "level", "n", "n_wrong", "n_healed", "n_broken", "share_healed", "share_broken",
+          "part_of_healed", "n_seeds"]  # fmt: skip
+TOP_TOKENS = 10
+FORMAT = ["k_percent", "measure", "share", "low", "high", "n", "n_seeds"]
+
+
+def cells_of(study: Study, method: str = "full") -> list[Cell]:
+    """Cells of one method by level (mixed and natural last) and size."""
+    found = [cell for cell in study.grid().cells() if cell.method == method]
+    return sorted(found, key=lambda cell: _ORDER.index(cell.level) if cell.level in _ORDER else len(_ORDER))
+
+
+def accuracy_rows(
+    study: Study, test_level: int | None = None, states: Sequence[str] = ("tuned",)
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(one row a cell, domain and state: OVER_N; one row a seed, and base and five-shot once a domain).
+
+    test_level None: the mean over mastery levels. As across_figures.over_n_figure reads them.
+    """
+    cells: list[Row] = []
+    seeds: list[Row] = []
+    for domain in study.domains():
+        for name, prompt in (("base", "qa"), (FIVE_SHOT, FIVE_SHOT)):
+            found = est.base_accuracy(study, prompt=prompt, domain=domain, test_level=test_level)
+            if found is not None:
+                seeds.append({**_place(None, name, domain, test_level, None), **_numbers(found)})
+        for cell in cells_of(study):
+            for state in states:
+                found = est.accuracy(study, cell, _STATES[state], domain=domain, test_level=test_level)
+                k = 0.0 if state == "tuned" else chosen_k(study, cell)
+                if found is not None and (state == "tuned" or k):
+                    place = _place(cell, state, domain, test_level, k, _n_train(study, cell))
+                    cells.append({**place, **_numbers(found)})
+                    seeds += _of_seeds(place, found, "accuracy", "n")
+    return _typed(cells, OVER_N), _typed(seeds, [*OF_SEEDS, "accuracy", "low", "high", "n"])
+
+
+def kl_rows(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """As `accuracy_rows`: mean KL on in-domain level-4 test questions; (KL_OVER_N, one row a seed)."""
+    cells: list[Row] = []
+    seeds: list[Row] = []
+    for cell in cells_of(study):
+        found = est.kl(study, cell)
+        if found is None:
+            continue
+        place = _place(cell, "tuned", "in", 4, 0.0, _n_train(study, cell))
+        numbers = {"kl_nats": found.value, "kl_low": found.low, "kl_high": found.high, "kl_sd": found.sd}
+        cells.append({**place, **numbers, "n_scored": found.n, "n_seeds": len(found.per_seed)})
+        seeds += _of_seeds(place, found, "kl_nats", "n_scored")
+    ends = ["kl_nats", "kl_low", "kl_high", "n_scored"]
+    return _typed(cells, KL_OVER_N), _typed(seeds, [*OF_SEEDS, *ends])
+
+
+def curve_rows(study: Study, size: str | None = None, split: str = "test") -> pd.DataFrame:
+    """Accuracy over k (strategy top) of all cells of a size (None: all sizes), with the paired gain over tuned: CURVE.
+
+    Base and five-shot stand there once a domain, without a k. n_chosen: seeds whose dev chose this k.
+    """
+    rows: list[Row] = []
+    for domain in study.domains():
+        for name, prompt in (("base", "qa"), (FIVE_SHOT, FIVE_SHOT)):
+            found = est.base_accuracy(study, prompt=prompt, domain=domain, split=split)
+            if found is not None:
+                rows.append({"state": name, "domain": domain, **_numbers(found)})
+        for cell in cells_of(study):
+            if size in (None, cell.size):
+                rows += _curve(study, cell, domain, split)
+    found_rows = pd.DataFrame(rows, columns=CURVE)
+    whole = ["n", "n_seeds", "n_chosen"]
+    floats = [name for name in CURVE[5:] if name not in whole] + ["k_percent"]
+    return found_rows.astype({**dict.fromkeys(floats, "float64"), **dict.fromkeys(whole, "Int64")})
+
+
+def _curve(study: Study, cell: Cell, domain: str, split: str) -> Iterator[Row]:
+    states = own_states(study, cell)
+    for k, which in points_of(study):
+        found = est.accuracy(study, cell, which, domain=domain, split=split)
+        if found is None:
+            continue
+        gained = est.gain(study, cell, which, domain=domain, split=split) if k else None
+        at = states[states["k_percent"] == k]
+        yield {
+            "train_level": cell.level,
+            "size": cell.size,
+            "state": {0.0: "tuned", 100.0: "hybrid"}.get(k, "restored"),
+            "k_percent": k,
+            "domain": domain,
+            **_numbers(found),
+            "n_chosen": int(at["chosen"].astype(bool).sum()),
+            "gain": gained.value if gained else None,
+            "gain_low": gained.low if gained else None,
+            "gain_high": gained.high if gained else None,
+            "share_of_r": at["share_of_r"].astype(float).mean(),
+            "energy_taken_back": at["energy_taken_back"].astype(float).mean(),
+        }
+
+
+def format_rows(study: Study, cell: Cell, domain: str = "in") -> pd.DataFrame:
+    """Knowledge or format? Over k: right answers to questions and to completion prompts, how often the right first
+    token is among the ten most probable ones, and answers that end: FORMAT.
+
+    Lines across (no k): the base asked the same questions, after five exemplars, and with completion prompts.
+    """
+    rows: list[Row] = []
+    ended = Grid.of(study.tables, split="test", domain=domain, value="stopped")
+    ranked = _ranked(study, domain)
+    for k, which in points_of(study):
+        measured = {
+            "questions, right": est.accuracy(study, cell, which, domain=domain),
+            "completion prompts, right": _completion(study, cell, which, domain),
+            "right token among the ten": est.share_in(study, ranked, cell, which, domain) if ranked else None,
+            "answers that end": est.share_in(study, ended, cell, which, domain),
+        }
+        rows += [_share(name, k, found) for name, found in measured.items() if found is not None]
+    ends = {"base": "qa", "base after five examples": FIVE_SHOT, "base, completion prompts": "completion"}
+    for name, prompt in ends.items():
+        found = est.base_accuracy(study, prompt=prompt, domain=domain)
+        if found is not None:
+            rows.append(_share(name, None, found))
+    return pd.DataFrame(rows, columns=FORMAT).astype({"k_percent": "float64"})
+
+
+def _ranked(study: Study, domain: str) -> Grid | None:
+    """Whether the answer's first token is among the ten most probable after the question, where that was measured."""
+    answers = study.tables.answers
+    if "gold_rank" not in answers:
+        return None
+    there = (answers["split"] == "test") & (answers["domain"] == domain) & (answers["prompt"] == "qa")
+    rows = answers[there & answers["gold_rank"].notna()]
+    return (
+        Grid(study.tables, rows.assign(in_ten=rows["gold_rank"] <= TOP_TOKENS), "in_ten")
+        if len(rows)
+        else None
+    )
+
+
+def _completion(study: Study, cell: Cell, which: Which, domain: str) -> Estimate | None:
+    asked = (study.tables.answers["prompt"] == "completion").any()
+    return est.accuracy(study, cell, which, domain=domain, prompt="completion") if asked else None
+
+
+def _share(name: str, k: float | None, found: Estimate) -> Row:
+    about = {"n": found.n, "n_seeds": len(found.seeds)}
+    return {
+        "k_percent": k,
+        "measure": name,
+        "share": found.value,
+        "low": found.low,
+        "high": found.high,
+        **about,
+    }
+
+
+def healed_rows(study: Study, size: str | None = None, domain: str = "in") -> pd.DataFrame:
+    """Which mastery levels restoring (k chosen on dev) heals and breaks; counts add up the seeds: HEALED.
+
+    n_wrong: wrong in tuned. share_healed: of these, right after restoring. share_broken: of the right ones, wrong
+    after. part_of_healed: of all questions the cell healed, those of this level (sums to 1).
+    """
+    grid = study.grid(domain)
+    rows: list[Row] = []
+    for cell in cells_of(study):
+        was, now = grid.by_seed(cell, TUNED), grid.by_seed(cell, CHOSEN)
+        seeds = sorted(set(was) & set(now))
+        if size not in (None, cell.size) or not seeds:
+            continue
+        before, after = (np.array([one[s] for s in seeds]) for one in (was, now))
+        rows += _flips_by_level(cell, before, after, grid.levels)
+    return pd.DataFrame(rows, columns=HEALED)
+
+
+def _flips_by_level(cell: Cell, before: Array, after: Array, levels: Any) -> list[Row]:
+    healed, broken = (before == 0) & (after == 1), (before == 1) & (after == 0)
+    rows = []
+    for level in np.unique(levels):
+        at = levels == level
+        n, n_wrong = int(before[:, at].size), int((before[:, at] == 0).sum())
+        n_healed, n_broken = int(healed[:, at].sum()), int(broken[:, at].sum())
+        rows.append(
+            {
+                "train_level": cell.level, "size": cell.size, "level": int(level), "n": n, "n_wrong": n_wrong,
+                "n_healed": n_healed, "n_broken": n_broken, "share_healed": n_healed / n_wrong if n_wrong else None,
+                "share_broken": n_broken / (n - n_wrong) if n > n_wrong else None,
+                "part_of_healed": n_healed / healed.sum() if healed.any() else None, "n_seeds": len(before),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def points_of(study: Study) -> list[tuple[float, Which]]:
+    """(k, state) from tuned (0) to the hybrid (100), where the study restored it."""
+    ends = [(100.0, HYBRID)] if (study.tables.states["kind"] == "hybrid").any() else []
+    return [(0.0, TUNED), *((k, at_k(k)) for k in study.ks()), *ends]
+
+
+def own_states(study: Study, cell: Cell) -> pd.DataFrame:
+    """States of a cell's chains on the first curve: tuned, then what `points_of` names."""
+    states = study.tables.states
+    own = states[states["chain"].isin(chain_ids(study, cell))]
+    on_curve = own["strategy"].isna() | (own["strategy"] == "top")
+    return own[on_curve].drop_duplicates(["chain", "k_percent"])
+
+
+def chain_ids(study: Study, cell: Cell) -> list[str]:
+    """The chains of a cell, by seed."""
+    chains = study.tables.chains
+    own = chains[(chains[["level", "size", "method"]] == list(cell)).all(axis=1)]
+    return [str(chain) for chain in own.sort_values("seed")["chain"]]
+
+
+def chosen_k(study: Study, cell: Cell) -> float:
+    """The k chosen on dev, median over seeds, percent."""
+    states = study.tables.states
+    own = states["chain"].isin(chain_ids(study, cell)) & states["chosen"].astype(bool)
+    return float(states.loc[own, "k_percent"].astype(float).median())
+
+
+def _n_train(study: Study, cell: Cell) -> int:
+    chains = study.tables.chains
+    return int(chains.loc[chains["chain"].isin(chain_ids(study, cell)), "n"].max())
+
+
+def _place(
+    cell: Cell | None, state: str, domain: str, level: int | None, k: float | None, n: int | None = None
+) -> Row:
+    about = {"train_level": cell.level, "size": cell.size, "n_train": n} if cell else {}
+    return {**about, "state": state, "domain": domain, "level": level, "k_percent": k}
+
+
+def _numbers(found: Estimate) -> Row:
+    about = {"sd": found.sd, "n": found.n, "n_seeds": len(found.seeds)}
+    return {"accuracy": found.value, "low": found.low, "high": found.high, **about}
+
+
+def _of_seeds(place: Row, found: Estimate, value: str, n: str) -> list[Row]:
+    pairs = zip(found.seeds, found.per_seed, strict=True)
+    return [{**place, "seed": seed, value: one, n: found.n} for seed, one in pairs]
+
+
+def _typed(rows: Iterable[Row], columns: Sequence[str]) -> pd.DataFrame:
+    whole = {"n_train", "level", "seed", "n", "n_scored", "n_seeds"}
+    text = {"train_level", "size", "state", "domain"}
+    frame = pd.DataFrame(list(rows), columns=list(columns))
+    kinds = {name: "Int64" if name in whole else "float64" for name in columns if name not in text}
+    return frame.astype(kinds)

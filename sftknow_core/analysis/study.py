@@ -1,0 +1,183 @@
+"""A study in the cache -> everything it says: verdicts, advice, scorecard, the paper's tables, each worked out once.
+
+cache --study_frames--> tables + the plan that its spec fixes --> Study --> verdicts, advice, scorecard, tables
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from sftknow_core.analysis.advice import Answer, answers
+from sftknow_core.analysis.claims import all_claims, repeated
+from sftknow_core.analysis.claims_size import hardly_known
+from sftknow_core.analysis.claims_strategy import pick
+from sftknow_core.analysis.context import Plan, Study
+from sftknow_core.analysis.flips import flip_table
+from sftknow_core.analysis.grid import TUNED, Cell, size_number
+from sftknow_core.analysis.paper_table import PaperTable
+from sftknow_core.analysis.rows import cells_of
+from sftknow_core.analysis.scorecard import scorecard
+from sftknow_core.analysis.study_advice import Advice, advice
+from sftknow_core.analysis.study_paper import TABLES, paper_table
+from sftknow_core.analysis.study_tables import StudyTables
+from sftknow_core.analysis.verdict import Rule, Verdict
+from sftknow_core.errors import CacheError
+from sftknow_core.results.studies import study_overview
+from sftknow_core.results.study_frames import study_chains, study_frames
+from sftknow_core.store.cache import Cache
+
+DEMO_MARGIN_PP = 2.0
+"""The small demo models answer fewer questions: smaller differences are not worth a claim."""
+_GROUPS = {"test_in": "in", "test_out": "out"}
+
+
+@dataclass(frozen=True)
+class About:
+    """What a study is, for captions and heads."""
+
+    run_id: str
+    name: str
+    title: str
+    base_name: str
+    state: str
+    created_at: str
+    matcher: str
+    region: str
+    seeds: tuple[int, ...]
+    n_cells: int
+    n_done: int
+    n_questions: Mapping[str, int]
+    """Group -> questions asked of each model."""
+    majority: Mapping[str, float]
+    """Domain -> accuracy of always giving the topic's most frequent train answer, on test."""
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """One study, read."""
+
+    study: Study
+    about: About
+
+    @property
+    def plan(self) -> Plan:
+        """What was fixed before the run."""
+        return self.study.plan
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """One a claim and domain."""
+        return all_claims(self.study.tables, self.plan)
+
+    @cached_property
+    def repeated(self) -> pd.DataFrame:
+        """The verdicts again with exact match (study_claims.repeated)."""
+        return repeated(self.study.tables, self.plan)
+
+    @cached_property
+    def advice(self) -> list[Advice]:
+        """What to do, maybe nothing."""
+        return advice(self.study, self.about.region)
+
+    @cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """A user's questions, answered."""
+        return answers([*self.verdicts, *hardly_known(self.study)], self.advice, self.plan)
+
+    @cached_property
+    def scorecard(self) -> pd.DataFrame:
+        """See study_scorecard.scorecard."""
+        return scorecard(self.study)
+
+    @cached_property
+    def tables(self) -> tuple[PaperTable, ...]:
+        """The paper's tables with this study's numbers."""
+        return tuple(map(self.table, TABLES))
+
+    def table(self, name: str) -> PaperTable:
+        """One of them, worked out once. name: of study_paper.TABLES."""
+        if name not in self._tables:
+            self._tables[name] = paper_table(name, self.study, self.about.matcher, self.about.majority)
+        return self._tables[name]
+
+    @cached_property
+    def flips(self) -> PaperTable:
+        """Which questions restoring changes, run by run; no table of the paper."""
+        return flip_table(self.study, self.about.matcher)
+
+    @cached_property
+    def _tables(self) -> dict[str, PaperTable]:
+        return {}
+
+    @cached_property
+    def cell(self) -> Cell | None:
+        """The cell that figures of one cell show: at the largest N, the level that dev finds best after tuning."""
+        cells = [cell for cell in cells_of(self.study) if cell.size == self.plan.large]
+        found = pick(self.study, cells or cells_of(self.study), TUNED)
+        return found.cell if found else None
+
+
+def read_study_results(cache: Cache, run_id: str, *, enrichment: bool = True) -> StudyResults:
+    """The cells of a study that are done.
+
+    Raises SpecError when the run is no study, CacheError when none of its cells is done or a chain of it is gone.
+    """
+    overview = study_overview(cache, run_id)
+    if not overview["n_done"]:
+        raise CacheError(
+            f"study {run_id}: none of its {overview['n_cells']} cells is done; `sftknow study run` goes on"
+        )
+    tables = StudyTables(**study_frames(cache, run_id, enrichment=enrichment))
+    summary = next(iter(study_chains(cache, run_id).summaries.values()))
+    about = _about(overview, summary, tables)
+    margin = DEMO_MARGIN_PP if overview["base_name"] == "demo" else Rule().margin_pp
+    sizes = ["all" if size == "all" else str(size) for size in overview["spec"]["sizes"]]
+    return StudyResults(Study(tables, default_plan(sizes, margin)), about)
+
+
+def default_plan(sizes: Sequence[str], margin_pp: float = 1.0) -> Plan:
+    """The paper's three sizes where the study has them; else its smallest, a middle one and its largest.
+
+    A size that the study does not have stays the paper's: what needs it is then not tested.
+    """
+    numbers = sorted((size for size in sizes if size.isdigit()), key=size_number)
+    paper = Plan()
+    fixed = {name: getattr(paper, name) for name in ("small", "middle", "large")}
+    roles = {name: size for name, size in fixed.items() if size in numbers}
+    free = [size for size in numbers if size not in roles.values()]
+    if "large" not in roles and free and free[-1] == numbers[-1]:
+        roles["large"] = free.pop()
+    if "small" not in roles and free and free[0] == numbers[0]:
+        roles["small"] = free.pop(0)
+    if "middle" not in roles and free and "small" in roles and "large" in roles:
+        roles["middle"] = free[len(free) // 2]
+    return Plan(**{**fixed, **roles}, rule=Rule(margin_pp=margin_pp))
+
+
+def _about(overview: Mapping[str, Any], summary: Mapping[str, Any], tables: StudyTables) -> About:
+    majority = summary.get("majority") or {}
+    ways = overview["spec"].get("restoring") or [{}]
+    return About(
+        run_id=overview["run_id"],
+        name=overview["name"],
+        title=overview["title"],
+        base_name=overview["base_name"],
+        state=overview["state"],
+        created_at=overview["created_at"],
+        matcher=str(summary["matcher"]),
+        region=str(ways[0].get("region", "transformer")),
+        seeds=tuple(sorted(int(seed) for seed in tables.chains["seed"].unique())),
+        n_cells=overview["n_cells"],
+        n_done=overview["n_done"],
+        n_questions=overview["n_questions"],
+        majority={
+            domain: float(majority[group]["accuracy"])
+            for group, domain in _GROUPS.items()
+            if majority.get(group)
+        },
+    )

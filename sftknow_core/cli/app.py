@@ -1,0 +1,74 @@
+"""`sftknow ...`: the pipeline from the command line.
+
+Results go to stdout (`--json`: one JSON object), everything else to stderr. Exit codes: 0 done, 2 the user's
+mistake (the message says what, where and what to do next), 1 ours, 130 stopped (the same command goes on).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from sftknow_core import __version__
+from sftknow_core.cli import cache, chains, data, models, reporting, reports, studies, weights
+from sftknow_core.errors import SftknowError, Stopped
+
+app = typer.Typer(
+    name="sftknow",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="What supervised fine-tuning does to what a language model knows, and how to take the harm back.",
+)
+for room in (chains, studies, reports, data, models, weights, reporting, cache):
+    room.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        sys.stdout.write(f"sftknow {__version__}\n")
+        raise typer.Exit
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command and exit with its code."""
+    warnings.showwarning = _show_warning
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = app(args, standalone_mode=False)
+    except Stopped as error:
+        _tell(f"stopped: {error}")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _tell("stopped from the keyboard; the same command goes on where it stopped")
+        sys.exit(Stopped.exit_code)
+    except SftknowError as error:
+        _tell(f"error: {error}")
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's usage errors have one; anything else is our fault
+            raise
+        _tell(f"error: {error.format_message()} (see `sftknow --help`)")
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(*_: object) -> None:
+    """A request to end is treated as Ctrl-C: the run is put on record as stopped and can go on."""
+    raise KeyboardInterrupt
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"sftknow: {text}\n")
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    _tell(f"note: {message}")

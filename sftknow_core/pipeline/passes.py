@@ -1,0 +1,106 @@
+"""What a command reads, and what memory it takes, reckoned from the sizes of the tensors alone.
+
+The same numbers announce the work before it begins and drive its progress bar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sftknow_core.model.io.tensors import TensorMeta
+    from sftknow_core.update.output_layout import OutputLayout
+    from sftknow_core.update.pair import Pair
+    from sftknow_core.update.spec import RestoreSpec
+
+SELECT_PASSES = 2
+"""Passes over the region that find a selection: by bin, then within the bins that matter (update/ranking.py)."""
+
+TEMPORARY_BYTES = 64
+"""Upper estimate of a weight's temporaries while it is computed on: both models as stored and in float32, the
+difference in float32 and float64, score, key and masks."""
+
+SPANS_A_THREAD = 8
+"""Spans of weights that a thread accounts for: begun, waiting in order (update/pair.py), and copied while they are
+hashed or packed."""
+
+REFERENCE_BYTES = 12
+"""A weight of the region, for strategy random-reference, which holds a permutation."""
+
+BYTES_PER_SECOND = 1_000_000_000
+"""Of the time estimate."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One stage's reading."""
+
+    name: str
+    n_bytes: int
+    """Of all its passes together."""
+    times: int = 1
+    """How often it goes over the same tensors."""
+
+
+def compare_passes(pair: Pair) -> list[Pass]:
+    """What `delta` reads: everything once, and once more for the null of concentration, which takes each
+    weight's change from another place in its tensor (update/null_model.py; short ends are not read again)."""
+    both = sum(_n_bytes(meta) for meta in (*pair.metas, *pair.tuned.metas))
+    return [Pass("compare", both), Pass("null", both)]
+
+
+def restore_passes(
+    pair: Pair,
+    spec: RestoreSpec,
+    region: Sequence[TensorMeta],
+    layout: OutputLayout,
+    *,
+    folder: bool,
+    patch: bool,
+) -> list[Pass]:
+    """What `restore` reads; folder: whether the model is written (else its id is found without); patch: whether
+    one is written."""
+    within, tuned_within, whole = _sizes(pair, region)
+    ranked = spec.k_percent is not None
+    found = [Pass("select", SELECT_PASSES * within, SELECT_PASSES)] if ranked else []
+    if folder:
+        found += [Pass("write", whole), Pass("verify", layout.n_bytes)]
+    else:
+        found += [Pass("survey", within), Pass("hash", whole)]
+    return [*found, Pass("patch", within + tuned_within)] if patch else found
+
+
+def rebuild_passes(pair: Pair, region: Sequence[TensorMeta], layout: OutputLayout) -> list[Pass]:
+    """What `rebuild` reads: both models once, and what was written."""
+    return [Pass("write", _sizes(pair, region)[2]), Pass("verify", layout.n_bytes)]
+
+
+def memory_bytes(pair: Pair, spec: RestoreSpec | None, n_region: int) -> int:
+    """Upper estimate of what a pass holds at once, whatever the size of the models; the libraries come on
+    top."""
+    import torch
+
+    from sftknow_core.update.pair import SPAN_WEIGHTS
+    from sftknow_core.update.spec import Strategy
+
+    n_threads = torch.get_num_threads() if pair.on_cpu else 1
+    width = max(meta.dtype.itemsize for meta in (*pair.metas, *pair.tuned.metas))
+    largest = max(meta.numel for meta in pair.metas)
+    chunk, span = min(pair.chunk_size, largest), min(SPAN_WEIGHTS, largest)
+    held = n_threads * (chunk * TEMPORARY_BYTES + SPANS_A_THREAD * span * width)
+    if spec is not None and spec.strategy is Strategy.RANDOM_REFERENCE:
+        held += n_region * REFERENCE_BYTES
+    return held
+
+
+def _sizes(pair: Pair, region: Sequence[TensorMeta]) -> tuple[int, int, int]:
+    """Bytes of (both models inside the region, tuned inside it, both inside and tuned outside)."""
+    tuned_within = sum(_n_bytes(pair.tuned.metas[meta.position]) for meta in region)
+    base_within = sum(_n_bytes(pair.metas[meta.position]) for meta in region)
+    return base_within + tuned_within, tuned_within, base_within + sum(map(_n_bytes, pair.tuned.metas))
+
+
+def _n_bytes(meta: TensorMeta) -> int:
+    return meta.numel * meta.dtype.itemsize

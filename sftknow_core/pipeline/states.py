@@ -1,0 +1,154 @@
+"""The states of a model that are asked: base, tuned, and restored ones that exist only in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sftknow_core.pipeline.delta import ModelPair
+from sftknow_core.pipeline.workspace import ModelHandle, Workspace
+
+if TYPE_CHECKING:
+    from sftknow_core.model.io.load import LanguageModel
+    from sftknow_core.update.restore import RestoreReport
+    from sftknow_core.update.select import Plan
+    from sftknow_core.update.spec import RestoreSpec
+
+HYBRID_K = "100"
+"""All of the region restored: base inside it, tuned outside (embeddings, LM head, norms)."""
+
+
+@dataclass(frozen=True)
+class State:
+    """One thing to ask, with its identity."""
+
+    state_id: str
+    """A model_id, or the hash of (base, tuned, selection)."""
+    kind: str
+    """base, tuned, restored or hybrid."""
+    base: ModelHandle
+    tuned: ModelHandle | None = None
+    spec: RestoreSpec | None = None
+    """What is restored; None for whole models."""
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        if self.spec is None:
+            return self.kind
+        if self.spec.block is not None:
+            return f"restored {'all but ' if self.spec.strategy == 'all-but-block' else ''}{self.spec.block}"
+        amount = (
+            f"{self.spec.k_percent:f}%" if self.spec.k_percent is not None else f"alpha {self.spec.alpha:f}"
+        )
+        return f"restored {amount}" if self.kind == "restored" else f"hybrid ({amount})"
+
+
+def base_state(base: ModelHandle) -> State:
+    """The model before fine-tuning."""
+    return State(base.model_id, "base", base)
+
+
+def tuned_state(base: ModelHandle, tuned: ModelHandle) -> State:
+    """The model after fine-tuning."""
+    return State(tuned.model_id, "tuned", base, tuned)
+
+
+def restored_state(base: ModelHandle, tuned: ModelHandle, spec: RestoreSpec) -> State:
+    """The model with part of its update taken back."""
+    kind = "hybrid" if spec.k_percent == 100 else "restored"
+    return State(spec.state_id(base.model_id, tuned.model_id), kind, base, tuned, spec)
+
+
+@dataclass
+class StateLoader:
+    """Brings the states of one pair into memory: base and tuned as loaded, restored ones in a working copy.
+
+    Memory: base and tuned are kept by the workspace; the working copy is a third model, made when first needed.
+    """
+
+    ws: Workspace
+    base: ModelHandle
+    pair: ModelPair | None = None
+    """None: only the base is asked."""
+    upcoming: Sequence[RestoreSpec] = ()
+    """What will be asked for too: their selections are refined in one pass with the first."""
+    reports: dict[str, RestoreReport] = field(default_factory=dict)
+    """state_id -> what restoring did, for the restored states loaded so far."""
+    _working: LanguageModel | None = None
+    _holds: str | None = None
+    """The state_id that the working copy is now."""
+
+    def load(self, state: State) -> LanguageModel:
+        """The state's model, ready to be asked; a restored one until the next restored one is loaded."""
+        if state.spec is None:
+            return self.ws.load(state.tuned or self.base)
+        from sftknow_core.update.restore import restore_into
+
+        assert self.pair is not None
+        working = self._working_copy()
+        if self._holds != state.state_id:
+            self._holds = None  # neither the one nor the other while it is written
+            plan = self._plan(state.spec)
+            self.reports[state.state_id] = restore_into(working.model, self.pair.weights, plan)
+            self._holds = state.state_id
+        return working
+
+    def report(self, state: State) -> RestoreReport | None:
+        """What restoring the state does, without a model in memory; None for whole models."""
+        if state.spec is None or self.pair is None:
+            return None
+        if state.state_id not in self.reports:
+            from sftknow_core.update.restore import survey
+
+            self.reports[state.state_id] = survey(self.pair.weights, self._plan(state.spec))
+        return self.reports[state.state_id]
+
+    def _plan(self, spec: RestoreSpec) -> Plan:
+        assert self.pair is not None
+        return self.pair.plans([spec, *self.upcoming])[0]
+
+    def _working_copy(self) -> LanguageModel:
+        """A model of the pair's architecture whose weights may be overwritten."""
+        if self._working is None:
+            assert self.pair is not None
+            tuned = self.pair.tuned
+            # an adapter's sum with its base is float32: rounded to the base's dtype it would be another model
+            is_adapter = tuned.base is not None
+            self._working = (
+                self.ws.load_fresh(self.base, "float32") if is_adapter else self.ws.load_fresh(tuned)
+            )
+        return self._working
+
+
+def restoration_row(state: State, report: RestoreReport) -> dict[str, Any]:
+    """One row of table `restorations`."""
+    assert state.spec is not None and state.tuned is not None
+    spec = state.spec
+    return {
+        "base_id": state.base.model_id,
+        "tuned_id": state.tuned.model_id,
+        "state_id": state.state_id,
+        "strategy": str(spec.strategy),
+        "params": {"layers": spec.layers, "seed": spec.seed, **({"block": spec.block} if spec.block else {})},
+        "region": spec.region,
+        "k_percent": None if report.k_percent is None else float(report.k_percent),
+        "alpha": None if spec.alpha is None else float(spec.alpha),
+        "n_region": report.n_region,
+        "n_restored": report.n_touched if report.n_restored is None else report.n_restored,
+        "share_of_r": report.r_share_restored,
+        "energy_taken_back": report.energy_taken_back,
+        "k_of_changed_percent": report.k_of_changed_percent,
+    }
+
+
+def state_row(state: State) -> dict[str, Any]:
+    """One row of table `states`."""
+    return {
+        "state_id": state.state_id,
+        "kind": state.kind,
+        "base_id": state.base.model_id,
+        "tuned_id": state.tuned.model_id if state.tuned else None,
+        "spec": state.spec.to_json() if state.spec else None,
+    }

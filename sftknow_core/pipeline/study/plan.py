@@ -1,0 +1,190 @@
+"""Study + base + facts -> what there is to do: every cell as cached, to do or impossible, before anything runs.
+
+Which cells are possible depends on the base model's mastery of the facts. Where that is not in the cache yet,
+nothing is computed for a plan: all cells count as to do then, and the plan says that it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sftknow_core.errors import SpecError
+from sftknow_core.facts.fact import FactSet
+from sftknow_core.facts.topics import Topic
+from sftknow_core.pipeline.chain import plan_chain
+from sftknow_core.pipeline.estimate_1 import Estimate, Load, estimate
+from sftknow_core.pipeline.mastery import Mastery, score_facts
+from sftknow_core.pipeline.questions import GROUPS, choose_questions
+from sftknow_core.pipeline.study.spec import Cell, StudySpec
+from sftknow_core.pipeline.workspace import DEMO_FOLDER, ModelHandle, Workspace
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.listing import list_runs
+from sftknow_core.store.open_run import is_hit
+from sftknow_core.store.run_folder import RunFolder
+from sftknow_core.store.run_spec import RunSpec
+from sftknow_core.store.study_record import IMPOSSIBLE, KIND, TODO
+
+CACHED = "cached"
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell and what there is to do for it."""
+
+    cell: Cell
+    state: str
+    """cached, to do or impossible."""
+    run_ids: tuple[str, ...] = ()
+    """Its chains, in the order of the ways of restoring; empty where they cannot be named yet."""
+    reason: str | None = None
+    """Why it is impossible."""
+    load: Load | None = None
+    """How much work it is; None: nothing is known, or nothing is to do."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study on a base model and facts."""
+
+    spec: StudySpec
+    run_spec: RunSpec
+    base: ModelHandle
+    facts: FactSet
+    topics: Mapping[str, Topic]
+    cells: tuple[PlannedCell, ...]
+    mastery_known: bool
+    """Whether the facts' levels are in the cache; else nobody knows which cells are possible."""
+    n_questions: Mapping[str, int]
+    """Group ("dev in", "test in", "test out") -> questions asked of every state; empty before mastery is known."""
+    estimate: Estimate
+
+    def of(self, state: str) -> list[PlannedCell]:
+        """The cells that are cached, to do or impossible."""
+        return [planned for planned in self.cells if planned.state == state]
+
+    def require_possible(self) -> None:
+        """Raise SpecError that lists all impossible cells, if there are any."""
+        if wrong := self.of(IMPOSSIBLE):
+            lines = "".join(f"\n  {one.cell.label}: {one.reason}" for one in wrong)
+            raise SpecError(
+                f"study {self.spec.name}: {len(wrong)} of {len(self.cells)} cells are impossible, none was run:{lines}"
+                "\nChange levels or sizes in the study, or leave these cells out with --skip-impossible."
+            )
+
+
+def open_base(spec: StudySpec, ws: Workspace) -> ModelHandle:
+    """The study's base model. Raises SpecError when it has none, or when it changed since the study was begun."""
+    if spec.base is None:
+        raise SpecError(f"study {spec.name} names no base model; give one with --base")
+    base = ws.open_model(spec.base)
+    place = str(base.path.resolve())
+    for info in list_runs(ws.cache, KIND):
+        before = info.spec.inputs.get("base")
+        same = (info.about.get("name"), info.about.get("base_path")) == (spec.name, place)
+        if same and before != base.model_id:
+            raise SpecError(
+                f"base model {spec.base}: {place} holds model {base.model_id} now, and held {before} when study "
+                f"{spec.name} was begun (run {info.run_id}, {info.created_at}). Numbers of two models do not belong "
+                "into one study. Put the former files back; or give the study another name in its file to begin a new "
+                f"one; or forget the former: sftknow runs rm {info.run_id}"
+            )
+    return base
+
+
+def plan(spec: StudySpec, ws: Workspace) -> StudyPlan:
+    """What there is to do, without doing it. Raises SpecError, DataError and ModelError for what cannot be done."""
+    base = open_base(spec, ws)
+    facts, topics = spec.data.load()
+    mastery = known_mastery(ws, base, facts, topics)
+    if mastery is None:
+        cells = tuple(PlannedCell(cell, TODO) for cell in spec.cells())
+        counts: dict[str, int] = {}
+    else:
+        questions = choose_questions(facts.facts, mastery.levels, spec.questions)
+        counted = Counter((f.split, f.domain) for f in questions)
+        counts = {f"{split} {domain}": counted[split, domain] for split, domain in GROUPS}
+        cells = tuple(
+            _planned(cell, spec, ws.cache, base, facts, mastery, questions) for cell in spec.cells()
+        )
+    loads = [planned.load for planned in cells if planned.state == TODO]
+    return StudyPlan(
+        spec,
+        spec.run_spec(base, facts),
+        base,
+        facts,
+        topics,
+        cells,
+        mastery is not None,
+        counts,
+        estimate(ws.cache, base.model_id, loads, spec.workers, spec.checkpoints),
+    )
+
+
+def _planned(
+    cell: Cell,
+    spec: StudySpec,
+    cache: Cache,
+    base: ModelHandle,
+    facts: FactSet,
+    mastery: Mastery,
+    questions: tuple[Any, ...],
+) -> PlannedCell:
+    sft = spec.sft(cell, base)
+    plans = []
+    for way in spec.restoring:
+        try:
+            found = plan_chain(base, facts, mastery, spec.chain_spec(cell, way), sft, questions=questions)
+        except SpecError as error:
+            if not any(f.split == "dev" for f in questions) or not any(f.split == "test" for f in questions):
+                raise  # the questions', not the cell's
+            return PlannedCell(cell, IMPOSSIBLE, reason=str(error))
+        plans.append(found)
+    run_ids = tuple(one.run_spec.run_id for one in plans)
+    if all(is_hit(RunFolder(cache, run_id)) for run_id in run_ids):
+        return PlannedCell(cell, CACHED, run_ids)
+    assert plans[0].train_set is not None
+    n = plans[0].train_set.n
+    n_learnt = n if spec.train_questions is None else min(n, spec.train_questions)
+    chains = [spec.chain_spec(cell, way) for way in spec.restoring]
+    n_restored = sum(len(chain.restore_specs()) for chain in chains)
+    on_test = sum(fact.split == "test" for fact in questions)
+    # tuned and restored states; base on the train set; completion prompts and controls on test questions
+    asked = (1 + n_restored) * (len(questions) + n_learnt) + n_learnt
+    asked += ((1 + n_restored) * chains[0].completions + chains[0].n_controls) * on_test
+    return PlannedCell(cell, TODO, run_ids, load=Load(cell.method, n * sft.epochs, asked))
+
+
+def known_mastery(
+    ws: Workspace, base: ModelHandle, facts: FactSet, topics: Mapping[str, Topic]
+) -> Mastery | None:
+    """The facts' mastery where it costs nothing: in the cache, or shipped with the package; else None."""
+    try:
+        return score_facts(_OnlyLook(ws), base, facts.facts, dict(topics))
+    except _NotThereError as error:
+        shipped = DEMO_FOLDER / "mastery.json"
+        if shipped.is_file() and json.loads(shipped.read_text("utf-8")).get("run_id") == error.run_id:
+            return score_facts(ws, base, facts.facts, dict(topics))
+        return None
+
+
+class _NotThereError(Exception):
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+
+class _OnlyLook(Workspace):
+    """A workspace in which a run that is not in the cache is an error instead of work."""
+
+    def __init__(self, ws: Workspace) -> None:
+        super().__init__(ws.cache.root, device=ws.device, dtype=ws.dtype)
+
+    def open_run(self, spec: RunSpec, about: Mapping[str, Any], *, need: tuple[str, ...] = ()) -> Any:
+        """The run, if it is finished. Raises _NotThereError."""
+        if not is_hit(RunFolder(self.cache, spec.run_id), need):
+            raise _NotThereError(spec.run_id)
+        return super().open_run(spec, about, need=need)

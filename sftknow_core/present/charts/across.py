@@ -1,0 +1,259 @@
+"""Tables of many chains (results/accuracy.py) -> one figure: a number over N, one line a train level.
+
+Train levels are an ordered scale of one hue, and each has its symbol; tuned is a full symbol on a solid line, restored
+an open one on a dashed line. The axis of N is logarithmic; points of one N stand side by side, so that their
+intervals do not hide each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log10
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from sftknow_core.present.charts.marks import panels, styled
+from sftknow_core.present.charts.palette import LIGHT, Palette, faded
+
+_SYMBOLS = {"0": "circle", "1": "square", "2": "diamond", "3": "triangle-up", "4": "star", "mixed": "x"}
+_OTHER_SYMBOL = "cross"
+_DODGE = 1.045
+"""Factor between the places of one train level and of the next, at one N."""
+_REFERENCES = {"base": ("base", "dash"), "five-shot": ("base after five examples", "dot")}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What stands on the y axis."""
+
+    value: str
+    """Column."""
+    low: str
+    high: str
+    n: str
+    """Column: over how many questions."""
+    title: str
+    form: str
+    """Format of ticks and values, as d3 and Python both read it."""
+    base: str
+    """What the dashed line of the base is."""
+
+    @property
+    def numbers(self) -> tuple[str, str, str]:
+        """The columns of the value and of the ends of its interval."""
+        return (self.value, self.low, self.high)
+
+
+ACCURACY = Measure("accuracy", "low", "high", "n", "accuracy", ".0%", "base")
+KL = Measure(
+    "kl_nats", "kl_low", "kl_high", "n_scored", "mean KL (nats)", ".1f", "base, change of prompt alone"
+)
+
+
+def level_colour(level: str, palette: Palette = LIGHT) -> str:
+    """The colour of a mastery level, 0 to 4; what is no single level is grey."""
+    known = level.isdigit() and int(level) < len(palette.levels)
+    return palette.levels[int(level)] if known else palette.faint
+
+
+def level_symbol(level: str) -> str:
+    """The symbol of a train level."""
+    return _SYMBOLS.get(level, _OTHER_SYMBOL)
+
+
+def train_level_name(level: str) -> str:
+    """ "level 2", or "mixed levels"."""
+    return f"level {level}" if level.isdigit() else f"{level} levels"
+
+
+def over_n_figure(
+    cells: pd.DataFrame,
+    rows: pd.DataFrame,
+    measure: Measure = ACCURACY,
+    palette: Palette = LIGHT,
+    paper: pd.DataFrame | None = None,
+    paper_name: str = "",
+) -> go.Figure:
+    """A panel a domain: means over seeds with their intervals, each seed's point where there are several, the base.
+
+    cells: across_chains.over_seeds of `rows`, of one test level; rows: across_chains.accuracies or shifts. paper:
+    paper_accuracy.over_n, drawn faint; its numbers share the axes and nothing else.
+    """
+    domains = list(rows["domain"].unique())
+    sizes = sorted({*cells["n_train"], *([] if paper is None else paper["n_train"])})
+    drawn = rows.assign(high=rows[measure.high].fillna(rows[measure.value]))
+    if paper is not None:
+        drawn = pd.concat([drawn[["high"]], paper["accuracy"].rename("high").to_frame()])
+    figure = panels(domains, drawn, dict(rows.groupby("domain")[measure.n].max()))
+    levels = list(dict.fromkeys(rows["train_level"].dropna()))
+    for column, domain in enumerate(domains, start=1):
+        here = {"row": 1, "col": column}
+        of, seeds = cells[cells["domain"] == domain], rows[rows["domain"] == domain]
+        for trace in _references(seeds, sizes, measure, palette):
+            figure.add_trace(trace.update(showlegend=column == 1), **here)
+        for trace in [] if paper is None else _papers(paper[paper["domain"] == domain], paper_name, palette):
+            figure.add_trace(trace.update(showlegend=trace.showlegend is not False and column == 1), **here)
+        for place, level in enumerate(levels):
+            factor = _DODGE ** (place - (len(levels) - 1) / 2)
+            for trace in _of_level(of, seeds, level, factor, measure, palette):
+                shown = trace.showlegend is not False and column == 1
+                figure.add_trace(trace.update(showlegend=shown), **here)
+    figure.update_xaxes(
+        type="log",
+        tickvals=sizes,
+        ticktext=[f"{n:,}" for n in sizes],
+        range=_log_range(sizes),
+        title_text="N facts fine-tuned on (logarithmic)",
+        title_standoff=4,
+    )
+    figure.update_yaxes(tickformat=measure.form)
+    figure.update_yaxes(title_text=measure.title, col=1)
+    figure.update_layout(legend_traceorder="normal")
+    return styled(figure, palette, height=410, bottom=62)
+
+
+def _of_level(
+    cells: pd.DataFrame, seeds: pd.DataFrame, level: str, factor: float, measure: Measure, palette: Palette
+) -> list[go.Scatter]:
+    """The traces of one train level: line and points a state, and the seeds' points."""
+    traces = []
+    for state in ("tuned", "restored"):
+        cell = cells[(cells["train_level"] == level) & (cells["state"] == state)].sort_values("n_train")
+        if cell.empty:
+            continue
+        traces.append(_line(cell, level, state, factor, measure, palette))
+        several = set(cell.loc[cell["n_seeds"] > 1, "n_train"])
+        of = seeds[(seeds["train_level"] == level) & (seeds["state"] == state)]
+        if len(of := of[of["n_train"].isin(several)]):
+            traces.append(_seeds(of, level, state, factor, measure, palette))
+    return traces
+
+
+def _line(
+    cell: pd.DataFrame, level: str, state: str, factor: float, measure: Measure, palette: Palette
+) -> go.Scatter:
+    colour, restored = level_colour(level, palette), state == "restored"
+    value = cell[measure.value]
+    name = train_level_name(level) + (", restored" if restored else "")
+    return go.Scatter(
+        x=[n * factor * (1.02 if restored else 1) for n in cell["n_train"]],
+        y=value.tolist(),
+        error_y={
+            "array": (cell[measure.high] - value).fillna(0).tolist(),
+            "arrayminus": (value - cell[measure.low]).fillna(0).tolist(),
+            "thickness": 1.2,
+            "width": 0,
+            "color": faded(colour, 0.55),
+        },
+        mode="lines+markers",
+        line={"color": colour, "width": 1.8, "dash": "dash" if restored else "solid"},
+        marker={
+            "symbol": level_symbol(level) + ("-open" if restored else ""),
+            "size": 10,
+            "color": colour,
+            "line": {"width": 2, "color": colour} if restored else {"width": 0},
+        },
+        name=name,
+        customdata=[[text] for text in _said(cell, name, measure)],
+        hovertemplate="%{customdata[0]}<extra></extra>",
+    )
+
+
+def _said(cell: pd.DataFrame, name: str, measure: Measure) -> list[str]:
+    """What a point says when one points at it."""
+    said = []
+    for row in cell.to_dict("records"):
+        ends = (row[measure.low], row[measure.high])
+        interval = "no interval: too few seeds"
+        if not any(pd.isna(end) for end in ends):
+            interval = f"95% interval {ends[0]:{_finer(measure)}} to {ends[1]:{_finer(measure)}}"
+        k = f", k = {row['k_percent']:g}%" if row["state"] == "restored" else ""
+        seeds = "1 seed" if row["n_seeds"] == 1 else f"mean of {row['n_seeds']} seeds"
+        said.append(
+            f"{name}, N = {row['n_train']:,}{k}: <b>{row[measure.value]:{_finer(measure)}}</b><br>{interval}<br>"
+            f"{seeds}, {row[measure.n]:,} questions"
+        )
+    return said
+
+
+def _finer(measure: Measure) -> str:
+    return {".0%": ".1%", ".1f": ".2f"}[measure.form]
+
+
+def _seeds(
+    rows: pd.DataFrame, level: str, state: str, factor: float, measure: Measure, palette: Palette
+) -> go.Scatter:
+    colour = level_colour(level, palette)
+    return go.Scatter(
+        x=[n * factor * (1.02 if state == "restored" else 1) for n in rows["n_train"]],
+        y=rows[measure.value].tolist(),
+        mode="markers",
+        marker={"symbol": level_symbol(level) + "-open", "size": 6, "color": faded(colour, 0.75)},
+        customdata=[
+            [f"seed {seed}: {y:{_finer(measure)}}"]
+            for seed, y in zip(rows["seed"], rows[measure.value], strict=True)
+        ],
+        hovertemplate=f"{train_level_name(level)}, {state}, %{{customdata[0]}}<extra></extra>",
+        showlegend=False,
+    )
+
+
+def _references(
+    rows: pd.DataFrame, sizes: Sequence[int], measure: Measure, palette: Palette
+) -> list[go.Scatter]:
+    """The base, which has no N: lines across."""
+    traces = []
+    for state, (name, dash) in _REFERENCES.items():
+        of = rows[rows["state"] == state]
+        if of.empty:
+            continue
+        value, said = float(of[measure.value].iloc[0]), measure.base if state == "base" else name
+        traces.append(
+            go.Scatter(
+                x=[10**end for end in _log_range(sizes)],
+                y=[value, value],
+                mode="lines",
+                line={"color": palette.of(state), "width": 1.6, "dash": dash},
+                name=said,
+                hovertemplate=f"{said}: <b>{value:{_finer(measure)}}</b><extra></extra>",
+            )
+        )
+    return traces
+
+
+def _papers(rows: pd.DataFrame, name: str, palette: Palette) -> list[go.Scatter]:
+    """The paper's numbers: faint, with the symbols of the train levels, and one entry in the legend."""
+    traces = []
+    for place, (level, of) in enumerate(rows.groupby("train_level")):
+        said = [
+            [f"{name} ({source}), {train_level_name(str(level))}, N = {n:,}: {y:.1%}"]
+            for source, n, y in zip(of["source"], of["n_train"], of["accuracy"], strict=True)
+        ]
+        traces.append(
+            go.Scatter(
+                x=of["n_train"].tolist(),
+                y=of["accuracy"].tolist(),
+                mode="lines+markers",
+                line={"color": faded(palette.faint, 0.45), "width": 1.2, "dash": "dot"},
+                marker={
+                    "symbol": level_symbol(str(level)) + "-open",
+                    "size": 9,
+                    "color": faded(palette.faint, 0.7),
+                },
+                name=f"the paper's {name}",
+                customdata=said,
+                hovertemplate="%{customdata[0]}<extra></extra>",
+                showlegend=place == 0,
+            )
+        )
+    return traces
+
+
+def _log_range(sizes: Sequence[int]) -> list[float]:
+    """From a bit left of the smallest N to a bit right of the largest, as powers of ten."""
+    if not sizes:
+        return [1.0, 4.0]
+    room = max(0.12, 0.08 * (log10(sizes[-1]) - log10(sizes[0])))
+    return [log10(sizes[0]) - room - 0.08, log10(sizes[-1]) + room + 0.08]

@@ -1,0 +1,225 @@
+"""Tables of the slider (results/restore_cube.py, results/restored.py) -> plotly figures that mark the current k."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isnan, log10
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from sftknow_core.present.charts.marks import hover, panels, points, said_of, styled
+from sftknow_core.present.charts.palette import LIGHT, Palette, faded
+
+AXES = {
+    "k": ("k_percent", 1.0, "parameters put back, k (% of the region)"),
+    "changed": ("k_of_changed_percent", 1.0, "changed parameters put back (% of those that changed)"),
+    "update": ("energy_taken_back", 100.0, "update taken back (% of the squared change)"),
+}
+"""Choice of axis -> column, factor to percent, title."""
+_ACROSS = {
+    "five-shot": ("base after five examples", "dot"),
+    "base": ("base", "longdash"),
+    "tuned": ("tuned, nothing put back", "dash"),
+}
+_PIXELS_A_BAR = 22
+
+
+def measured_figure(rows: pd.DataFrame, axis: str, now: float, palette: Palette = LIGHT) -> go.Figure:
+    """Accuracy over what was put back, with 95% bands, base, tuned and five-shot as lines, and the current k.
+
+    rows: restore_views.measured of one split, without levels. axis: one of AXES. now: the current k on that
+    axis, in percent; NaN where it is not known.
+    """
+    column_of, factor, title = AXES[axis]
+    domains = list(rows["domain"].unique())
+    figure = panels(domains, rows, dict(rows.groupby("domain")["n"].max()))
+    for column, domain in enumerate(domains, start=1):
+        of_domain = rows[rows["domain"] == domain]
+        curve = of_domain[of_domain[column_of].notna() & of_domain["accuracy"].notna()]
+        curve = curve.sort_values(column_of, kind="stable")
+        xs = (curve[column_of] * factor).tolist()
+        traces = [_band(curve, xs, palette), *_lines_across(of_domain, palette), _curve(curve, xs, palette)]
+        for state in ("tuned", "hybrid"):
+            ends = curve[curve["state"] == state]
+            if len(ends):
+                end = points(ends, (ends[column_of] * factor).tolist(), state, palette, along="y")
+                traces.append(end.update(error_y=None, marker_size=12, overwrite=False))
+        for trace in traces:
+            figure.add_trace(trace.update(showlegend=column == 1), row=1, col=column)
+        _mark_now(figure, now, palette, row=1, col=column)
+    figure.update_xaxes(range=[-4, 104], ticksuffix="%", title_text=title, title_standoff=4)
+    figure.update_annotations(selector={"yref": "paper"}, yshift=18)
+    return styled(figure, palette, height=400, top=48)
+
+
+def taken_figure(curve: pd.DataFrame, now: float, score: str, palette: Palette = LIGHT) -> go.Figure:
+    """The share of the summed score and of the update that the first k% hold, the null, and the current k.
+
+    curve: restore_cube.taken_curve. score: "r" or "|d|", by which they are ranked. The axis of k is
+    logarithmic where the share rises at once, so that its first percent can be seen.
+    """
+    steep = bool(curve.loc[curve["k_percent"] <= 1, "share"].max() > 0.1)
+    rows = curve[curve["k_percent"] > 0] if steep else curve
+    lines = [
+        ("share", f"share of the summed {score}", palette.restored, "solid", 2.6),
+        ("null_share", "the same, changes dealt out at random", palette.faint, "dash", 1.8),
+        ("energy_taken_back", "update taken back (squared change)", palette.ceiling, "dot", 2.2),
+    ]
+    figure = go.Figure()
+    for name, title, colour, dash, width in lines:
+        if rows[name].notna().any():
+            look = {"color": colour, "dash": dash, "width": width}
+            said = f"k = %{{x:g}}%: <b>%{{y:.1%}}</b> {title}<extra></extra>"
+            xs, ys = rows["k_percent"].tolist(), rows[name].tolist()
+            figure.add_trace(go.Scatter(x=xs, y=ys, mode="lines", line=look, name=title, hovertemplate=said))
+    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", title_text="share held by the first k%")
+    figure.update_xaxes(title_text="parameters put back, k (%)", title_standoff=4)
+    if steep:
+        ticks = [0.01, 0.1, 1, 3, 10, 30, 100]
+        figure.update_xaxes(
+            type="log", range=[-2.05, 2.05], tickvals=ticks, ticktext=[f"{t:g}" for t in ticks]
+        )
+    else:
+        figure.update_xaxes(range=[-2, 102])
+    _mark_now(figure, now if now > 0 or not steep else float("nan"), palette)
+    return styled(figure, palette, height=340, top=40, bottom=76)
+
+
+def places_figure(
+    layers: pd.DataFrame, modules: pd.DataFrame, k_percent: float, palette: Palette = LIGHT
+) -> go.Figure:
+    """The part of each layer and of each module that is put back; the line is k, where enrichment is 1.
+
+    layers, modules: see restore_cube.Places. k_percent: of the whole region.
+    """
+    found = [(name, rows) for name, rows in (("layer", layers), ("module", modules)) if len(rows)]
+    names = [f"<b>by {name}</b>" for name, _ in found]
+    figure = make_subplots(1, max(len(found), 1), subplot_titles=names, horizontal_spacing=0.24)
+    for column, (name, rows) in enumerate(found, start=1):
+        figure.add_trace(_bars(name, rows, palette), row=1, col=column)
+        line = {"color": palette.text, "width": 1.4, "dash": "dash"}
+        figure.add_vline(x=k_percent / 100, line=line, row=1, col=column)
+    tops = [float((rows["n_restored"] / rows["n"]).max()) for _, rows in found]
+    top = max([*tops, k_percent / 100, 1e-6])
+    figure.update_xaxes(range=[0, 1.06 * top], tickformat=".0%" if top > 0.05 else ".2%", nticks=6)
+    figure.update_xaxes(title_text="put back of each", title_standoff=4)
+    figure.update_yaxes(type="category", autorange="reversed", ticklabelstandoff=6)
+    return styled(
+        figure, palette, height=90 + _PIXELS_A_BAR * max([len(r) for _, r in found], default=1), bottom=20
+    )
+
+
+def share_of(numbers: Mapping[str, Any]) -> float:
+    """What is put back of the region, in percent. numbers: restore_cube.what_is_taken."""
+    return 100 * float(numbers["n_restored"]) / float(numbers["n_region"])
+
+
+def listed_places(layers: pd.DataFrame, modules: pd.DataFrame) -> pd.DataFrame:
+    """Layers and modules of `places_figure` in one table."""
+    tables = [
+        rows.rename(columns={by: "group", "n": "n_weights"}).assign(by=by, group=rows[by].astype(str))
+        for by, rows in (("layer", layers), ("module", modules))
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table[["by", "group", *table.columns.drop(["by", "group"])]]
+
+
+def now_on(axis: str, k: float, numbers: Mapping[str, Any] | None) -> float:
+    """The current k on one of AXES, in percent; NaN where the histogram of the changes would have to say."""
+    if axis == "k":
+        return k
+    column, factor, _ = AXES[axis]
+    return float("nan") if numbers is None else factor * float(numbers[column])
+
+
+def _bars(name: str, rows: pd.DataFrame, palette: Palette) -> go.Bar:
+    said = rows[["share", "weight_share", "enrichment", "n"]].to_numpy(dtype=float).tolist()
+    labels = [
+        str(group) if pd.isna(times) else f"{group}  <b>×{times:.2f}</b>"
+        for group, times in zip(rows[name], rows["enrichment"], strict=True)
+    ]
+    return go.Bar(
+        y=labels,
+        x=(rows["n_restored"] / rows["n"]).tolist(),
+        orientation="h",
+        customdata=said,
+        marker={"color": palette.restored, "pattern": {"shape": "/", "size": 6, "solidity": 0.25}},
+        showlegend=False,
+        hovertemplate=f"{name} %{{y}}: <b>%{{x:.1%}}</b> of its %{{customdata[3]:,.0f}} weights<br>"
+        "%{customdata[0]:.1%} of all that are put back, %{customdata[1]:.1%} of the region's weights<br>"
+        "enrichment %{customdata[2]:.2f}<extra></extra>",
+    )
+
+
+def _band(rows: pd.DataFrame, xs: list[float], palette: Palette) -> go.Scatter:
+    return go.Scatter(
+        x=[*xs, *reversed(xs)],
+        y=[*rows["high"], *reversed(rows["low"].tolist())],
+        fill="toself",
+        fillcolor=faded(palette.restored, 0.16),
+        line={"width": 0},
+        mode="lines",
+        name="95% interval",
+        hoverinfo="skip",
+    )
+
+
+def _lines_across(rows: pd.DataFrame, palette: Palette) -> list[go.Scatter]:
+    """The states that no k reaches, and tuned."""
+    found: list[go.Scatter] = []
+    for state, (name, dash) in _ACROSS.items():
+        of_state = rows[(rows["state"] == state) & rows["accuracy"].notna()]
+        if of_state.empty:
+            continue
+        y, said = of_state["accuracy"].iloc[0], said_of(of_state.iloc[:1])
+        look: dict[str, Any] = {"color": palette.of(state), "width": 1.8, "dash": dash}
+        found.append(
+            go.Scatter(
+                x=[0, 100],
+                y=[y, y],
+                customdata=said * 2,
+                mode="lines",
+                line=look,
+                name=name,
+                hovertemplate=hover("y"),
+            )
+        )
+    return found
+
+
+def _curve(rows: pd.DataFrame, xs: list[float], palette: Palette) -> go.Scatter:
+    return go.Scatter(
+        x=xs,
+        y=rows["accuracy"].tolist(),
+        customdata=said_of(rows),
+        mode="lines+markers",
+        line={"color": palette.restored, "width": 2.4},
+        marker={"size": 8},
+        name="measured",
+        hovertemplate=hover("y"),
+    )
+
+
+def _mark_now(figure: go.Figure, now: float, palette: Palette, **where: int) -> None:
+    """A vertical line at the current k, with its name above."""
+    if isnan(now):
+        return
+    log = (
+        figure.layout.xaxis.type == "log"
+    )  # a label's place on such an axis is the logarithm, a line's is not
+    side = "center" if log or 15 < now < 85 else "left" if now < 50 else "right"
+    figure.add_vline(x=now, line={"color": palette.text, "width": 1.6}, **where)
+    figure.add_annotation(
+        x=log10(now) if log else now,
+        y=1,
+        yref="y domain",
+        text="now",
+        showarrow=False,
+        xanchor=side,
+        yanchor="bottom",
+        font={"color": palette.text, "size": 13},
+        **where,
+    )

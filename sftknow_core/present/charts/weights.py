@@ -1,0 +1,232 @@
+"""Tables of the changes (results/weights.py) -> plotly figures that mark what the current k puts back.
+
+Amber is what stays tuned and teal, hatched, what goes back to base, as on every page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import floor, isnan, log10
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from sftknow_core.present.charts.marks import styled
+from sftknow_core.present.charts.palette import LIGHT, Palette, faded
+
+SCORES = {"relative": ("r", "no unit"), "absolute": ("|d|", "units of the weights")}
+"""Score of the cube -> its name and unit."""
+_PIXELS_A_BAR = 22
+_HATCHED = {"shape": "/", "size": 6, "solidity": 0.5}
+_CURVES = (
+    ("share", "measured: share of the summed r", "solid", 2.8),
+    ("null_share", "null: changes dealt out at random", "dash", 1.8),
+    ("share_1e-6", "measured, r with ε = 10⁻⁶", "dot", 2.0),
+    ("share_1e-4", "measured, r with ε = 10⁻⁴", "dashdot", 2.0),
+)
+_K_TICKS = (0.01, 0.1, 1, 3, 10, 20, 40, 100)
+
+
+def same_figure(rows: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
+    """The share of bit-identical weights, by layer and by module. rows: weight_views.changed_shares."""
+    found = [(name, rows[rows["by"] == name]) for name in ("layer", "module")]
+    titles = [f"<b>by {name}</b>" for name, _ in found]
+    figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.3)
+    for column, (name, group) in enumerate(found, start=1):
+        bars = go.Bar(
+            y=group["group"].tolist(),
+            x=group["same_share"].tolist(),
+            orientation="h",
+            marker={"color": palette.base},
+            text=[_same(n, share) for n, share in zip(group["n_same"], group["same_share"], strict=True)],
+            textposition="outside",
+            cliponaxis=False,
+            textfont={"color": palette.text},
+            customdata=group[["n_same", "n_weights"]].to_numpy().tolist(),
+            showlegend=False,
+            hovertemplate=f"{name} %{{y}}: <b>%{{x:.2%}}</b> kept their bits<br>%{{customdata[0]:,}} of "
+            "%{customdata[1]:,} weights<extra></extra>",
+        )
+        figure.add_trace(bars, row=1, col=column)
+    figure.update_xaxes(range=[0, 1.16], tickvals=[0, 0.5, 1], tickformat=".0%")
+    figure.update_xaxes(title_text="bit-identical", title_standoff=4)
+    figure.update_yaxes(type="category", autorange="reversed", ticklabelstandoff=6)
+    most = max((len(group) for _, group in found), default=1)
+    drawn = styled(figure, palette, height=80 + _PIXELS_A_BAR * most, bottom=8)
+    return drawn.update_yaxes(showgrid=False)
+
+
+def spread_figure(
+    bars: pd.DataFrame, cuts: Mapping[str, float], k: float, palette: Palette = LIGHT
+) -> go.Figure:
+    """How the weights spread over r and |d| (logarithmic), and from where on the current k puts them back.
+
+    bars, cuts: weight_views.Spread. The step line is each bar's part of the summed score.
+    """
+    titles = [f"<b>{name}</b>, {unit}" for name, unit in SCORES.values()]
+    figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.08, shared_yaxes=True)
+    for column, (score, (name, _)) in enumerate(SCORES.items(), start=1):
+        rows, cut = bars[bars["score"] == score], cuts[score]
+        zero, others = rows.iloc[:1], rows.iloc[1:]
+        edges = _edges(others)
+        where: dict[str, Any] = {"row": 1, "col": column}
+        for trace in _bars(zero, others, edges, cut, name, palette):
+            figure.add_trace(trace.update(showlegend=column == 1 and bool(trace.showlegend)), **where)
+        steps = _steps(others, edges, name, palette)
+        figure.add_trace(steps.update(showlegend=column == 1), **where)
+        _mark(figure, log10(cut) if cut > 0 else float("nan"), f"k = {k:g}%", palette, **where)
+        figure.update_xaxes(**_decades(edges), **where)
+    top = max(0.02, 1.12 * float(bars[["share", "score_share"]].max().max()))
+    figure.update_yaxes(range=[0, top], tickformat=".0%" if top > 0.05 else ".1%")
+    figure.update_yaxes(title_text="share in the bar", col=1)
+    figure.update_annotations(selector={"yref": "paper"}, yshift=18)
+    return styled(figure.update_layout(bargap=0, barmode="overlay"), palette, height=340, top=52)
+
+
+def concentration_figure(
+    rows: pd.DataFrame, k: float, paper: pd.DataFrame | None, palette: Palette = LIGHT
+) -> go.Figure:
+    """The share of the summed r that the first k% hold, its null and other epsilons, over k (logarithmic).
+
+    rows: weight_views.concentration. paper: paper_weights.concentration to lie under it faintly, or None.
+    """
+    figure = go.Figure()
+    if paper is not None:
+        _add_paper(figure, paper, palette)
+    colours = {"share": palette.restored, "null_share": palette.faint}
+    for name, title, dash, width in _CURVES:
+        drawn = rows[(rows["k_percent"] > 0) & rows[name].notna()]
+        look: dict[str, Any] = {"color": colours.get(name, palette.ceiling), "dash": dash, "width": width}
+        said = f"k = %{{x:g}}%: <b>%{{y:.1%}}</b><br>{title}<extra></extra>"
+        xs, ys = drawn["k_percent"].tolist(), drawn[name].tolist()
+        figure.add_trace(go.Scatter(x=xs, y=ys, mode="lines", line=look, name=title, hovertemplate=said))
+    dots = rows[rows["in_paper"]]
+    figure.add_trace(
+        go.Scatter(
+            x=dots["k_percent"].tolist(),
+            y=dots["share"].tolist(),
+            mode="markers",
+            marker={"color": palette.restored, "size": 8},
+            name="at the paper's k",
+            hoverinfo="skip",
+        )
+    )
+    figure.update_yaxes(range=[-0.02, 1.05], tickformat=".0%", title_text="share of the summed r")
+    ticks = {"tickvals": list(_K_TICKS), "ticktext": [f"{t:g}" for t in _K_TICKS]}
+    figure.update_xaxes(type="log", range=[-2.05, 2.05], **ticks)
+    figure.update_xaxes(title_text="the most changed k% of the region's weights", title_standoff=4)
+    _mark(figure, log10(k) if k >= 0.01 else float("nan"), f"k = {k:g}%", palette, log=True)
+    return styled(figure, palette, height=380, top=30, bottom=84)
+
+
+def _same(n: int, share: float) -> str:
+    return f"{share:.1%}" if n == 0 or share >= 0.0005 else f"{n:,} weight{'s' if n > 1 else ''}"
+
+
+def _edges(rows: pd.DataFrame) -> pd.DataFrame:
+    """low and high of each bar as decimal logarithms."""
+    return rows[["low", "high"]].astype(float).map(log10)
+
+
+def _decades(edges: pd.DataFrame) -> dict[str, Any]:
+    """Range and ticks of an axis of logarithms, with room for the bar of the zeros at the left."""
+    if edges.empty:
+        return {"range": [-2, 1], "tickvals": [-1], "ticktext": ["0"]}
+    first, last = floor(float(edges["low"].min())), float(edges["high"].max())
+    step = max(1, round((last - first) / 6))
+    powers = list(range(first + (first % 2 if step % 2 == 0 else 0), floor(last) + 1, step))
+    ticks = [_zero_at(edges), *powers]
+    names = ["0", *(f"10{str(p).translate(_SUPERSCRIPT)}" for p in powers)]
+    return {"range": [_zero_at(edges) - 0.8, last + 0.2], "tickvals": ticks, "ticktext": names}
+
+
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _zero_at(edges: pd.DataFrame) -> float:
+    return floor(float(edges["low"].min())) - 1.2 if len(edges) else -1.0
+
+
+def _bars(
+    zero: pd.DataFrame, others: pd.DataFrame, edges: pd.DataFrame, cut: float, name: str, palette: Palette
+) -> list[go.Bar]:
+    """The bars below the cut, which stay tuned, those from it on, which go back, and the bar of the zeros.
+
+    The bar that the cut goes through is drawn in two parts of its height.
+    """
+    at = log10(cut) if cut > 0 else (float("inf") if isnan(cut) else float("-inf"))
+    low, high = edges["low"].to_numpy(), edges["high"].to_numpy()
+    stays = _bar(others, low, np.minimum(high, at), name, palette)
+    back = _bar(others, np.maximum(low, at), high, name, palette)
+    unchanged = _bar(
+        zero, np.array([_zero_at(edges) - 0.3]), np.array([_zero_at(edges) + 0.3]), name, palette
+    )
+    return [
+        stays.update(name="stays tuned", marker_color=palette.tuned),
+        back.update(name="goes back to base", marker={"color": palette.restored, "pattern": _HATCHED}),
+        unchanged.update(name="0: nothing to put back", marker_color=palette.base),
+    ]
+
+
+def _bar(rows: pd.DataFrame, low: Any, high: Any, name: str, palette: Palette) -> go.Bar:
+    kept = high > low
+    said = rows.loc[kept, ["low", "high", "n_weights", "score_share"]].to_numpy(dtype=float).tolist()
+    return go.Bar(
+        x=((low + high) / 2)[kept].tolist(),
+        width=(high - low)[kept].tolist(),
+        y=rows.loc[kept, "share"].tolist(),
+        customdata=said,
+        marker={"line": {"width": 0}},
+        showlegend=True,
+        hovertemplate=f"{name} from %{{customdata[0]:.2g}} to %{{customdata[1]:.2g}}: %{{customdata[2]:,}} weights, "
+        f"<b>%{{y:.2%}}</b><br>%{{customdata[3]:.2%}} of the summed {name}<extra></extra>",
+    )
+
+
+def _steps(rows: pd.DataFrame, edges: pd.DataFrame, name: str, palette: Palette) -> go.Scatter:
+    xs = np.column_stack([edges["low"], edges["high"]]).ravel().tolist()
+    ys = np.repeat(rows["score_share"].to_numpy(dtype=float), 2).tolist()
+    look = {"color": palette.text, "width": 1.6, "dash": "dot"}
+    return go.Scatter(x=xs, y=ys, mode="lines", line=look, name="part of the sum", hoverinfo="skip")
+
+
+def _add_paper(figure: go.Figure, paper: pd.DataFrame, palette: Palette) -> None:
+    """One faint line a fine-tuning of the paper, with one entry in the legend."""
+    for number, (_, rows) in enumerate(paper.groupby(["n_train", "train_level"])):
+        figure.add_trace(
+            go.Scatter(
+                x=rows["k_percent"].tolist(),
+                y=rows["share"].tolist(),
+                mode="lines+markers",
+                line={"color": faded(palette.text, 0.4), "width": 1},
+                marker={"symbol": "x-thin-open", "size": 8, "color": faded(palette.text, 0.7)},
+                name="paper, LLaMA-3-8B (ten fine-tunings)",
+                legendgroup="paper",
+                showlegend=number == 0,
+                customdata=rows[["n_train", "train_level"]].to_numpy().tolist(),
+                hovertemplate="paper, N = %{customdata[0]:,}, level %{customdata[1]}<br>k = %{x:g}%: "
+                "<b>%{y:.1%}</b><extra></extra>",
+            )
+        )
+
+
+def _mark(
+    figure: go.Figure, at: float, name: str, palette: Palette, *, log: bool = False, **where: int
+) -> None:
+    """A vertical line with its name above; `at` is the logarithm where log is set."""
+    if isnan(at):
+        return
+    figure.add_vline(x=10**at if log else at, line={"color": palette.text, "width": 1.6}, **where)
+    figure.add_annotation(
+        x=at,
+        y=1,
+        yref="y domain",
+        text=name,
+        showarrow=False,
+        yanchor="bottom",
+        font={"color": palette.text, "size": 13},
+        **where,
+    )

@@ -1,0 +1,127 @@
+"""The static report's part on token shifts: how far answers moved, which moved most, and the ten tokens of a few."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from sftknow_core.present.charts import tokens as tokens_charts
+from sftknow_core.present.html.page import Plain, as_table
+from sftknow_core.present.html.run_data import Shown, Slider
+from sftknow_core.present.text import tokens as tokens_text
+from sftknow_core.results import question_detail, question_spread, questions
+from sftknow_core.results.question_filters import Filters
+from sftknow_core.store.cache import Cache
+
+MOST_SHIFTED = 40
+"""Questions in the list."""
+WITH_TOKENS = 5
+"""Of them so many are opened, with the ten tokens at every k."""
+_LISTED = [
+    "question",
+    "topic",
+    "level",
+    "domain",
+    "gold",
+    "kl",
+    "base_answer",
+    "tuned_answer",
+    "restored_answer",
+]
+_GOLD = ["gold_p_base", "gold_p_tuned"]
+
+
+def add_tokens(shown: Shown, cache: Cache, run_id: str, slider: Slider) -> tuple[list[Plain], str | None]:
+    """Test questions that were scored. Returns the opened ones, and why there are none (None: there are)."""
+    asked = questions.gather(cache, run_id)
+    split = "test" if "test" in asked.splits else asked.splits[0]
+    if not asked.ks or not len(question_spread.spread(asked, Filters(asked.ks[0], split=split))):
+        return [], "First tokens were not measured in this chain, or base begins no answer rightly."
+    opened: list[Plain] = []
+    for i, k in enumerate(slider.ks):
+        filters = Filters(_restored(asked.ks, k), split=split)
+        _add_spread(shown, asked, filters, f"{i}", k)
+        moved = _moved_most(asked, filters, k)
+        shown.tables[f"shifted.{i}"] = as_table(_marked(moved)[[*_LISTED, *_GOLD]])
+        for number, question in enumerate(moved.head(WITH_TOKENS).to_dict("records")):
+            about = {str(n): v for n, v in question.items()}
+            found = _add_ten(shown, cache, run_id, about, f"ten{number}.{i}", k, filters.k_percent)
+            if found is not None and i == 0:
+                opened.append({"name": f"ten{number}", **found})
+    return opened, None
+
+
+def _restored(ks: tuple[float, ...], k: float) -> float:
+    """A k that was restored: the filters know no 0."""
+    return k if k in ks else ks[0]
+
+
+def _add_spread(shown: Shown, asked: questions.Asked, filters: Filters, name: str, k: float) -> None:
+    """The histogram of KL, and KL against accuracy; at k = 0 restored is tuned itself."""
+    spread = question_spread.spread(asked, filters)
+    levels = question_spread.by_level(asked, filters)
+    if not k:
+        spread = spread.assign(n_restored=spread["n_tuned"])
+        levels = levels[levels["state"] == "tuned"].reset_index(drop=True)
+    columns = {"low": "kl_from", "high": "kl_to", "n_restored": "n_restored_in_bin"}
+    shown.draw(
+        f"spread.{name}",
+        lambda p: tokens_charts.spread_figure(spread, None, k, p),
+        spread.rename(columns=columns),
+    )
+    shown.draw(f"klevels.{name}", lambda p: tokens_charts.by_level_figure(levels, k, p), levels)
+
+
+def _moved_most(asked: questions.Asked, filters: Filters, k: float) -> pd.DataFrame:
+    """The scored questions by KL after tuning, which does not depend on k."""
+    rows = questions.all_passing(asked, filters)
+    rows = rows[rows["kl"].notna()].head(MOST_SHIFTED).reset_index(drop=True)
+    if not k:
+        rows = rows.assign(restored_answer=rows["tuned_answer"], restored_right=rows["tuned_right"])
+    return rows
+
+
+def _marked(rows: pd.DataFrame) -> pd.DataFrame:
+    """Answers with ✓ or ✗ before them."""
+    marks = {True: "✓ ", False: "✗ "}
+    said = {
+        f"{who}_answer": rows[f"{who}_right"].map(marks) + rows[f"{who}_answer"].fillna("")
+        for who in ("base", "tuned", "restored")
+    }
+    return rows.assign(**said, topic=rows["topic"].map(tokens_text.topic_name))
+
+
+def _add_ten(
+    shown: Shown,
+    cache: Cache,
+    run_id: str,
+    question: Mapping[str, Any],
+    name: str,
+    k: float,
+    restored_k: float,
+) -> Plain | None:
+    """The ten tokens of one question at one k; what is said of the question. At k = 0 restored is tuned itself."""
+    found = question_detail.first_token(cache, run_id, str(question["fact_id"]), restored_k)
+    if found is None:
+        return None
+    tokens = found.tokens
+    if not k:
+        tokens = tokens[tokens["p_tuned"].notna() | tokens["is_gold"]].assign(
+            p_restored=lambda t: t["p_tuned"], rank_restored=lambda t: t["rank_tuned"]
+        )
+    shown.draw(name, lambda p: tokens_charts.tokens_figure(tokens, k, p), tokens)
+    shown.tables[name] = _plain_table(tokens_text.token_table(tokens))
+    about = (
+        f"{tokens_text.topic_name(question['topic'])} · mastery level {question['level']} · right answer: "
+        f"{question['gold']} · KL {question['kl']:.2f} nats"
+    )
+    return {"question": str(question["question"]), "about": about, "back": tokens_text.comes_back(question)}
+
+
+def _plain_table(table: pd.DataFrame) -> Plain:
+    """token_words.token_table, whose shares are texts already."""
+    rows = [["–" if pd.isna(v) else str(v) for v in row] for row in table.itertuples(index=False)]
+    names = [str(name) for name in table.columns]
+    return {"head": names, "numeric": [name != "token" for name in names], "rows": rows}

@@ -1,0 +1,222 @@
+"""A finished chain in the cache -> everything its static report shows, as JSON: figures, tables and sentences.
+
+    chain_views, restore_views, restore_cube  -> the slider: one step for each measured k
+    questions, question_tokens                -> token shifts (html_tokens.py)
+
+Figures are those of the pages. Each is drawn for both themes, under a name with what it depends on:
+"levels.test.2" is the one of test questions at the third k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from sftknow_core.errors import CacheError, SftknowError, SpecError
+from sftknow_core.facts.fact import DOMAIN_NAMES
+from sftknow_core.present.charts import chain as figures
+from sftknow_core.present.charts import restore as restore_charts
+from sftknow_core.present.charts.palette import THEMES, Palette
+from sftknow_core.present.charts.weight_heat import heat_figure
+from sftknow_core.present.html.page import Plain, as_table, bullets, cards
+from sftknow_core.present.terminal_1 import percent
+from sftknow_core.present.text import restore as restore_text
+from sftknow_core.present.text.story import KeyNumber, Part
+from sftknow_core.results import chains, cube, restore_cube, restored, weights
+from sftknow_core.store.cache import Cache
+from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.update.spec import percent as percent_of
+
+MOST_FLIPPED = 100
+"""Questions listed of those that healed, and as many of those that broke, at each k."""
+_PLACES = ("layer", "module", "n_restored", "share", "weight_share", "enrichment")
+Draw = Callable[[Palette], go.Figure]
+
+
+@dataclass
+class Shown:
+    """What the report's script draws, filled section by section."""
+
+    figures: dict[str, dict[str, Plain]] = field(default_factory=lambda: {theme: {} for theme in THEMES})
+    """Theme -> name -> plotly figure."""
+    marks: dict[str, dict[str, Plain]] = field(default_factory=lambda: {theme: {} for theme in THEMES})
+    """Theme -> name -> the shapes and annotations that replace those of the figure `name` without its last part."""
+    tables: dict[str, Plain] = field(default_factory=dict)
+    lists: dict[str, list[list[tuple[str, bool]]]] = field(default_factory=dict)
+    """Name -> points, as pieces of text with whether they are bold."""
+    numbers: dict[str, list[Plain]] = field(default_factory=dict)
+    """Name -> cards."""
+
+    def draw(self, name: str, draw: Draw, table: pd.DataFrame) -> None:
+        """A figure and its table."""
+        for theme, palette in THEMES.items():
+            figure = draw(palette).update_layout(
+                paper_bgcolor=palette.background,  # else a saved figure has pale text on nothing
+                modebar={"bgcolor": "rgba(0,0,0,0)", "color": palette.faint, "activecolor": palette.text},
+            )
+            self.figures[theme][name] = plain_figure(figure)
+        self.tables[name] = as_table(table)
+
+    def mark(self, name: str, draw: Draw) -> None:
+        """Only what is drawn over the lines: where the current k is."""
+        for theme, palette in THEMES.items():
+            layout = plain_figure(draw(palette))["layout"]
+            self.marks[theme][name] = {key: layout.get(key, []) for key in ("shapes", "annotations")}
+
+
+def plain_figure(figure: go.Figure) -> Plain:
+    """The figure as JSON, without plotly's own template."""
+    found: Plain = figure.to_plotly_json()
+    found["layout"].pop("template", None)
+    return found
+
+
+@dataclass(frozen=True)
+class Slider:
+    """The measured k, and what they are called."""
+
+    ks: tuple[float, ...]
+    """Increasing; 0 is tuned, 100 the hybrid."""
+    chosen: int
+    """Which of them was chosen on dev."""
+    splits: tuple[str, ...]
+    """Dev first, where both were asked."""
+    delta_id: str | None
+    """The run that compared the weights; None: they were not compared."""
+
+    @property
+    def labels(self) -> list[str]:
+        """What stands beside the slider."""
+        names = {0.0: "0% (tuned)", 100.0: "100% (hybrid)"}
+        return [names.get(k, f"{k:g}%") for k in self.ks]
+
+
+def spec_of(details: Mapping[str, Any], k: float = 0.0) -> RestoreSpec:
+    """What the chain put back, at another k. Raises SpecError."""
+    restore = (details["params"].get("restore") or [{}])[0]
+    given = {name: restore[name] for name in ("strategy", "region", "layers", "seed") if restore.get(name)}
+    return RestoreSpec(**given, k_percent=percent_of(f"{k:.4f}"))
+
+
+def slider_of(cache: Cache, details: Mapping[str, Any], rows: pd.DataFrame) -> Slider:
+    """rows: restore_views.measured."""
+    scored = rows[rows["state"].isin(["tuned", "restored", "hybrid"]) & rows["accuracy"].notna()]
+    ks = tuple(sorted(float(k) for k in scored["k_percent"].dropna().unique()))
+    splits = tuple(split for split in ("dev", "test") if (scored["split"] == split).any())
+    if not ks or not splits:
+        raise CacheError("no answer of this chain was scored: there is nothing to report")
+    chosen = min(range(len(ks)), key=lambda i: abs(ks[i] - float(details["chosen"]["k_percent"])))
+    return Slider(ks, chosen, splits, cube.delta_run(cache, details["base_id"], details["tuned_id"]))
+
+
+def add_answers(
+    shown: Shown, cache: Cache, run_id: str, details: Mapping[str, Any], slider: Slider, rows: pd.DataFrame
+) -> None:
+    """Accuracy, its curve, the levels and the flipped questions, for each split and k."""
+    for split in slider.splits:
+        headline = rows[rows["level"].isna() & (rows["split"] == split)].drop(columns=["level", "split"])
+        curve = f"measured.{split}"
+        shown.draw(curve, partial(restore_charts.measured_figure, headline, "k", float("nan")), headline)
+        for i, k in enumerate(slider.ks):
+            name = f"{split}.{i}"
+            shown.mark(f"{curve}.{i}", partial(restore_charts.measured_figure, headline, "k", k))
+            shown.numbers[f"accuracy.{name}"] = cards(_accuracies(headline, k))
+            at = headline[headline["k_percent"] == k]
+            levels = restored.levels_at(rows, dict(at.iloc[0]), split) if len(at) else rows.iloc[:0]
+            shown.draw(f"levels.{name}", partial(figures.levels_figure, levels), levels)
+            _add_flips(shown, cache, run_id, name, dict(at.iloc[0]) if len(at) and k else None, split)
+
+
+def _accuracies(headline: pd.DataFrame, k: float) -> list[KeyNumber]:
+    """One card a domain: the accuracy at k, between base and tuned."""
+    found = []
+    for domain in headline["domain"].unique():
+        of = headline[headline["domain"] == domain]
+        states = {"base": of[of["state"] == "base"], "tuned": of[of["state"] == "tuned"]}
+        states[f"k = {k:g}%" if k else "k = 0%, tuned"] = of[of["k_percent"] == k]
+        parts = tuple(_part(name, rows) for name, rows in states.items() if k or name != "tuned")
+        n = int(of["n"].max())
+        said = f"{n:,} questions; the mean over the mastery levels."
+        found.append(KeyNumber(DOMAIN_NAMES.get(domain, domain).capitalize(), parts, said))
+    return found
+
+
+def _part(name: str, rows: pd.DataFrame) -> Part:
+    if rows.empty or pd.isna(rows["accuracy"].iloc[0]):
+        return Part(name, "–", "not measured")
+    row = rows.iloc[0]
+    return Part(name, f"{percent(row['accuracy'])}%", f"{percent(row['low'])} to {percent(row['high'])}")
+
+
+def _add_flips(
+    shown: Shown, cache: Cache, run_id: str, name: str, state: Mapping[str, Any] | None, split: str
+) -> None:
+    """Counts, tests and lists of the questions whose answer changed between tuned and this state."""
+    if state is None:
+        shown.lists[f"flips.{name}"] = [
+            [("Nothing is put back here: this is the tuned model itself.", False)]
+        ]
+        shown.tables[f"flips.{name}"] = as_table(pd.DataFrame(columns=["flip"]))
+        return
+    counts = restored.flip_counts(cache, run_id, state, split)
+    shown.lists[f"flips.{name}"] = bullets(restore_text.flip_sentences(counts, float(state["k_percent"])))
+    some = [
+        restored.flipped(cache, run_id, state, split, flips=(flip,), most=MOST_FLIPPED)
+        for flip in ("healed", "broken")
+    ]
+    shown.tables[f"flips.{name}"] = as_table(pd.concat(some, ignore_index=True))
+
+
+def add_weights(shown: Shown, cache: Cache, details: Mapping[str, Any], slider: Slider) -> str | None:
+    """What each k puts back, from the cube; returns why there is nothing, or None."""
+    if slider.delta_id is None:
+        return "The weights of these two models were not compared in this cache."
+    try:
+        curve = restore_cube.taken_curve(cache, slider.delta_id, spec_of(details))
+    except SpecError as error:
+        return f"Counts are not known for this way of choosing weights: {error}"
+    score = restore_text.score_of(spec_of(details))
+    shown.draw("taken", partial(restore_charts.taken_figure, curve, float("nan"), score), thinned(curve))
+    for i, k in enumerate(slider.ks):
+        spec = spec_of(details, k)
+        numbers = restore_cube.what_is_taken(cache, slider.delta_id, spec)
+        shown.numbers[f"taken.{i}"] = cards(restore_text.cards(numbers, spec))
+        shown.mark(f"taken.{i}", partial(restore_charts.taken_figure, curve, k, score))
+        where = restore_cube.where_taken(cache, slider.delta_id, spec)
+        share = 100 * float(numbers["n_restored"]) / float(numbers["n_region"])
+        places = pd.concat([where.modules, where.layers], ignore_index=True)
+        shown.draw(
+            f"places.{i}",
+            partial(restore_charts.places_figure, where.layers, where.modules, share),
+            places[[c for c in _PLACES if c in places]],
+        )
+        heat = weights.heat(cache, slider.delta_id, spec)
+        shown.draw(f"heat.{i}", partial(heat_figure, heat.cells, heat.layers, heat.modules), heat.cells)
+    return None
+
+
+def thinned(curve: pd.DataFrame) -> pd.DataFrame:
+    """Whole k only, for the table beside a curve of hundreds of points."""
+    kept = curve["k_percent"].isin([0.01, 0.1, 0.5, *range(0, 101, 5), 1, 2, 3, 4])
+    return curve.loc[kept, ["k_percent", "share", "null_share", "energy_taken_back"]].reset_index(drop=True)
+
+
+def add_chains(shown: Shown, cache: Cache, run_id: str) -> str:
+    """All comparable chains; returns this one's name. Raises CacheError when it cannot be read."""
+    found = chains.survey(cache)
+    results = chains.comparable(found, run_id)
+    shown.draw("chains", partial(figures.chains_figure, results, run_id), results)
+    return str(found.finished.set_index("run_id")["label"][run_id])
+
+
+def first_or_reason(read: Callable[[], str | None]) -> str | None:
+    """What a part that may be lacking says of itself."""
+    try:
+        return read()
+    except SftknowError as error:
+        return str(error)

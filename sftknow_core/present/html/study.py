@@ -1,0 +1,153 @@
+"""A study -> one HTML file that opens anywhere, offline: verdicts, advice, scorecard, figures, tables, definitions.
+
+    StudyResults --figures and texts--> JSON --html/study.html.j2--> page (html_page.py)
+
+The same cache gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from sftknow_core import __version__
+from sftknow_core.analysis import rows as rows_analysis
+from sftknow_core.analysis import study_energy
+from sftknow_core.analysis.claims import part_table, verdict_table
+from sftknow_core.analysis.paper_table import COLUMNS, Column, said
+from sftknow_core.analysis.study import StudyResults
+from sftknow_core.present.charts import study as study_charts
+from sftknow_core.present.charts.palette import THEMES, Palette
+from sftknow_core.present.charts.study_verdict_figures import UNITS, verdict_figures
+from sftknow_core.present.html.html_page import page_of
+from sftknow_core.present.html.page import Plain, bullets
+from sftknow_core.present.html.run_data import Shown
+from sftknow_core.present.text import study as study_text
+
+_CLAIMS = (
+    "verdict",
+    "claim_id",
+    "domain",
+    "title",
+    "sentence",
+    "effect",
+    "low",
+    "high",
+    "unit",
+    "n",
+    "seeds",
+    "p_holm",
+)
+Draw = Callable[[Palette], go.Figure | None]
+
+
+def render(results: StudyResults) -> str:
+    """The report."""
+    shown, about = Shown(), results.about
+    known = {**COLUMNS, **study_text.CLAIM_COLUMNS}
+    table = study_text.claim_rows(verdict_table(results.verdicts))
+    shown.tables["claims"] = as_texts(table, {name: known[name] for name in _CLAIMS})
+    scores = study_text.scores(results.scorecard)
+    shown.tables["scores"] = as_texts(scores, study_text.SCORE_COLUMNS)
+    for one in (*results.tables, results.flips):
+        shown.tables[one.id] = _plain_table(one.shown)
+    page = {
+        "label": f"{about.name}: {about.base_name}, seeds {', '.join(map(str, about.seeds))}",
+        "run_id": about.run_id,
+        "progress": f"{about.n_done} of {about.n_cells} cells done.",
+        "created_at": about.created_at,
+        "version": __version__,
+        "counted": study_text.counted(results.verdicts),
+        "effects": _effects(shown, results),
+        "advice": results.advice,
+        "scorecard": bullets(study_text.SCORECARD),
+        "figures": _figures(shown, results),
+        "tables": results.tables,
+        "flips": results.flips,
+        "definitions": bullets(study_text.definitions(results.plan)),
+        "colours": THEMES,
+    }
+    data = {name: getattr(shown, name) for name in ("figures", "marks", "tables", "lists", "numbers")}
+    return page_of("study.html.j2", page, data)
+
+
+def _effects(shown: Shown, results: StudyResults) -> list[Plain]:
+    parts = part_table(results.verdicts)
+    found = []
+    for number, unit in enumerate(verdict_figures(results.verdicts)):
+        name = f"effects{number}"
+        shown.draw(name, partial(_of_unit, results, unit), parts)
+        shown.tables[name] = as_texts(parts[parts["unit"] == unit], study_text.PART_COLUMNS)
+        found.append({"name": name, "unit": UNITS.get(unit, unit)})
+    return found
+
+
+def _of_unit(results: StudyResults, unit: str, palette: Palette) -> go.Figure:
+    return verdict_figures(results.verdicts, palette)[unit]
+
+
+def _figures(shown: Shown, results: StudyResults) -> list[Plain]:
+    study, cell, large = results.study, results.cell, results.plan.large
+    made: list[tuple[str, str, str, Draw, pd.DataFrame]] = []
+    captions = {table.id: table for table in results.tables}
+    for name, draw, rows in (
+        ("figure2", study_charts.figure2, rows_analysis.accuracy_rows(study)[0]),
+        ("figure4", study_charts.figure4, rows_analysis.accuracy_rows(study, 4)[0]),
+        ("figure5", study_charts.figure5, rows_analysis.kl_rows(study)[0]),
+    ):
+        table = captions[name]
+        made.append((f"{name}-drawn", f"{table.name}: {table.title}", table.caption, _of(draw, study), rows))
+    beyond = study_text.BEYOND
+    curve = rows_analysis.curve_rows(study, large)
+    restored = _of(study_charts.restoration_figure, study, large)
+    made.append(("restored", f"Restoration curves, N = {large}", beyond["restored"], restored, curve))
+    if cell is not None:
+        where = f", {cell}"
+        knowledge = _of(study_charts.knowledge_figure, study, cell)
+        rows = rows_analysis.format_rows(study, cell)
+        made.append(("format", f"Knowledge or format{where}", beyond["format"], knowledge, rows))
+        energy = _of(study_charts.energy_figure, study, cell)
+        rows = study_energy.energy_rows(study, cell)
+        made.append(("energy", f"Strategies at equal energy{where}", beyond["energy"], energy, rows))
+    healed = _of(study_charts.healed_figure, study, large)
+    rows = rows_analysis.healed_rows(study, large)
+    made.append(("healed", f"What restoring heals, N = {large}", beyond["healed"], healed, rows))
+    kept = [one for one in made if _draw(shown, one[0], one[3], one[4], COLUMNS)]
+    return [
+        {"name": name, "title": title, "caption": caption.replace("`", "")}
+        for name, title, caption, _, _ in kept
+    ]
+
+
+def _of(draw: Callable[..., go.Figure | None], *given: Any) -> Draw:
+    return lambda palette: draw(*given, palette=palette)
+
+
+def _draw(
+    shown: Shown, name: str, draw: Draw, rows: pd.DataFrame, columns: Mapping[str, Column]
+) -> bool:  # whether there was anything to draw
+    if draw(THEMES["light"]) is None:
+        return False
+    shown.draw(name, lambda palette: draw(palette) or go.Figure(), rows)
+    shown.tables[name] = as_texts(rows, columns)
+    return True
+
+
+def as_texts(rows: pd.DataFrame, columns: Mapping[str, Column]) -> Plain:
+    """A table as html_tables.as_table gives it, with these headers; other columns are left out."""
+    names = [name for name in columns if name in rows]
+    written = [[said(value, columns[name][2]) for value in rows[name]] for name in names]
+    return {
+        "head": [columns[name][0] for name in names],
+        "numeric": [columns[name][2] is not None for name in names],
+        "rows": [list(row) for row in zip(*written, strict=True)],
+    }
+
+
+def _plain_table(shown: pd.DataFrame) -> Plain:
+    rows = [list(map(str, row)) for row in shown.itertuples(index=False, name=None)]
+    return {"head": list(map(str, shown.columns)), "numeric": [False] * len(shown.columns), "rows": rows}

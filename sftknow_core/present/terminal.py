@@ -1,0 +1,291 @@
+"""Results -> tables on a terminal, with n, intervals and units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sftknow_core.present.terminal_1 import (
+    PAPER_DEFINITION,
+    Result,
+    interval,
+    percent,
+    points,
+    print_lines,
+    table_of,
+)
+
+
+def show_chain(result: Result) -> None:
+    """The table of `sftknow run`."""
+    train = result["train_set"]
+    title = (
+        f"{result['base_name']}, fine-tuned on {train['n']:,} facts of level {train['level']}, seed {train['seed']}"
+        if train
+        else f"{result['base_name']} against {result['tuned_name']}"
+    )
+    rows = result["table"]
+    n = {name: (rows[0][name] or {}).get("n", 0) for name in ("dev_in", "test_in", "test_out")}
+    table = table_of(
+        title, "state", "dev in %", "test in %", "test out %", "train %", "KL, nats", "taken back"
+    )
+    for row in rows:
+        mark = " *" if row["state_id"] == result["chosen"]["state_id"] else ""
+        kl = row["kl"].get("aligned", {})
+        table.add_row(
+            row["label"] + mark,
+            interval(row["dev_in"]),
+            interval(row["test_in"]),
+            interval(row["test_out"]),
+            percent(row["train"]["accuracy"]) if row.get("train") else "-",
+            "-" if kl.get("mean_nats") is None else f"{kl['mean_nats']:.2f} (n={kl['n']})",
+            "-" if row["energy_taken_back"] is None else f"{percent(row['energy_taken_back'], 0)}%",
+        )
+    asked = f"n: dev in-domain {n['dev_in']:,}, test in-domain {n['test_in']:,}, test out-of-domain {n['test_out']:,}"
+    print_lines(table, f"{asked}; train: questions of the train set", *_baselines(result), *_verdict(result))
+
+
+def _baselines(result: Result) -> list[str]:
+    lines = []
+    five, floor = result.get("five_shot"), result["majority"]
+    if five:
+        lines.append(
+            f"ceiling (base after five exemplars): test {interval(five['test_in'])}, out {interval(five['test_out'])}"
+        )
+    lines.append(f"floor (always the topic's most frequent answer): test {interval(floor['test_in'])}")
+    return lines
+
+
+def _verdict(result: Result) -> list[str]:
+    chosen = result["chosen"]
+    gain, out = chosen["gain"]["test_in"], chosen["gain"]["test_out"]
+    lines = [f"* k = {chosen['k_percent']:g}% was chosen on dev ({chosen['rule']})."]
+    if gain:
+        lines.append(
+            f"  On test it gains {points(gain['value'])} points in-domain, 95% interval "
+            f"[{points(gain['low'])}, {points(gain['high'])}]"
+            + (f", and {points(out['value'])} out-of-domain." if out else ".")
+        )
+    share = result["changed_share"].get("transformer")
+    top = {row["k_percent"]: row["share"] for row in result["concentration"]}
+    lines.append(
+        f"  {percent(share)}% of the transformer weights changed; the most changed 1% hold {percent(top.get(1.0))}% and"
+    )
+    lines.append(f"  20% hold {percent(top.get(20.0))}% of the summed relative change.")
+    return [*lines, f"  ({PAPER_DEFINITION})"]
+
+
+def show_demo(result: Result) -> None:
+    """One row a chain."""
+    table = table_of(
+        "Demo: before, after, and with the most changed parameters put back (test, in-domain)",
+        "level",
+        "N",
+        "base %",
+        "tuned %",
+        "restored %",
+        "k %",
+        "gain, points",
+        "KL, nats",
+        "changed %",
+    )
+    for row in result["chains"]:
+        table.add_row(
+            str(row["level"]),
+            f"{row['n']:,}",
+            percent(row["base_test_in"]),
+            percent(row["tuned_test_in"]),
+            percent(row["restored_test_in"]),
+            f"{row['chosen_k_percent']:g}",
+            points(row["gain_test_in"]),
+            "-" if row["kl_level4_nats"] is None else f"{row['kl_level4_nats']:.2f}",
+            percent(row["changed_share"]),
+        )
+    print_lines(
+        table,
+        "level, N: mastery level and number of the facts trained on; restored: with the k chosen on dev; "
+        "changed: share of the transformer weights",
+        f"({PAPER_DEFINITION}; KL: mean token shift of level-4 in-domain test questions)",
+    )
+
+
+def show_facts(result: Result) -> None:
+    """The table of `sftknow facts`."""
+    table = table_of(
+        f"Facts of {result['source']}", "topic", "domain", "split", "facts", "answer in question", "left out"
+    )
+    for row in result["rows"]:
+        table.add_row(
+            f"{row['topic']} {row['name']}",
+            row["domain"] or "-",
+            row["split"],
+            f"{row['n']:,}",
+            f"{row['n_flagged']:,}",
+            f"{sum(row['dropped'].values()):,}",
+        )
+    lines = [
+        f"{n:>9,} facts: {group.replace('_', ' ')}-of-domain".replace("in-of", "in").replace(
+            "out-of-domain", "out-of-domain"
+        )
+        for group, n in result["totals"].items()
+    ]
+    lines += [f"{n:>9,} left out: {reason}" for reason, n in result["dropped"].items()]
+    lines += [f"{n:>9,} {note}" for note, n in result["notes"].items()]
+    print_lines(table, *lines)
+
+
+def show_mastery(result: Result) -> None:
+    """Facts by level, and how far the levels can be trusted."""
+    counts: dict[tuple[str, str], dict[int, int]] = {}
+    for row in result["n_by_group"]:
+        counts.setdefault((row["domain"], row["split"]), {})[row["level"]] = row["n"]
+    table = table_of(
+        f"Mastery of {result['model']} ({result['model_id']})", "facts", *(f"level {i}" for i in range(5))
+    )
+    for (domain, split), by_level in counts.items():
+        table.add_row(
+            f"{domain}-of-domain {split}".replace("in-of", "in"),
+            *(f"{by_level.get(i, 0):,}" for i in range(5)),
+        )
+    agreement = result["agreement"]
+    rho = agreement["spearman"]
+    lines = [
+        "level: 0 = none of the sampled completions is right; i = a share in ((i-1)/4, i/4]",
+        f"sampled against expected mastery: rank correlation {'-' if rho is None else f'{rho:.3f}'}, "
+        f"mean |difference| {percent(agreement['mean_abs_difference'])} points, n = {agreement['n']:,}",
+        f"run {result['run_id']}, {result['seconds']:,.0f} s",
+    ]
+    print_lines(table, *lines)
+
+
+def show_sft(result: Result) -> None:
+    """What was trained."""
+    print_lines(
+        f"fine-tuned on {result['n_examples']:,} facts of level {result['level']}: {result['steps']:,} steps in "
+        f"{result['seconds_training']:.1f} s, mean loss {result['loss_nats']:.3f} nats a token",
+        f"model {result['model_id']} in {result['path']}",
+        *([f"topics with too few facts: {result['shortages']}"] if result["shortages"] else []),
+        *([_merge_gap(result["merge_gap"])] if result.get("merge_gap") else []),
+    )
+
+
+def _merge_gap(gap: Mapping[str, Any]) -> str:
+    return (
+        f"the adapter is kept unmerged; merging it would move next-token log-probabilities by at most "
+        f"{gap['max_nats']:.2g} nats (mean {gap['mean_nats']:.2g}, {gap['n_prompts']} questions)"
+    )
+
+
+def show_accuracies(result: Result) -> None:
+    """Accuracy by level and domain."""
+    table = table_of(
+        f"Closed-book accuracy in %, matcher {result['matcher']}",
+        "questions",
+        "level",
+        "n",
+        "right",
+        "accuracy",
+        "stopped, %",
+    )
+    for row in result["accuracies"]:
+        table.add_row(
+            f"{row['split']} {row['domain']}",
+            "mean" if row["level"] is None else str(row["level"]),
+            f"{row['n']:,}",
+            f"{row['n_right']:,}",
+            interval(row) + (f" ({row['reason']})" if row["reason"] else ""),
+            percent(row["stop_rate"], 0),
+        )
+    parts: list[Any] = [table]
+    if result["by_topic"]:
+        topics = table_of("By topic: mean over levels", "questions", "topic", "n", "accuracy %")
+        for row in result["by_topic"]:
+            topics.add_row(f"{row['split']} {row['domain']}", row["topic"], f"{row['n']:,}", interval(row))
+        parts.append(topics)
+    print_lines(*parts, f"run {result['run_id']}")
+
+
+def show_shifts(result: Result) -> None:
+    """Mean token shift by level."""
+    table = table_of(
+        "Token shift: mean KL in nats with 95% interval",
+        "questions",
+        "level",
+        "measure",
+        "n of questions",
+        "KL, nats",
+    )
+    for row in result["shifts"]:
+        mean = row["mean_nats"]
+        value = "-" if mean is None else f"{mean:.3f}"
+        if mean is not None and row["low_nats"] is not None:
+            value += f" [{row['low_nats']:.3f}, {row['high_nats']:.3f}]"
+        place = f"{row['split']} {row['domain']}"
+        table.add_row(
+            place, str(row["level"]), row["measure"], f"{row['n']:,} of {row['n_questions']:,}", value
+        )
+    kept = table_of(
+        "Questions kept, by topic: the base's greedy completion starts with an answer",
+        "topic",
+        "level",
+        "kept",
+        "of",
+        "template (success on dev)",
+    )
+    for row in result["kept_by_topic"]:
+        chosen = result["templates"].get(row["topic"])
+        name = (
+            f"{chosen['template']} ({chosen['n_correct']}/{chosen['n_samples']}, {chosen['basis']})"
+            if chosen
+            else "-"
+        )
+        kept.add_row(row["topic"], str(row["level"]), str(row["n_kept"]), str(row["n_questions"]), name)
+    print_lines(table, kept, f"run {result['run_id']}")
+
+
+def show_pretrained(result: Result) -> None:
+    """What the small model is."""
+    print_lines(
+        f"{result['parameters']:,} parameters, {result['tokens']:,} tokens in {result['steps']:,} steps, mean loss "
+        f"{result['loss_nats']:.3f} nats a token",
+        f"model {result['model_id']} written to {result['out']}",
+    )
+
+
+def show_runs(result: Result) -> None:
+    """The runs of a cache."""
+    if not result["runs"]:
+        print_lines(f"no runs in {result['cache']}; `sftknow demo` makes some")
+        return
+    table = table_of(
+        f"Runs in {result['cache']}", "run", "kind", "state", "progress", "seconds", "MB", "what"
+    )
+    for row in result["runs"]:
+        about = ", ".join(
+            f"{key} {value}" for key, value in row["about"].items() if isinstance(value, str | int)
+        )
+        progress = f"{row['done']:g} of {row['total']:g}" if row["total"] and row["state"] != "done" else ""
+        what = f"{about} ({row['reason']})" if row["reason"] else about
+        table.add_row(
+            row["run_id"],
+            row["kind"],
+            row["state"],
+            progress,
+            f"{row['seconds']:.0f}",
+            f"{row['size_bytes'] / 1e6:.1f}",
+            what[:60],
+        )
+    print_lines(table)
+
+
+def show_pairs(result: Result) -> None:
+    """Name and value, line by line."""
+    print_lines(*(f"{name}: {_plain(value)}" for name, value in result.items()))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {item}" for key, item in value.items()) or "none"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)

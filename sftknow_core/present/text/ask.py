@@ -1,0 +1,55 @@
+"""What base, tuned and restored answered to a free question -> tables and words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+Answers = Sequence[Mapping[str, Any]]
+"""The engine's answers, one entry a state: state_id, label, rows (one a text; see serve/engine/ask.py)."""
+PROMPTS = {"paper": "as a question", "completion": "to be continued"}
+"""Kind of prompt -> what people read."""
+PROMPT_HELP = (
+    "As a question: put into the prompt the models are evaluated with, `<|question|> … <|answer|>`. To be continued: "
+    "the text is sent as it stands, and the model goes on writing. Base was never taught the question prompt, so it "
+    "often knows more when it may continue a sentence."
+)
+DEFINITIONS = """\
+- **Answer**: greedy, the likeliest token at each step, at most 16 of them.
+- **First token**: what the model expects right after the prompt. The ten likeliest tokens of each model, with their
+  probability over the whole vocabulary; ten and “all others” sum to 100%. ␣ is a space.
+- **base, tuned, restored**: the model before fine-tuning, after it, and with k% of the transformer layers' weights back
+  at their base values, largest relative change first.
+- Nothing is judged here and nothing is stored: one question says little. Accuracy over many is on the page Restore.
+"""
+
+
+def answer_table(answers: Answers, k_percent: float) -> pd.DataFrame:
+    """One row a state: state, answer, ended (whether the model ended it itself), n_tokens, mass_outside."""
+    rows = [
+        {"state": name, **{key: row[key] for key in ("answer", "stopped", "n_tokens", "mass_outside")}}
+        for name, row in _named(answers, k_percent)
+    ]
+    return pd.DataFrame(rows, columns=["state", "answer", "stopped", "n_tokens", "mass_outside"])
+
+
+def token_table(answers: Answers, k_percent: float) -> pd.DataFrame:
+    """One row a state and token: state, rank (1: the likeliest), token, p (0 to 1); last, rank <NA>: the rest."""
+    rows: list[dict[str, Any]] = []
+    for name, row in _named(answers, k_percent):
+        ten = zip(row["top_tokens"], row["p"], strict=True)
+        rows += [{"state": name, "rank": i, "token": t, "p": p} for i, (t, p) in enumerate(ten, start=1)]
+        rows.append({"state": name, "rank": None, "token": OTHERS, "p": row["mass_outside"]})
+    return pd.DataFrame(rows, columns=["state", "rank", "token", "p"]).astype({"rank": "Int64"})
+
+
+OTHERS = "all others"
+"""The row of `token_table` that holds what lies outside the ten."""
+
+
+def _named(answers: Answers, k_percent: float) -> list[tuple[str, Mapping[str, Any]]]:
+    """(base, tuned or restored, the first text's row); k = 0 and 100 keep the name "restored"."""
+    names = ("base", "tuned", f"restored {k_percent:g}%")
+    return [(name, answer["rows"][0]) for name, answer in zip(names, answers, strict=False)]

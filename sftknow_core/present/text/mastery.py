@@ -1,0 +1,302 @@
+"""What the page "Facts and mastery" says: cards with their n, how a run was done, one fact, and its prompts.
+
+Prompts are not stored. They are rebuilt where the run used the topics that are shipped, from the template's number
+and the subject of the question.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from sftknow_core.analysis.paper_numbers import CITATION, SET_NAMES, mastery_distribution, sets_of
+from sftknow_core.facts.fact import DOMAIN_NAMES
+from sftknow_core.facts.synonyms import load_synonyms, with_synonyms
+from sftknow_core.facts.topics import Topic, load_topics, topics_id
+from sftknow_core.present.text.story import KeyNumber, Part
+from sftknow_core.present.text.tokens import plain, topic_name
+from sftknow_core.results.mastery import N_BINS
+
+DEFINITIONS = """\
+- **R** (a share, 0 to 100%): the base model completes the fact's 21 sentences ("X was born in …"), each several times
+  at random; R is the share of all these completions that hold the answer or a synonym of it.
+- **Mastery level**: 0: R = 0, never right; 1: R up to 25%; 2: up to 50%; 3: up to 75%; 4: up to 100%. A level belongs
+  to a fact and a model: another model knows other facts.
+- **95% interval of R**: from the 21 templates' shares (Student t, cut at 0 and 100%), because templates differ far
+  more than repeated samples of one template do.
+- **Borderline**: that interval crosses 25, 50 or 75%. With other templates the fact could have had another level.
+- **Expected mastery** (0 to 100%): the model's own probability, at the same temperature, that a completion begins with
+  an answer, averaged over the templates. It has no sampling noise, and is mostly the smaller of the two, because an
+  answer that comes later in the sentence does not count.
+- **Level 0, yet expected**: not one sample was right, though expected mastery exceeds one completion in all that were
+  drawn. Such a fact was missed by chance rather than unknown.
+- **Rank correlation** (Spearman, −1 to 1): 1 where R and expected mastery order the facts alike.
+- **In-domain**: facts of the topics one fine-tunes on; **out-of-domain**: of the others.
+"""
+NO_COMPLETIONS = (
+    "A mastery run counts right completions and does not keep the texts. Chance is a function of seed, fact, template "
+    "and sample, so the same ones can be drawn again."
+)
+_HOW = {
+    "completion": "completing template {n}",
+    "question": "answering the question alone",
+    "five-shot": "answering after five solved examples",
+}
+
+
+def how_measured(details: Mapping[str, Any]) -> str:
+    """One line on how the run was done. details: mastery_views.mastery_details."""
+    params, chains = details["params"], details["chains"]
+    rule = {"words": "as whole words", "substring": "as part of the text"}.get(
+        params.get("matcher", "words"), "exactly"
+    )
+    used = f"{len(chains)} finished chains take" if len(chains) != 1 else "1 finished chain takes"
+    return (
+        f"{plain(str(details['model']))}: {params.get('n_samples', 10)} completions of each template at temperature "
+        f"{params.get('temperature', 0.7):g}, at most {params.get('max_new_tokens', 32)} tokens, seed "
+        f"{params.get('seed', 0)}; right: the answer occurs {rule}. {used} their levels from here."
+    )
+
+
+def cards(numbers: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[KeyNumber, ...]:
+    """The numbers on top of the page. numbers: mastery_views.numbers; details: mastery_views.mastery_details."""
+    n, n_scored, agreement = numbers["n"], numbers["n_scored"], numbers["agreement"]
+    half, n_half = _same(details["summary"].get("split_half", ()))
+    unscored = "all have a level" if n == n_scored else f"{n - n_scored:,} have no level"
+    difference = agreement.mean_abs_difference
+    rank = "–" if agreement.spearman is None else f"{agreement.spearman:.3f}"
+    away = (
+        "Expected mastery was not computed."
+        if difference is None
+        else f"R and expected mastery are {100 * difference:.1f} percentage points apart, on average; "
+        f"{_share(numbers['same_level'])} of the facts have the same level by both."
+    )
+    return (
+        KeyNumber(
+            "Facts", (Part("in all", f"{n:,}", unscored),), "Facts of the split and domain chosen above."
+        ),
+        KeyNumber(
+            "Mean R",
+            (Part("over facts", _share(numbers["mean_r"]), f"n = {n_scored:,} facts"),),
+            "Share of right completions, averaged over facts.",
+        ),
+        KeyNumber(
+            "Borderline",
+            (
+                Part(
+                    "of the facts",
+                    _share(_ratio(numbers["n_borderline"], numbers["n_with_interval"])),
+                    f"{numbers['n_borderline']:,} of {numbers['n_with_interval']:,} facts",
+                ),
+            ),
+            "The 95% interval of R crosses 25, 50 or 75%: other templates could give another level.",
+        ),
+        KeyNumber(
+            "Level 0, yet expected",
+            (
+                Part(
+                    "of those on level 0",
+                    _share(_ratio(numbers["n_marked"], numbers["n_level0"])),
+                    f"{numbers['n_marked']:,} of {numbers['n_level0']:,} facts",
+                ),
+            ),
+            "Never right in the samples, though more than one right completion was to be expected.",
+        ),
+        KeyNumber(
+            "R against expected mastery",
+            (Part("rank correlation", rank, f"n = {agreement.n:,} facts"),),
+            away,
+        ),
+        KeyNumber(
+            "Same level by half the templates",
+            (Part("of the facts", _share(half), f"n = {n_half:,} facts of the whole run"),),
+            "Even-numbered templates against odd-numbered ones: how firm a level is.",
+        ),
+    )
+
+
+def not_scored(reasons: Mapping[str, int]) -> str:
+    """Why some facts have no level; "" where all have one."""
+    why = "; ".join(f"{n:,}: {plain(reason)}" for reason, n in reasons.items())
+    return f"Without a level, and left out of all shares: {why}." if why else ""
+
+
+def beside_paper(split: str | None, domain: str | None, models: list[str]) -> tuple[pd.DataFrame, str]:
+    """The paper's shares by level for some of its models, and what is said about them."""
+    sets = sets_of(split, domain)
+    if not sets:
+        return mastery_distribution("none"), (
+            f"The paper ({CITATION}) gives no such numbers: it has no dev set, and no train facts out-of-domain."
+        )
+    found = mastery_distribution(split, domain)
+    said = (
+        f"Symbols: the paper's models ({CITATION}) on its own facts of EntityQuestions, "
+        f"{'; '.join(SET_NAMES[name] for name in sets)}; "
+        f"n = {int(found[found['model'] == found['model'].iloc[0]]['n_facts'].sum()):,} facts. "
+        "Other facts and other models than here: compare the shape, not single numbers."
+    )
+    return found[found["model"].isin(models)].reset_index(drop=True), said
+
+
+def both(levels: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """model, level, n_facts, share: this model's rows, then the paper's. levels: mastery_views.by_level."""
+    return pd.concat([levels.assign(model="this model")[list(paper.columns)], paper], ignore_index=True)
+
+
+def agreement(numbers: Mapping[str, Any]) -> str:
+    """What the figure of sampled against expected mastery shows. numbers: mastery_views.numbers."""
+    found = numbers["agreement"]
+    if not found.n:
+        return "Expected mastery was not computed for these facts."
+    rank = "cannot be given" if found.spearman is None else f"is {found.spearman:.3f}"
+    return (
+        f"R comes from samples, expected mastery from the model's own probabilities. Over n = {found.n:,} facts with "
+        f"both, the rank correlation (Spearman) {rank}, the mean absolute difference "
+        f"{100 * found.mean_abs_difference:.1f} percentage points, and {_share(numbers['same_level'])} have the same "
+        "level by both. Dashed: both equal; dotted: borders of levels. Cells are 5 points wide; those at 0 hold R = 0, "
+        "and an expectation of at most one completion in all."
+    )
+
+
+def topic_names(topics: pd.DataFrame) -> dict[str, str]:
+    """Topic -> what people read. topics: a table with a column of that name."""
+    return {topic: topic_name(topic) for topic in topics["topic"].unique()}
+
+
+def cell_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the heat map by their upper edges, 0 to 1. cells: mastery_views.against_expected."""
+    edges = {"r_bin_to": cells["r_bin"] / N_BINS, "expected_bin_to": cells["expected_bin"] / N_BINS}
+    return pd.DataFrame({**edges, "n_facts": cells["n_facts"]})
+
+
+def confusion_table(confusion: tuple[tuple[int, ...], ...]) -> pd.DataFrame:
+    """Facts by level from R (rows) and level from expected mastery (columns)."""
+    columns = [f"expected_{level}" for level in range(5)]
+    table = pd.DataFrame([list(row) for row in confusion], columns=columns)
+    return table.assign(level=list(range(5)))[["level", *columns]]
+
+
+def about(fact: Mapping[str, Any], place: int | None, n: int) -> str:
+    """One line under the fact's question."""
+    where = f"{place:,} of {n:,} in the list" if place else "not among the facts listed now"
+    domain = DOMAIN_NAMES.get(fact["domain"], fact["domain"])
+    return f"{topic_name(fact['topic'])} · {domain} · {fact['split']} · {where}"
+
+
+def verdict(fact: Mapping[str, Any]) -> str:
+    """Level, R with its interval, borderline or not, expected mastery, as a Markdown list."""
+    gold = str(fact["gold"])
+    others = [name for name in with_synonyms((gold,), _synonyms()) if name != gold]
+    known = f", also {', '.join(f'“{plain(name)}”' for name in others)}" if others else ""
+    lines = [f"- answer: **{plain(gold)}**{known}"]
+    if fact["level"] is None:
+        return "\n".join(
+            [*lines, f"- no mastery level: {plain(str(fact['reason'] or 'no reason was recorded'))}"]
+        )
+    interval = (
+        "no interval: a single template"
+        if fact["r_low"] is None
+        else f"95% interval {fact['r_low']:.1%} to {fact['r_high']:.1%}, over {fact['n_templates']} templates"
+    )
+    lines.append(
+        f"- **R = {fact['r']:.1%}**: {fact['n_correct']:,} of {fact['n_samples']:,} completions are right; {interval}"
+    )
+    lines.append(f"- **mastery level {fact['level']}**; {_borderline(fact)}")
+    if fact["expected_mastery"] is not None:
+        marked = (
+            "; more than one right completion was to be expected, so level 0 may be chance"
+            if fact["expected_level0_marked"]
+            else ""
+        )
+        lines.append(f"- expected mastery: {fact['expected_mastery']:.1%}{marked}")
+    return "\n".join(lines)
+
+
+def prompts_of(fact: Mapping[str, Any], run_topics: str | None) -> tuple[list[str] | None, str]:
+    """The 21 prompts the fact was asked with, and what they are; None where they are not known.
+
+    run_topics: the id of the topics that the run used (its input "topics").
+    """
+    if run_topics is not None and run_topics != topics_id(_topics()):
+        return None, "The prompts are not known: the run used other topics than those shipped."
+    topic = _topics().get(str(fact["topic"]))
+    subject = topic.subject_of(str(fact["question"])) if topic else None
+    if topic is None or subject is None:
+        return None, (
+            "The prompts are not known here: this fact has no completion templates, and was asked after solved "
+            "examples drawn from train facts, which are not stored."
+        )
+    return [topic.completion(i, subject) for i in range(len(topic.completions))], (
+        "The base model wrote on from each of these beginnings."
+    )
+
+
+def sample_table(prompts: Sequence[str], completions: Sequence[Sequence[str]]) -> pd.DataFrame:
+    """template (from 1), prompt, samples ("Kurfu ×7 · Ruvas ×3", the most frequent first)."""
+    rows = []
+    for number, (prompt, samples) in enumerate(zip(prompts, completions, strict=True), start=1):
+        counts = Counter(text.strip().split("\n")[0] or "(nothing)" for text in samples).most_common()
+        said = " · ".join(text if n == 1 else f"{text} ×{n}" for text, n in counts)
+        rows.append({"template": number, "prompt": prompt, "samples": said})
+    return pd.DataFrame(rows, columns=["template", "prompt", "samples"])
+
+
+def template_table(templates: pd.DataFrame, prompts: list[str] | None) -> pd.DataFrame:
+    """template (from 1), prompt, right ("7 of 10"), share, expected. templates: mastery_facts.templates_of."""
+    right = [
+        f"{n} of {total}" for n, total in zip(templates["n_correct"], templates["n_samples"], strict=True)
+    ]
+    texts = [prompts[i] if prompts and i < len(prompts) else "not known" for i in templates["template"]]
+    table = templates.assign(template=templates["template"] + 1, prompt=texts, right=right)
+    return table[["template", "prompt", "right", "share", "expected"]]
+
+
+def said(answers: pd.DataFrame) -> str:
+    """What the base wrote greedily, as a Markdown list. answers: mastery_facts.said_by_base."""
+    marks = {"completion": ("✓ begins with the answer", "✗ does not begin with the answer")}
+    lines = []
+    for row in answers.itertuples(index=False):
+        number = "" if row.how != "completion" else str(int(str(row.template)) + 1)
+        right, wrong = marks.get(str(row.how), ("✓ right", "✗ wrong"))
+        text = plain(str(row.text).strip().replace("\n", " ")) or "(nothing)"
+        lines.append(
+            f"- {_HOW[str(row.how)].format(n=number)}: **{text}** {right if row.is_right else wrong}"
+        )
+    return "\n".join(lines)
+
+
+def _borderline(fact: Mapping[str, Any]) -> str:
+    if fact["borderline"] is None:
+        return "whether it is borderline is not known"
+    if not fact["borderline"]:
+        return "not borderline: the interval crosses none of 25, 50 and 75%"
+    crossed = [f"{b:.0%}" for b in (0.25, 0.5, 0.75) if fact["r_low"] <= b < fact["r_high"]]
+    return f"⚠ **borderline**: the interval crosses {' and '.join(crossed)}, so another level is possible"
+
+
+def _same(confusion: Any) -> tuple[float | None, int]:
+    """Share on the diagonal, and how many there are."""
+    n = sum(sum(row) for row in confusion)
+    return _ratio(sum(row[i] for i, row in enumerate(confusion)), n), n
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+@cache
+def _topics() -> dict[str, Topic]:
+    return load_topics()
+
+
+@cache
+def _synonyms() -> dict[str, tuple[str, ...]]:
+    return load_synonyms()

@@ -1,0 +1,319 @@
+"""What the page of a study says beside its numbers: definitions, table headers, how far it is, what was fixed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from sftknow_core.analysis.context import Plan
+from sftknow_core.analysis.grid import Cell, size_number
+from sftknow_core.analysis.scorecard import MEANINGS
+from sftknow_core.analysis.verdict import Status, Verdict
+
+ABOUT = (
+    "One fine-tuned model is an anecdote. A **study** fine-tunes one base model on many train sets (mastery levels × "
+    "sizes N × seeds), restores each of them, asks all of them the same questions, and says which claims of "
+    "the paper hold for this model, which do not, and what the data do not decide."
+)
+EMPTY = (
+    "No study in `{root}` yet. The shipped study `demo` fine-tunes the small demo model 54 times: levels 0 to 4 and "
+    "mixed, N = 60, 240 and 1,920, three seeds. It takes 10 to 20 minutes on two cores, needs no GPU, and the "
+    "page fills while it runs. In a terminal: `sftknow study run demo`. For a model of your own: "
+    "`sftknow study run paper --base MODEL --data FACTS`; with `--dry-run` it only says what there is to do, and how "
+    "long it will take."
+)
+NO_CELLS = "No cell of this study is done yet, so there is nothing to say about its claims."
+DEFINITIONS = """\
+- **Cell**: one fine-tuning: the **mastery level** of the facts trained on (0: base never completes them rightly; 1 to
+  4: up to 25, 50, 75, 100% of its samples; mixed: a fifth of each), their number **N**, and a **seed**, which draws the
+  train set and drives the training.
+- **Accuracy A** (%): right greedy answers to test questions, mean over their mastery levels 0 to 4. **pp**: percentage
+  points, differences of such accuracies on the same questions.
+- **k** (%): the share of the weights put back to base, those with the largest relative change first. **k chosen on
+  dev**: by dev questions; what it gains is measured on test questions.
+- **KL** (nats, never negative): how far the first token of the answer moved from base.
+- **Effect**: signed so that the claim says it is positive; of a claim with several parts, that of a part with the
+  claim's own verdict: the weakest of them where all parts are needed, the strongest where one is enough.
+- **95% interval**: which effects the data leave open. "Seeds and questions": had other seeds and other questions of
+  the same kind been drawn; "questions": other questions for the one seed there is. Never other topics or models.
+- **p**: how likely so large an effect would be, were there none. **p, Holm**: adjusted for all parts of the claim.
+- **SHOWN**: the interval lies above zero, the effect reaches the margin, and p (Holm) < {alpha:g}. **CONTRADICTED**:
+  the interval lies below zero, and p (Holm) < {alpha:g}. **NOT SHOWN**: any effect as claimed is smaller than the
+  margin. **UNDECIDED**: anything else, and always with fewer than {min_seeds} seeds or {min_questions} questions in a
+  level. **NOT TESTED**: not run. Where a claim says "not worse by more than the margin", minus the margin stands for
+  zero. Where all parts are needed, one that is contradicted or not shown decides the claim.
+"""
+SYMBOLS = {
+    Status.SHOWN: "●",
+    Status.NOT_SHOWN: "○",
+    Status.CONTRADICTED: "✗",
+    Status.UNDECIDED: "?",
+    Status.NOT_TESTED: "–",
+}
+CELL_MARKS = {"done": "✓", "failed": "✗ failed", "impossible": "⊘", "to do": "…"}
+CELL_LEGEND = (
+    "Each seed's number with its state: ✓ done; ✗ failed while it ran; ⊘ impossible, the level has fewer than N facts; "
+    "… not run yet."
+)
+SCORECARD = (
+    "Three things at once, so that neither the base model nor an untouched fine-tuning can win: **kept** (of the test "
+    "questions base knew, level 3 or 4: still answered rightly), **learnt** (of the trained facts base answered "
+    "wrongly: now right; 0 for base by definition) and **format** (answers that end by themselves). A state's score is "
+    "the smallest of the three shares, mean over seeds. Restored: k chosen on dev; hybrid: k = 100%."
+)
+CELL_COLUMNS: dict[str, tuple[str, str, str | None]] = {
+    "level": ("train level", "mastery level of the facts trained on", None),
+    "n": ("N", "facts trained on; empty: all of the level", "{:,.0f}"),
+    "seed": ("seed", "", "{:g}"),
+    "method": ("method", "full: all weights; lora: an adapter", None),
+    "state": ("state", "", None),
+    "reason": ("reason", "", None),
+}
+SHIPPED = (
+    "demo: 54 fine-tunings; demo-full: all sizes, five seeds, LoRA and other ways of restoring, for a night."
+)
+HOW_TO_START = (
+    "Cells that are in the cache are not run again, so a study that was stopped goes on. In a terminal: "
+    "`sftknow study run NAME`, or a file of your own, `sftknow study run study.toml`; `--dry-run` says first how long "
+    "it will take."
+)
+GROUPS = {
+    "N and mastery": "P",
+    "tokens": "T",
+    "weights": "CL",
+    "restoring": "RU",
+    "strategies and tasks": "SG",
+}
+"""Choice on the page -> first letters of claims."""
+FIGURE_OF_CLAIMS = (
+    "Effect of every part of these claims with its 95% interval; right of 0 the data say what the claim says. Symbol "
+    "and colour are the part's own verdict; what has no measured part is not drawn. Point at one to read it in words."
+)
+NO_FIGURE = (
+    "None of these claims has a measured part, so there is nothing to draw; the list says what was not run."
+)
+NO_CLAIM = "No claim has this verdict there. Choose another one, or none for all."
+REPEAT = "Do the verdicts survive a stricter look?"
+REPEAT_HELP = (
+    "Decides all claims again with exact match, and again without borderline facts: some ten seconds."
+)
+REPEAT_SAID = (
+    "A verdict that does not survive **exact match** rests on long answers that happen to contain the right one; one "
+    "that does not survive **without borderline facts** rests on facts that may belong to the neighbouring level."
+)
+FLIPS = "Which questions does restoring change, run by run?"
+FLIPS_HELP = "Tests every run and test level, and says how much two seeds differ anyway."
+BEYOND = {
+    "restored": "Accuracy on test questions over the share k of weights put back, by train level. Where the curves "
+    "end at the line of base after five examples, restoring gave back what base could do when it knew the form of "
+    "an answer. Bars: 95% intervals over seeds and questions.",
+    "format": "Do right answers come back, or only answers of the right form? Over k: right answers to questions, "
+    "right answers to completion prompts where they were asked, the right answer's first token among the ten most "
+    "probable ones after the question, and answers that end by themselves.",
+    "energy": "Equal k is not equal damage: strategies are compared at the same share of the squared change of the "
+    "weights taken back. Beside every k stand its controls at that energy (`equal_energy` in a study's file: random, "
+    "largest and smallest changes, and the interpolation of all weights), at the sizes of `control_sizes`.",
+    "healed": "In-domain test questions by how well base knew them, k chosen on dev, all seeds together. Healed: wrong "
+    "after fine-tuning and right after restoring; broken: the other way round.",
+}
+"""Figure -> what it shows."""
+CLAIM_COLUMNS: dict[str, tuple[str, str, str | None]] = {
+    "verdict": ("verdict", "see the definitions", None),
+    "claim_id": ("claim", "as listed in the paper's order", None),
+    "title": ("what it says", "", None),
+    "effect": ("effect", "of the part that decides; positive: as the claim says", "{:+.3g}"),
+    "low": ("95% from", "lower end of the interval, same unit", "{:+.3g}"),
+    "high": ("95% to", "upper end of the interval, same unit", "{:+.3g}"),
+    "unit": ("unit", "pp: percentage points", None),
+    "n": ("questions", "behind the effect", "{:,.0f}"),
+    "seeds": ("seeds", "behind the effect", "{:g}"),
+    "p": ("p", "of the part that decides", "{:.2g}"),
+    "p_holm": ("p, Holm", "adjusted for the parts of the claim", "{:.2g}"),
+    "table_ref": ("numbers in", "table or figure below", None),
+    "population": ("speaks for", "what the interval would vary with", None),
+    "sentence": ("in words", "", None),
+}
+PART_COLUMNS: dict[str, tuple[str, str, str | None]] = {
+    **CLAIM_COLUMNS,
+    "label": ("part", "what is compared", None),
+    "effect": ("effect", "positive: as the claim says", "{:+.3g}"),
+    "p": ("p", "two-sided", "{:.2g}"),
+    "p_questions": ("p, questions", "for these seeds, other questions", "{:.2g}"),
+    "n_smallest": ("smallest level", "questions of the smallest level", "{:,.0f}"),
+    "margin": ("margin", "smallest effect that matters", "{:g}"),
+    "null": ("against", "what the effect is compared with", "{:g}"),
+    "status": ("verdict", "of this part", None),
+    "reason": ("why no more", "why undecided or not tested", None),
+}
+REPEAT_COLUMNS: dict[str, tuple[str, str, str | None]] = {
+    "claim_id": ("claim", "", None),
+    "verdict": ("as planned", "", None),
+    "exact_match": ("exact match", "the whole answer must be the right one", None),
+    "without_borderline": (
+        "without borderline facts",
+        "their mastery interval crosses the limit of a level",
+        None,
+    ),
+}
+SCORE_COLUMNS: dict[str, tuple[str, str, str | None]] = {
+    "cell": ("fine-tuned on", "level and N", None),
+    "measure": ("measure", "", None),
+    "meaning": ("share of what", "", None),
+    "share": ("share", "mean over seeds", "{:.1%}"),
+    "n": ("questions", "in all seeds together", "{:,.0f}"),
+    "seeds": ("seeds", "", "{:g}"),
+    "population": ("speaks for", "what the interval would vary with", None),
+    **{
+        s: (s, "smallest of kept, learnt and format", "{:.1%}")
+        for s in ("base", "tuned", "restored", "hybrid")
+    },
+}
+
+
+def counted(verdicts: Sequence[Verdict]) -> str:
+    """ "● SHOWN 3 · ? UNDECIDED 40 ..." in the order of the verdicts."""
+    found = Counter(v.verdict for v in verdicts)
+    return " · ".join(f"{SYMBOLS[status]} {status} {found[status]}" for status in Status)
+
+
+def claim_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """What the list of claims shows. table: study_claims.verdict_table."""
+    said = table["verdict"].map(lambda verdict: f"{SYMBOLS[Status(verdict)]} {Status(verdict)}")
+    return table.assign(verdict=said)[["verdict", "claim_id", "domain", "title", *_REST]]
+
+
+_REST = ("effect", "low", "high", "unit", "n", "seeds", "p", "p_holm", "table_ref", "population", "sentence")
+
+
+def scores(scorecard: pd.DataFrame) -> pd.DataFrame:
+    """One row a cell, the score of each state 0 to 1. scorecard: study_scorecard.scorecard."""
+    rows = scorecard[scorecard["measure"] == "all three"]
+    wide = rows.pivot(index=["level", "size", "method"], columns="state", values="share").astype(float)
+    wide = wide.reindex(columns=["base", "tuned", "restored", "hybrid"]).reset_index()
+    wide = wide.sort_values(
+        ["method", "level", "size"], key=lambda c: c.map(size_number) if c.name == "size" else c
+    )
+    names = [str(Cell(*key)) for key in wide[["level", "size", "method"]].itertuples(index=False)]
+    wide = wide.drop(columns=["level", "size", "method"])
+    wide.insert(0, "cell", names)
+    return wide.rename_axis(columns=None).reset_index(drop=True)
+
+
+def shares_of(scorecard: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+    """All shares of one cell with intervals, and what each of them is the share of."""
+    own = scorecard[(scorecard[["level", "size", "method"]] == list(cell)).all(axis=1)]
+    own = own[own["measure"] != "all three"]
+    meant = own["measure"].map(MEANINGS)
+    names = ["measure", "state", "share", "low", "high", "n", "seeds", "meaning", "population"]
+    return own.assign(meaning=meant)[names].reset_index(drop=True)
+
+
+def definitions(plan: Plan) -> str:
+    """The words of the page, with the rule's numbers."""
+    rule = plan.rule
+    return DEFINITIONS.format(alpha=rule.alpha, min_seeds=rule.min_seeds, min_questions=rule.min_questions)
+
+
+def progress(about: Mapping[str, Any]) -> str:
+    """One line: how far a study is. about: of study_views.list_studies."""
+    said = [f"{about['n_done']} of {about['n_cells']} cells done"]
+    for name, word in (("n_failed", "failed"), ("n_impossible", "impossible"), ("n_todo", "to do")):
+        if about[name]:
+            said.append(f"{about[name]} {word}")
+    text = f"**{about['state'].capitalize()}**: {', '.join(said)}."
+    if about["state"] == "running":
+        return text + " What is said below rests on the cells that are done."
+    if about["n_todo"]:
+        return text + f" `sftknow study run {about['name']}` goes on where it ended."
+    return text
+
+
+def label(about: Mapping[str, Any]) -> str:
+    """A study in a list: name, base, cells, when, and the start of its id."""
+    when = str(about["created_at"])[:16].replace("T", " ")
+    done = f"{about['n_done']} of {about['n_cells']} cells"
+    return f"{about['name']}: {about['base_name'] or about['base_id']}, {done}, {when}, {about['run_id'][:6]}"
+
+
+def fixed_before(overview: Mapping[str, Any], plan: Plan | None) -> str:
+    """What was set before the study ran, as a list; without the rule where no plan is given."""
+    spec = overview["spec"]
+    questions, evaluate = spec.get("questions", {}), spec.get("evaluate", {})
+    per_level = questions.get("per_level")
+    asked = "all questions" if per_level is None else f"at most {per_level:,} questions a level"
+    counts = ", ".join(f"{group}: {n:,}" for group, n in overview["n_questions"].items())
+    ways = "; ".join(way(one) for one in spec.get("restoring", ()))
+    sizes = ", ".join(f"{n:,}" if isinstance(n, int) else str(n) for n in spec["sizes"])
+    lines = [
+        f"**Base model**: {overview['base_name']}, id `{overview['base_id']}`",
+        f"**Grid**: levels {', '.join(spec['levels'])}; N = {sizes}; seeds {', '.join(map(str, spec['seeds']))}; "
+        f"{', '.join(spec['methods'])} fine-tuning",
+        f"**k put back** (%): {', '.join(map(str, spec['k']))}; in which order and where: {ways}; chosen on dev "
+        "questions, reported on test questions",
+        *_compared(spec),
+        f"**Questions**: {asked} and group, drawn with seed {questions.get('seed', 0)}"
+        + (f" ({counts})" if counts else "") + f"; on its own train set each model answers at most "
+        f"{'all' if spec.get('train_questions') is None else spec['train_questions']} questions",
+        f"**Right** by the matcher `{evaluate.get('matcher', 'words')}`, prompt `{evaluate.get('prompt', 'paper')}`",
+    ]  # fmt: skip
+    if plan is not None:
+        lines.append(_rule(plan))
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _compared(spec: Mapping[str, Any]) -> list[str]:
+    """What restoring is compared with, on test questions; empty where the study compares nothing."""
+    count = list(dict.fromkeys(str(one["strategy"]) for one in spec.get("controls") or ()))
+    energy = spec.get("equal_energy") or ()
+    said = [f"as many weights or fixed states: {', '.join(count)}"] if count else []
+    said += [f"the same part of the update at every k: {', '.join(energy)}"] if energy else []
+    if spec.get("completions"):
+        said.append("base, tuned and restored asked with completion prompts")
+    sizes = ", ".join(f"{n:,}" if isinstance(n, int) else str(n) for n in spec.get("control_sizes") or ())
+    return [f"**Compared with** at N = {sizes}: {'; '.join(said)}"] if said and sizes else []
+
+
+def _rule(plan: Plan) -> str:
+    rule = plan.rule
+    return (
+        f"**Decision rule**: margin {rule.margin_pp:g} pp ({rule.margin_nats:g} nats), p < {rule.alpha:g} by Holm, at "
+        f"least {rule.min_seeds} seeds and {rule.min_questions} questions in the smallest level; small, middle and "
+        f"large N: {plan.small}, {plan.middle}, {plan.large}"
+    )
+
+
+def way(chosen: Mapping[str, Any]) -> str:
+    """A way of restoring in words: which weights go back first, and of what. chosen: strategy, region, layers."""
+    orders = {"top": "most changed first", "bottom": "least changed first", "random": "in random order"}
+    layers = f", layers {chosen['layers']}" if chosen.get("layers") else ""
+    return f"{orders.get(chosen['strategy'], chosen['strategy'])}, region {chosen['region']}{layers}"
+
+
+def cell_name(cell: Mapping[str, Any]) -> str:
+    """ "level 2, N = 240, seed 3"."""
+    level = f"level {cell['level']}" if str(cell["level"]).isdigit() else str(cell["level"])
+    size = "all facts" if cell["n"] is None else f"N = {cell['n']:,}"
+    return f"{level}, {size}, seed {cell['seed']}" + (", LoRA" if cell["method"] == "lora" else "")
+
+
+def grid(about: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, tuple[str, str, str | None]]]:
+    """(one row a train level, one column an N: the state of each seed; the columns' headers). about: study_overview."""
+    rows: dict[str, dict[str, str]] = {}
+    for cell in about["cells"]:
+        level = str(cell["level"]) + (", LoRA" if cell["method"] == "lora" else "")
+        size = "all facts" if cell["n"] is None else f"N = {cell['n']:,}"
+        said = f"{cell['seed']} {CELL_MARKS.get(cell['state'], cell['state'])}"
+        row = rows.setdefault(level, {})
+        row[size] = f"{row[size]}, {said}" if size in row else said
+    table = pd.DataFrame([{"train_level": level, **row} for level, row in rows.items()])
+    sizes = {str(name): (str(name), "seed and its state", None) for name in table.columns[1:]}
+    return table, {"train_level": ("train level", "mastery level of the facts trained on", None), **sizes}
+
+
+def table_name(table_id: str) -> str:
+    """ "table4" -> "Table 4"."""
+    kind = "Table" if table_id.startswith("table") else "Figure"
+    return f"{kind} {table_id.removeprefix(kind.lower())}"

@@ -1,0 +1,200 @@
+"""The chains that may share a figure -> tidy tables over train level and N: accuracy by test level, and KL on level 4.
+
+    Survey, run id  --group_of-->  Group
+    Group  --accuracies, shifts-->  one row a chain, domain, level and state  --over_seeds-->  one row a cell
+
+A cell is a train level and N. Chains of one cell differ in the seed alone, so they are replicates. Everything is about
+test questions. Accuracies are shares, KL is the aligned one in nats; what was not scored has no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sftknow_core.results.chains import LEVEL_ORDER, Survey, comparable
+from sftknow_core.results.views import chain_summary
+from sftknow_core.stats.intervals import t_interval
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.catalogue import read_table
+from sftknow_core.store.run_folder import RunFolder
+from sftknow_core.store.run_spec import canonical_json
+
+SEEDS_FOR_INTERVAL = 3
+"""With fewer seeds the spread of their values says too little for an interval."""
+KL_LEVEL = 4
+"""The mastery level whose questions the token shift is about: those that base knows best."""
+_CELL = ["train_level", "n_train"]
+_ABOUT = ["chain_id", *_CELL, "seed", "state", "k_percent"]
+_WHERE = ["run_id", "state_id"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The chains that asked the same base the same questions, after the same way of tuning and of restoring."""
+
+    shown: str
+    """The run id that was asked for; one of `run_ids` unless it has no train set."""
+    run_ids: tuple[str, ...]
+    """At most one a train level, N and seed."""
+    n_other_ways: int
+    """Comparable chains left out, because they were tuned or restored in another way."""
+
+
+def group_of(cache: Cache, found: Survey, run_id: str) -> Group:
+    """The chains that stand in one figure with this one.
+
+    Of two with equal train level, N and seed (other k were restored) this one counts, else the newer.
+    """
+    table = comparable(found, run_id).drop_duplicates("run_id").set_index("run_id")
+    newest_first = [r for r in found.finished["run_id"] if r in table.index]
+    params = {r: RunFolder(cache, r).spec.params for r in newest_first}
+    same = [r for r in newest_first if _way(params[r]) == _way(params[run_id])]
+    trained = [r for r in same if pd.notna(table.loc[r, "n_train"])]
+    cells: dict[Any, str] = {}
+    for r in [*[r for r in trained if r == run_id], *trained]:
+        cells.setdefault(tuple(table.loc[r, [*_CELL, "seed"]]), r)
+    return Group(run_id, tuple(sorted(cells.values())), len(newest_first) - len(same))
+
+
+def accuracies(cache: Cache, group: Group) -> pd.DataFrame:
+    """Accuracy of every chain: tuned, and restored by its own k chosen on dev (none where that is 0).
+
+    One row a chain, domain, level (<NA>: mean over levels) and state; base and five-shot stand there once, with the
+    shown chain's id and no cell. Columns: chain_id, train_level, n_train, seed, state, k_percent, domain, level,
+    accuracy, low, high, n, question_set_id. All rows of a domain and level are over one question set.
+    Raises SpecError when a run is no finished chain.
+    """
+    states = _states(cache, group, five_shot=True)
+    matcher = chain_summary(cache, group.shown)["matcher"]
+    columns = [*_WHERE, "domain", "level", "accuracy", "low", "high", "n", "question_set_id"]
+    rows = read_table(
+        cache,
+        "accuracies",
+        run_ids=list(states["run_id"].unique()),
+        columns=columns,
+        where={"split": "test", "subset": "all", "matcher": matcher},
+    )
+    found = states.merge(rows[rows["accuracy"].notna()], on=_WHERE)
+    return _sorted(_of_one_question_set(found)).drop(columns=_WHERE)
+
+
+def shifts(cache: Cache, group: Group) -> pd.DataFrame:
+    """Mean aligned KL on level-4 questions of every chain; base is the floor: its two prompts against each other.
+
+    Columns as `accuracies`, with kl_nats, kl_low, kl_high and n_scored of n questions instead of the accuracy.
+    Raises SpecError when a run is no finished chain.
+    """
+    states = _states(cache, group, five_shot=False)
+    numbers = ["mean_nats", "low_nats", "high_nats", "n", "n_questions"]
+    rows = read_table(
+        cache,
+        "shifts",
+        run_ids=list(states["run_id"].unique()),
+        columns=[*_WHERE, "domain", "level", *numbers],
+        where={"split": "test", "measure": "aligned", "level": KL_LEVEL},
+    )
+    names = dict(zip(numbers, ("kl_nats", "kl_low", "kl_high", "n_scored", "n"), strict=True))
+    found = states.merge(rows[rows["mean_nats"].notna()].rename(columns=names), on=_WHERE)
+    return _sorted(found).drop(columns=_WHERE)
+
+
+def of_level(rows: pd.DataFrame, level: int | None, states: Sequence[str]) -> pd.DataFrame:
+    """The rows of one test level (None: of the mean over levels), of these states and of the base."""
+    which = rows["level"].isna() if level is None else rows["level"] == level
+    kept = rows["state"].isin([*states, "base", "five-shot"])
+    return rows[which.fillna(False).astype(bool) & kept].reset_index(drop=True)
+
+
+def of_size(rows: pd.DataFrame, n_train: int, state: str) -> pd.DataFrame:
+    """The rows of one N and one state."""
+    return rows[(rows["n_train"] == n_train).fillna(False) & (rows["state"] == state)]
+
+
+def base_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Base and five-shot, which have no cell."""
+    return rows[rows["state"].isin(["base", "five-shot"])]
+
+
+def over_seeds(
+    rows: pd.DataFrame, numbers: tuple[str, str, str], clip: tuple[float, float] | None = None
+) -> pd.DataFrame:
+    """Seeds as replicates: one row a cell, domain, level and state, with n_seeds.
+
+    numbers: the columns of the value and of the ends of its interval, e.g. ("accuracy", "low", "high"). With one seed
+    the row stays as it is, and its interval speaks for other questions. With three or more: mean and t interval over
+    seeds (clipped to `clip`), which speaks for other seeds on these questions. Two seeds: mean, no interval.
+    k_percent is the median over seeds. Rows without a cell (base, five-shot) are left out.
+    """
+    value, low, high = numbers
+    by = [*_CELL, "state", "domain", "level"]
+    counts = [name for name in ("n", "n_scored") if name in rows]
+    found = []
+    for cell, group in rows[rows["n_train"].notna()].groupby(by, sort=False, dropna=False):
+        row = dict(zip(by, cell, strict=True)) | {"n_seeds": len(group)}
+        row |= {name: int(group[name].min()) for name in counts}
+        row |= {"k_percent": float(group["k_percent"].median())}
+        found.append(row | dict(zip(numbers, _replicates(group, numbers, clip), strict=True)))
+    columns = [*by, "k_percent", value, low, high, *counts, "n_seeds"]
+    return pd.DataFrame(found, columns=columns).astype({"n_train": "Int64", "level": "Int64"})
+
+
+def _replicates(
+    group: pd.DataFrame, numbers: tuple[str, str, str], clip: tuple[float, float] | None
+) -> tuple[float | None, ...]:
+    """(value, low, high) of one cell."""
+    if len(group) == 1:
+        return tuple(group.iloc[0][list(numbers)])
+    mean = t_interval(group[numbers[0]].tolist(), clip=clip)
+    if len(group) < SEEDS_FOR_INTERVAL:
+        return mean.mean, None, None
+    return mean.mean, mean.low, mean.high
+
+
+def _states(cache: Cache, group: Group, *, five_shot: bool) -> pd.DataFrame:
+    """Which run holds which state's answers: chain_id, cell, seed, state, k_percent, run_id, state_id."""
+    rows: list[tuple[Any, ...]] = []
+    for chain_id in group.run_ids:
+        chain = chain_summary(cache, chain_id)
+        train, chosen = chain["train_set"], chain["chosen"]
+        about = (chain_id, train["level"], train["n"], train["seed"])
+        for state, state_id, k in (
+            ("tuned", chain["tuned_id"], 0.0),
+            ("restored", chosen["state_id"], chosen["k_percent"]),
+        ):
+            if state == "tuned" or k:
+                rows.append((*about, state, k, chain["stages"]["evaluate"][state_id], state_id))
+    rows += _base_states(chain_summary(cache, group.shown), group.shown, five_shot)
+    table = pd.DataFrame(rows, columns=[*_ABOUT, *_WHERE])
+    return table.astype({"n_train": "Int64", "seed": "Int64", "k_percent": "float64"})
+
+
+def _base_states(chain: Mapping[str, Any], run_id: str, five_shot: bool) -> list[tuple[Any, ...]]:
+    stages, base_id = chain["stages"], chain["base_id"]
+    runs = {"base": stages["evaluate"][base_id], "five-shot": stages.get("five_shot") if five_shot else None}
+    return [(run_id, None, None, None, state, None, run, base_id) for state, run in runs.items() if run]
+
+
+def _of_one_question_set(rows: pd.DataFrame) -> pd.DataFrame:
+    """Only rows over the questions that base was asked, so that no line joins numbers over different sets."""
+    base = rows.loc[rows["state"] == "base", ["domain", "level", "question_set_id"]]
+    return rows.merge(base, on=["domain", "level", "question_set_id"])
+
+
+def _sorted(rows: pd.DataFrame) -> pd.DataFrame:
+    order = {level: number for number, level in enumerate(LEVEL_ORDER)}
+    by = ["domain", "level", "state", *_CELL, "seed"]
+    return rows.sort_values(
+        by, key=lambda c: c.map(order) if c.name == "train_level" else c, kind="stable", ignore_index=True
+    )
+
+
+def _way(params: Mapping[str, Any]) -> str:
+    """How it was tuned and restored, apart from the train set, the seed and the k."""
+    sft = {name: value for name, value in (params.get("sft") or {}).items() if name != "seed"}
+    ways: Sequence[Mapping[str, Any]] = params.get("restore") or []
+    restored = sorted({canonical_json({k: v for k, v in way.items() if k != "k_percent"}) for way in ways})
+    return canonical_json([sft, restored])

@@ -1,0 +1,155 @@
+"""One question of a chain -> the first token of its answer: the ten likeliest tokens in base, tuned and restored.
+
+`first_token` holds, for each state's own ten tokens, the state's and the base's probabilities re-normalised over
+the ten, and the mass outside them. Here they become probabilities over the whole vocabulary,
+p = share * (1 - mass outside), so that three models can stand side by side; base sees its completion prompt,
+tuned and restored the question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sftknow_core.errors import SpecError
+from sftknow_core.results.later_states import later_states
+from sftknow_core.results.views import chain_summary
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.catalogue import open_parts
+from sftknow_core.store.run_folder import RunFolder
+from sftknow_core.store.run_spec import RunSpec
+from sftknow_core.store.schema import FIRST_TOKEN
+
+N_RESTORED_ONLY = 3
+"""Of the restored model's likeliest tokens that are not among tuned's ten, at most so many are added."""
+_COLUMNS = [
+    "token", "is_gold", "p_base", "p_tuned", "p_restored", "share_base", "share_tuned", "rank_base", "rank_tuned",
+    "rank_restored",
+]  # fmt: skip
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FirstToken:
+    """What stands at the first token of one answer."""
+
+    tokens: pd.DataFrame
+    """Tuned's ten, then gold and the restored model's likeliest where they are not among them. p_*: probability over
+    the vocabulary, NaN where it was not stored (then it is below `bounds`); share_*: what KL compares, summing to 1
+    over the ten; rank_*: from 1, <NA> where not stored."""
+    outside: dict[str, float]
+    """State -> its probability outside tuned's ten (base, tuned), or outside its own ten (restored)."""
+    bounds: dict[str, float]
+    """State (tuned, restored) -> no token outside its own ten is likelier than this."""
+    kl_nats: float | None
+    """KL of these ten, tuned against base; None: not scored."""
+    kl_restored_nats: float | None
+    """The same for restored, over its own ten."""
+    template: int | None
+    """Completion template the base was asked with, from 0."""
+    reason: str | None
+    """Why tuned was not compared with base; None: it was."""
+
+
+def first_token(cache: Cache, run_id: str, fact_id: str, k_percent: float) -> FirstToken | None:
+    """The first token of one question in a finished chain; None where no first tokens were measured.
+
+    Raises SpecError when the run is no finished chain or has no such k, CacheError when a part cannot be read.
+    """
+    chain = chain_summary(cache, run_id)
+    tuned, held_by = chain["tuned_id"], chain["stages"]["evaluate"]
+    restored, run = _state_at(cache, run_id, chain, k_percent)
+    runs = {tuned: held_by[tuned], restored: run}
+    query = "FROM first_token WHERE fact_id = ? AND state_id IN (SELECT unnest(?))"
+    with open_parts(cache, FIRST_TOKEN, runs.values()) as con:
+        found = con.sql(query, params=[fact_id, list(runs)]).to_arrow_table().to_pylist()
+    rows = {row["state_id"]: row for row in found}
+    if tuned not in rows or rows[tuned]["top_ids"] is None:
+        return None
+    return _side_by_side(rows[tuned], rows.get(restored))
+
+
+def asked_as(cache: Cache, run_id: str) -> RunSpec:
+    """The identity of the run that asked the tuned model: prompt, topics and versions."""
+    chain = chain_summary(cache, run_id)
+    return RunFolder(cache, chain["stages"]["evaluate"][chain["tuned_id"]]).spec
+
+
+def _state_at(cache: Cache, run_id: str, chain: Mapping[str, Any], k_percent: float) -> tuple[str, str]:
+    """The state restored by k, and the evaluation that holds its answers: the chain's own, or a later one."""
+    held_by = chain["stages"]["evaluate"]
+    own = [row for row in chain["table"] if row["k_percent"] and row["kind"] not in ("base", "tuned")]
+    for row in own:
+        if row["k_percent"] == k_percent:
+            return str(row["state_id"]), str(held_by[row["state_id"]])
+    later = later_states(cache, run_id)
+    for one in later:
+        if one.k_percent == k_percent:
+            return one.state_id, one.run_id
+    measured = sorted([*(row["k_percent"] for row in own), *(one.k_percent for one in later)])
+    ks = ", ".join(f"{k:g}" for k in measured)
+    raise SpecError(f"this chain was not restored by k = {k_percent:g}%; measured: {ks}")
+
+
+def _side_by_side(tuned: Row, restored: Row | None) -> FirstToken:
+    t, r = _own_ten(tuned), _own_ten(restored)
+    ids = [*t, *[i for i in list(r)[:N_RESTORED_ONLY] if i not in t]]
+    rows = [_token_row(i, t.get(i), r.get(i), tuned["gold_token"]) for i in ids]
+    _add_gold(rows, tuned, restored)
+    table = pd.DataFrame(rows, columns=_COLUMNS).astype(
+        {name: "Int64" for name in _COLUMNS if name.startswith("rank")}
+        | {name: "float64" for name in _COLUMNS if name.startswith(("p_", "share"))}
+    )
+    outside = {"base": tuned["mass_outside_base"], "tuned": tuned["mass_outside_state"]}
+    outside["restored"] = restored["mass_outside_state"] if restored else None
+    ends = {"tuned": t, "restored": r}
+    return FirstToken(
+        table,
+        {state: mass for state, mass in outside.items() if mass is not None},
+        {state: min(entry["p"] for entry in ten.values()) for state, ten in ends.items() if ten},
+        tuned["kl_nats"],
+        restored["kl_nats"] if restored else None,
+        tuned["template"],
+        tuned["reason"],
+    )
+
+
+def _own_ten(row: Row | None) -> dict[int, Row]:
+    """Token id -> text, rank, p, p_base and the two shares, likeliest first."""
+    if row is None or row["top_ids"] is None:
+        return {}
+    inside, inside_base = 1 - row["mass_outside_state"], 1 - (row["mass_outside_base"] or 0.0)
+    shares_base = row["p_base"] or [None] * len(row["top_ids"])
+    columns = zip(row["top_ids"], row["top_tokens"], row["p_state"], shares_base, strict=True)
+    return {
+        token: {
+            "token": text, "rank": rank, "p": share * inside, "share": share, "share_base": base,
+            "p_base": None if base is None else base * inside_base,
+        }
+        for rank, (token, text, share, base) in enumerate(columns, start=1)
+    }  # fmt: skip
+
+
+def _token_row(token: int, tuned: Row | None, restored: Row | None, gold: str | None) -> Row:
+    known = tuned or restored or {}
+    row: Row = {"token": known["token"], "is_gold": known["token"] == gold, "p_base": known["p_base"]}
+    row |= {"share_base": (tuned or {}).get("share_base"), "share_tuned": (tuned or {}).get("share")}
+    row |= {"p_tuned": (tuned or {}).get("p"), "rank_tuned": (tuned or {}).get("rank"), "rank_base": None}
+    return row | {"p_restored": (restored or {}).get("p"), "rank_restored": (restored or {}).get("rank")}
+
+
+def _add_gold(rows: list[Row], tuned: Row, restored: Row | None) -> None:
+    """Fill in gold's numbers, which are stored over the whole vocabulary; a row of its own where it has none."""
+    if tuned["gold_token"] is None:
+        return
+    found = next((row for row in rows if row["is_gold"]), None)
+    if found is None:
+        found = dict.fromkeys(_COLUMNS) | {"token": tuned["gold_token"], "is_gold": True}
+        rows.append(found)
+    measured = {"base": ("base", tuned), "tuned": ("state", tuned), "restored": ("state", restored)}
+    for state, (side, row) in measured.items():
+        if row is not None and row[f"gold_p_{side}"] is not None:
+            found[f"p_{state}"], found[f"rank_{state}"] = row[f"gold_p_{side}"], row[f"gold_rank_{side}"]

@@ -1,0 +1,266 @@
+"""One chain's questions, each with what base, tuned and restored made of it, for browsing.
+
+    answers, first_token (Parquet parts of all evaluations)  --gather-->  Asked: two tables in memory
+    Asked + Filters  --browse-->  one page of rows, sorted and filtered in SQL; --course--> figure
+    (question_spread.py: how far all of them moved)
+
+Reading the parts of 22,000 questions and ten states takes seconds and is done once a chain; everything after that
+runs on the tables in memory. KL is in nats, probabilities and accuracies are shares, k is in percent. KL and the
+gold token's numbers come from `first_token`: NULL where a question was not scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from sftknow_core.errors import CacheError
+from sftknow_core.results.later_states import Later, later_states
+from sftknow_core.results.question_filters import FLIPS, PAGE_SIZE, Filters, answered, condition
+from sftknow_core.results.views import chain_summary
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.catalogue import open_parts
+from sftknow_core.store.opening import open_tables
+from sftknow_core.store.run_folder import DONE, RunFolder
+from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN
+
+_QUESTIONS = """
+SELECT t.fact_id, t.place, t.topic, t.level, t.split, t.domain, t.question, t.gold,
+    b.answer AS base_answer, b.is_right AS base_right, f.answer AS five_answer, f.is_right AS five_right,
+    t.answer AS tuned_answer, t.is_right AS tuned_right, s.kl, s.kl_first, s.gold_token, s.gold_p_base,
+    s.gold_rank_base, s.gold_p AS gold_p_tuned, s.gold_rank AS gold_rank_tuned, s.base_completion, s.kept,
+    s.template, s.reason, CASE WHEN NOT t.is_right THEN r.k END AS back_at_k
+FROM answers t
+LEFT JOIN (FROM answers WHERE state_id = $base) b USING (fact_id)
+LEFT JOIN five f USING (fact_id)
+LEFT JOIN (FROM shifts WHERE state_id = $tuned) s USING (fact_id)
+LEFT JOIN (SELECT fact_id, min(k) AS k FROM answers JOIN ks USING (state_id) WHERE is_right AND k > 0 GROUP BY ALL) r
+    USING (fact_id)
+WHERE t.state_id = $tuned ORDER BY t.place, t.fact_id"""
+_STATES = """
+SELECT fact_id, k, kind, answer, is_right, kl, gold_p, gold_rank
+FROM answers JOIN ks USING (state_id) LEFT JOIN shifts USING (state_id, fact_id)"""
+
+_BACK_EARLIER = """
+SELECT own.* REPLACE (CASE WHEN NOT tuned_right THEN least(back_at_k, r.k) END AS back_at_k)
+FROM own LEFT JOIN (SELECT fact_id, min(k) AS k FROM answers JOIN ks USING (state_id) WHERE is_right GROUP BY ALL) r
+    USING (fact_id)
+ORDER BY place, fact_id"""
+_KS = pa.schema([("state_id", pa.string()), ("kind", pa.string()), ("k", pa.float64())])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A chain's questions, in memory; never changed."""
+
+    questions: pa.Table
+    """One row a question: answers and right or wrong of base, base after five exemplars and tuned, KL of tuned, the
+    gold token's probability and rank in base and tuned, and back_at_k, the smallest k at which it is right again."""
+    states: pa.Table
+    """One row a question and state: base (k NULL), tuned (k 0), restored and hybrid."""
+    ks: tuple[float, ...]
+    """What was restored (%), increasing; 100 is the hybrid."""
+    has_five_shot: bool
+
+    @property
+    def topics(self) -> list[str]:
+        """The topics asked about."""
+        return sorted(set(self.questions.column("topic").to_pylist()))
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits asked."""
+        return sorted(set(self.questions.column("split").to_pylist()))
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of the questions that pass the filters."""
+
+    rows: pd.DataFrame
+    """At most PAGE_SIZE, in order; see `answered` for the columns."""
+    n: int
+    """Questions that pass the filters."""
+    number: int
+    """This page, from 1."""
+    place: int | None
+    """Where the opened question stands among those that pass, from 1; None: it does not."""
+    previous_id: str | None
+    next_id: str | None
+    """Its neighbours; without a place the first one is next."""
+
+
+def stages_stamp(cache: Cache, run_id: str) -> str:
+    """Changes when an evaluation of the chain is removed or made anew, and not when anything else happens.
+
+    Raises SpecError when the run is no finished chain, CacheError when an evaluation is gone.
+    """
+    digest = hashlib.sha256()
+    for stage in _stages(chain_summary(cache, run_id)):
+        try:
+            digest.update(f"{stage}:{(cache.run_folder(stage) / DONE).stat().st_mtime_ns}\n".encode())
+        except OSError as error:
+            raise _gone(run_id, stage, DONE) from error
+    return digest.hexdigest()[:16]
+
+
+def gather(cache: Cache, run_id: str) -> Asked:
+    """All questions of a finished chain with all its states, and those that were measured later on its questions.
+
+    Raises SpecError when the run is no finished chain, CacheError when an evaluation is gone or damaged.
+    """
+    return with_later(gather_own(cache, run_id), cache, run_id, later_states(cache, run_id))
+
+
+def with_later(own: Asked, cache: Cache, run_id: str, later: Sequence[Later]) -> Asked:
+    """What `gather_own` gives, with these states besides; only their own parts are read."""
+    if not later:
+        return own
+    runs = list(dict.fromkeys(one.run_id for one in later))
+    columns = ("state_id", "kind", "k")
+    named = dict(zip(columns, map(list, zip(*(one[:3] for one in later), strict=True)), strict=True))
+    tables = {
+        "own": own.questions,
+        "answers": _answers(cache, runs, chain_summary(cache, run_id)["matcher"]),
+        "shifts": _shifts(cache, runs),
+        "ks": pa.table(named, schema=_KS),
+    }
+    with open_tables(**tables) as con:
+        questions = con.sql(_BACK_EARLIER).to_arrow_table()
+        states = con.sql(_STATES + " SEMI JOIN own USING (fact_id)").to_arrow_table()
+    ks = tuple(sorted({*own.ks, *(one.k_percent for one in later)}))
+    return Asked(questions, pa.concat_tables([own.states, states]), ks, own.has_five_shot)
+
+
+def gather_own(cache: Cache, run_id: str) -> Asked:
+    """All questions of a finished chain with the states that it measured itself.
+
+    Raises SpecError when the run is no finished chain, CacheError when an evaluation is gone or damaged.
+    """
+    chain = chain_summary(cache, run_id)
+    for stage in _stages(chain):
+        if missing := RunFolder(cache, stage).problems():
+            raise _gone(run_id, stage, ", ".join(missing))
+    runs = list(dict.fromkeys(chain["stages"]["evaluate"].values()))
+    five = chain["stages"].get("five_shot")
+    named = [(r["state_id"], r["kind"], r["k_percent"]) for r in chain["table"]]
+    ks = pa.table(dict(zip(("state_id", "kind", "k"), map(list, zip(*named, strict=True)), strict=True)))
+    tables = {
+        "answers": _answers(cache, runs, chain["matcher"]),
+        "five": _answers(cache, [five] if five else [], chain["matcher"]),
+        "shifts": _shifts(cache, runs),
+        "ks": ks.cast(_KS),
+    }
+    with open_tables(**tables) as con:
+        ids = {"base": chain["base_id"], "tuned": chain["tuned_id"]}
+        questions = con.sql(_QUESTIONS, params=ids).to_arrow_table()
+        states = con.sql(_STATES).to_arrow_table()
+    return Asked(questions, states, tuple(sorted(k for _, _, k in named if k)), five is not None)
+
+
+def browse(asked: Asked, filters: Filters, page: int = 1, opened: str | None = None) -> Page:
+    """Page `page` (the nearest there is) of what passes; with `opened` also where that question stands."""
+    where, values = condition(filters)
+    with over(asked) as con:
+        con.execute(
+            f"CREATE TEMP TABLE passing AS SELECT row_number() OVER ({filters.order}) AS nth, * "
+            f"FROM ({answered(filters)}) WHERE {where}",
+            values,
+        ).fetchall()  # a result left open would bar the next query
+        n = con.execute("SELECT count(*) FROM passing").fetchall()[0][0]
+        number = min(max(page, 1), n_pages(n))
+        first = (number - 1) * PAGE_SIZE
+        shown = "FROM passing WHERE nth > ? AND nth <= ? ORDER BY nth"
+        rows = con.sql(shown, params=[first, first + PAGE_SIZE]).df()
+        place = con.execute("SELECT min(nth) FROM passing WHERE fact_id = ?", [opened]).fetchall()[0][0]
+        around = dict(
+            con.execute(
+                "SELECT nth, fact_id FROM passing WHERE nth IN (?, ?)", [(place or 0) - 1, (place or 0) + 1]
+            ).fetchall()
+        )
+    before, after = around.get((place or 0) - 1), around.get((place or 0) + 1)
+    return Page(rows, n, number, place, before, after)
+
+
+def n_pages(n: int) -> int:
+    """Pages of a list of n questions, at least 1."""
+    return max(1, -(-n // PAGE_SIZE))
+
+
+def one(asked: Asked, fact_id: str) -> dict[str, Any] | None:
+    """One question's row of Asked.questions; None: it was not asked."""
+    with over(asked) as con:
+        found = con.sql("FROM questions WHERE fact_id = ?", params=[fact_id]).to_arrow_table().to_pylist()
+    return found[0] if found else None
+
+
+def flip_counts(asked: Asked, filters: Filters) -> dict[str, int]:
+    """What became of the answer -> how many questions, whatever `filters.flip` is."""
+    where, values = condition(replace(filters, flip="all"))
+    counts = ", ".join(f"count(*) FILTER ({text})" for text in FLIPS.values())
+    with over(asked) as con:
+        found = con.execute(f"SELECT {counts} FROM ({answered(filters)}) WHERE {where}", values).fetchall()[0]
+    return dict(zip(FLIPS, found, strict=True))
+
+
+def all_passing(asked: Asked, filters: Filters) -> pd.DataFrame:
+    """Everything that passes, in order: what a download holds."""
+    where, values = condition(filters)
+    query = f"SELECT * FROM ({answered(filters)}) WHERE {where} {filters.order}"
+    with over(asked) as con:
+        found: pd.DataFrame = con.sql(query, params=values or None).df()
+    return found
+
+
+def course(asked: Asked, fact_id: str) -> pd.DataFrame:
+    """One question over k: k_percent, state, answer, is_right, gold_p, gold_rank, kl; base first (k NaN), then by k."""
+    query = """SELECT k AS k_percent, kind AS state, answer, is_right, gold_p, gold_rank, kl FROM states
+               WHERE fact_id = ? ORDER BY k NULLS FIRST"""
+    with over(asked) as con:
+        found: pd.DataFrame = con.sql(query, params=[fact_id]).df()
+    return found
+
+
+@contextmanager
+def over(asked: Asked) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in which the two tables can be queried by their names, questions and states."""
+    with open_tables(questions=asked.questions, states=asked.states) as con:
+        yield con
+
+
+def _stages(chain: Mapping[str, Any]) -> list[str]:
+    """The runs that hold its answers."""
+    five = chain["stages"].get("five_shot")
+    return list(dict.fromkeys([*chain["stages"]["evaluate"].values(), *([five] if five else [])]))
+
+
+def _gone(run_id: str, stage: str, what: str) -> CacheError:
+    return CacheError(
+        f"chain {run_id}: its run {stage} is gone or damaged ({what}); repeating the command that made the chain "
+        "makes it again"
+    )
+
+
+def _answers(cache: Cache, runs: list[str], matcher: str) -> pa.Table:
+    """One row a state and question: its texts, and whether it is right by the chain's matcher."""
+    right = ANSWERS.column(matcher).name
+    query = f"""SELECT DISTINCT ON (state_id, fact_id) state_id, fact_id, row AS place, topic, level, split, domain,
+                    question, gold, trim(completion) AS answer, {right} AS is_right FROM answers"""
+    with open_parts(cache, ANSWERS, runs) as con:
+        return con.sql(query).to_arrow_table()
+
+
+def _shifts(cache: Cache, runs: list[str]) -> pa.Table:
+    """One row a state and question: the numbers of its first token."""
+    query = """SELECT DISTINCT ON (state_id, fact_id) state_id, fact_id, kl_aligned_nats AS kl, kl_nats AS kl_first,
+                   gold_token, gold_p_state AS gold_p, gold_rank_state AS gold_rank, gold_p_base, gold_rank_base,
+                   base_completion, kept, template, reason FROM first_token"""
+    with open_parts(cache, FIRST_TOKEN, runs) as con:
+        return con.sql(query).to_arrow_table()

@@ -1,0 +1,296 @@
+"""A study, finished or not, as the tidy tables that statistics and figures read (analysis/study_tables.py).
+
+    study's cells -> their chains -> the runs of every state  --Parquet parts, one SQL query a table-->  frames
+
+`chain` is the id of a cell's first chain: with several ways of restoring, the states of the others carry it as well,
+because they come from the same fine-tuned model. Cells that are not done have no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from sftknow_core.errors import CacheError
+from sftknow_core.results.cube import open_cube, region_tensors
+from sftknow_core.results.kept_frames import keep, read_kept
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.catalogue import open_parts
+from sftknow_core.store.run_folder import RunFolder
+from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN, MASTERY
+from sftknow_core.store.study_record import DONE_STATE, all_cells
+from sftknow_core.update.spec import count_for
+
+BASE = "base"
+"""`chain` of the answers before fine-tuning, which all chains share."""
+QA, FIVE_SHOT, COMPLETION = "qa", "five-shot", "completion"
+ENRICHMENT_KS = ("1", "20")
+_NAMES = ("chains", "states", "answers", "shifts", "concentration", "enrichment")
+_MAP = pa.schema([("chain", pa.string()), ("run_id", pa.string()), ("prompt", pa.string())])
+_STATES = [
+    "chain", "state_id", "kind", "strategy", "k_percent", "alpha", "layers", "region", "share_of_r",
+    "energy_taken_back", "beside_k", "chosen",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StudyChains:
+    """The chains of the cells that are done."""
+
+    cells: Sequence[Mapping[str, Any]]
+    """Records (study_record.py), in the grid's order."""
+    summaries: Mapping[str, Mapping[str, Any]]
+    """Chain -> what its manifest says."""
+
+    def of(self, cell: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """(way of restoring, summary) of a cell's chains."""
+        for chain in cell["chains"]:
+            yield chain, self.summaries[chain["run_id"]]
+
+
+def study_chains(cache: Cache, run_id: str) -> StudyChains:
+    """What is done of a study. Raises SpecError when the run is no study, CacheError when a chain of it is gone."""
+    done = [cell for cell in all_cells(RunFolder(cache, run_id)) if cell["state"] == DONE_STATE]
+    summaries = {}
+    for chain in (chain["run_id"] for cell in done for chain in cell["chains"]):
+        manifest = RunFolder(cache, chain).manifest()
+        if manifest is None:
+            raise CacheError(
+                f"study {run_id}: its chain {chain} is gone; running the study again makes it again"
+            )
+        summaries[chain] = manifest.summary
+    return StudyChains(done, summaries)
+
+
+def study_frames(cache: Cache, run_id: str, *, enrichment: bool = True) -> dict[str, pd.DataFrame]:
+    """Table -> frame, for report.study_tables.StudyTables(**frames): chains, states, answers, shifts, concentration,
+    enrichment.
+
+    enrichment: opens the delta cube of every chain, some 0.1 s each; without it the frame is left out. What
+    `keep_study_frames` left is read instead, where it is there.
+    Raises SpecError when the run is no study, CacheError when a run of it is gone or damaged.
+    """
+    found = study_chains(cache, run_id)
+    names = _NAMES if enrichment else _NAMES[:-1]
+    kept = read_kept(RunFolder(cache, run_id), list(found.summaries), names)
+    return kept if kept is not None else _made(cache, found, enrichment)
+
+
+def keep_study_frames(cache: Cache, run_id: str) -> None:
+    """Put the frames of a study's chains beside it, unless they are there. Raises as `study_frames`."""
+    found, run = study_chains(cache, run_id), RunFolder(cache, run_id)
+    if read_kept(run, list(found.summaries), _NAMES) is None:
+        keep(run, list(found.summaries), _made(cache, found, True))
+
+
+def _made(cache: Cache, found: StudyChains, enrichment: bool) -> dict[str, pd.DataFrame]:
+    asked = _asked(found)
+    for run in asked.column("run_id").to_pylist():
+        _require(cache, run)
+    borderline = _borderline(cache, found)
+    frames = {
+        "chains": _chains(found),
+        "states": _states(found),
+        "answers": _answers(cache, asked, _matcher(found)).merge(borderline, how="left", on="fact_id"),
+        "shifts": _shifts(cache, asked).merge(borderline, how="left", on="fact_id"),
+        "concentration": _concentration(found),
+    }
+    return frames | ({"enrichment": _enrichment(cache, found)} if enrichment else {})
+
+
+def _matcher(found: StudyChains) -> str:
+    return next((str(summary["matcher"]) for summary in found.summaries.values()), "words")
+
+
+def _chains(found: StudyChains) -> pd.DataFrame:
+    rows = [
+        {
+            "chain": cell["chains"][0]["run_id"],
+            "level": cell["level"],
+            "size": "all" if cell["n"] is None else str(cell["n"]),
+            "n": next(iter(found.of(cell)))[1]["train_set"]["n"],
+            "seed": cell["seed"],
+            "method": cell["method"],
+        }
+        for cell in found.cells
+    ]
+    return pd.DataFrame(rows, columns=["chain", "level", "size", "n", "seed", "method"])
+
+
+def _states(found: StudyChains) -> pd.DataFrame:
+    """Tuned once, then the restored states of every way; k chosen on dev is that of the first way."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for cell in found.cells:
+        first = cell["chains"][0]["run_id"]
+        for way, summary in found.of(cell):
+            for state in summary["table"]:
+                if state["kind"] == "base":
+                    continue
+                tuned = state["kind"] == "tuned"
+                rows.setdefault(
+                    (first, state["state_id"]),
+                    {
+                        "chain": first,
+                        "state_id": state["state_id"],
+                        "kind": state["kind"],
+                        "strategy": None if tuned else way["strategy"],
+                        "k_percent": state["k_percent"],
+                        "alpha": None,
+                        "layers": None if tuned else way["layers"],
+                        "region": None if tuned else way["region"],
+                        "share_of_r": 0.0 if tuned else state["share_of_r"],
+                        "energy_taken_back": 0.0 if tuned else state["energy_taken_back"],
+                        "beside_k": None,
+                        "chosen": state["state_id"] == found.summaries[first]["chosen"]["state_id"],
+                    },
+                )
+            for state in summary.get("controls", ()):
+                rows.setdefault((first, state["state_id"]), _control(first, state))
+    frame = pd.DataFrame(list(rows.values()), columns=_STATES)
+    numbers = ("k_percent", "alpha", "share_of_r", "energy_taken_back", "beside_k")
+    return frame.astype({**dict.fromkeys(numbers, "float64"), "chosen": "bool"})
+
+
+def _control(chain: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A restored state that is only compared with; a block stands where its layers do."""
+    return {
+        "chain": chain,
+        "layers": state.get("block") or state["layers"],
+        "chosen": False,
+        **{name: state[name] for name in ("state_id", "kind", "strategy", "k_percent", "alpha", "region")},
+        **{name: state[name] for name in ("share_of_r", "energy_taken_back", "beside_k")},
+    }
+
+
+def _asked(found: StudyChains) -> pa.Table:
+    """Which run holds the answers of which chain, and how it was asked; the base's runs once."""
+    rows: dict[tuple[str, str], str] = {}
+    for cell in found.cells:
+        first = cell["chains"][0]["run_id"]
+        for _, summary in found.of(cell):
+            stages = summary["stages"]
+            for place in ("evaluate", "evaluate_train", "controls", "completion"):
+                for state_id, run in stages.get(place, {}).items():
+                    chain = BASE if state_id == summary["base_id"] else first
+                    rows[chain, run] = COMPLETION if place == "completion" else QA
+            if stages.get("five_shot"):
+                rows[BASE, stages["five_shot"]] = FIVE_SHOT
+    named = [{"chain": chain, "run_id": run, "prompt": prompt} for (chain, run), prompt in rows.items()]
+    return pa.Table.from_pylist(named, schema=_MAP)
+
+
+def _answers(cache: Cache, asked: pa.Table, matcher: str) -> pd.DataFrame:
+    """`gold_rank`: after the question; NULL where first tokens were not compared."""
+    right = ANSWERS.column(matcher).name
+    answers = _rows(
+        cache,
+        ANSWERS,
+        asked,
+        f"""SELECT DISTINCT ON (chain, state_id, prompt, fact_id) chain, state_id, prompt, split, domain, level, topic,
+                fact_id, "row" AS place, {right} AS "right", exact, stopped, n_tokens, position
+            FROM answers JOIN asked USING (run_id) WHERE level IS NOT NULL
+            ORDER BY chain, state_id, prompt, fact_id""",
+    )
+    ranks = _rows(
+        cache,
+        FIRST_TOKEN,
+        asked,
+        """SELECT DISTINCT ON (chain, state_id, fact_id) chain, state_id, prompt, fact_id, gold_rank_state AS gold_rank
+            FROM first_token JOIN asked USING (run_id) ORDER BY chain, state_id, fact_id""",
+    )
+    return answers.merge(ranks, how="left", on=["chain", "state_id", "prompt", "fact_id"])
+
+
+def _borderline(cache: Cache, found: StudyChains) -> pd.DataFrame:
+    """fact_id and whether its mastery interval crosses the limit of a level; NULL where nobody can tell.
+
+    The chains of a study share one mastery run. Without it (it can be deleted) no fact is known to be one.
+    """
+    runs = {str(RunFolder(cache, chain).spec.inputs["mastery"]) for chain in found.summaries}
+    there = sorted(run for run in runs if RunFolder(cache, run).manifest() is not None)
+    if not there:
+        return pd.DataFrame({"fact_id": pd.Series(dtype="str"), "borderline": pd.Series(dtype="boolean")})
+    with open_parts(cache, MASTERY, there) as con:
+        table = con.sql("SELECT fact_id, any_value(borderline) AS borderline FROM mastery GROUP BY fact_id")
+        facts: pd.DataFrame = table.df()
+    return facts.astype({"borderline": "boolean"})
+
+
+def _shifts(cache: Cache, asked: pa.Table) -> pd.DataFrame:
+    """`shift` counts where the base's greedy completion starts with an answer, `aligned` where it was scored."""
+    runs = asked.column("run_id").to_pylist()
+    with open_parts(cache, ANSWERS, runs) as con:
+        con.register("asked", asked)
+        places = con.sql("SELECT DISTINCT fact_id, split, domain FROM answers").to_arrow_table()
+    query = """
+        WITH scored AS (SELECT DISTINCT ON (chain, state_id, fact_id) chain, state_id, fact_id, level,
+                            CASE WHEN kept THEN kl_nats END AS shift, kl_aligned_nats AS aligned
+                        FROM first_token JOIN asked USING (run_id) ORDER BY chain, state_id, fact_id)
+        SELECT chain, state_id, measure, split, domain, level, fact_id, kl_nats
+        FROM (UNPIVOT scored ON shift, aligned INTO NAME measure VALUE kl_nats) JOIN places USING (fact_id)
+        WHERE level IS NOT NULL ORDER BY chain, state_id, measure, fact_id"""
+    return _rows(cache, FIRST_TOKEN, asked, query, places=places)
+
+
+def _rows(cache: Cache, table: Any, asked: pa.Table, query: str, **others: pa.Table) -> pd.DataFrame:
+    runs = asked.column("run_id").to_pylist()
+    with open_parts(cache, table, runs) as con:
+        for name, other in {"asked": asked, **others}.items():
+            con.register(name, other)
+        found: pd.DataFrame = con.sql(query).df()
+    return found
+
+
+def _require(cache: Cache, run_id: str) -> None:
+    if RunFolder(cache, run_id).manifest() is None:
+        raise CacheError(
+            f"run {run_id}, which holds answers of the study, is gone; delete the chain that used it "
+            "(sftknow runs rm) and run the study again"
+        )
+
+
+def _concentration(found: StudyChains) -> pd.DataFrame:
+    names = ["k_percent", "share", "null_share", "energy_share"]
+    rows = []
+    for cell in found.cells:
+        way, summary = next(iter(found.of(cell)))
+        changed = summary["changed_share"].get("transformer")
+        rows += [
+            {"chain": way["run_id"], **{name: row[name] for name in names}, "changed_share": changed}
+            for row in summary["concentration"]
+        ]
+    frame = pd.DataFrame(rows, columns=["chain", *names, "changed_share"])
+    return frame.astype(dict.fromkeys([*names, "changed_share"], "float64"))
+
+
+def _enrichment(cache: Cache, found: StudyChains) -> pd.DataFrame:
+    columns = ["chain", "k_percent", "by", "group", "n", "n_restored", "n_restored_null"]
+    tables = []
+    for cell in found.cells:
+        way, summary = next(iter(found.of(cell)))
+        with open_cube(cache, summary["stages"]["delta"], None) as con:
+            for k in ENRICHMENT_KS:
+                rows = _places(con, k, "relative")
+                # had the changes been dealt out at random within each tensor: a null, not a ranking to restore by
+                null = _places(con, k, "permuted")["n_restored"]
+                named = {"chain": way["run_id"], "k_percent": float(k)}
+                tables.append(rows.assign(**named, n_restored_null=null)[columns])
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
+def _places(con: duckdb.DuckDBPyConnection, k: str, score: str) -> pd.DataFrame:
+    """by, group, n, n_restored: as `cube_places.where_changes_sit` by layer, module and kind, in one query."""
+    region = region_tensors(con, "transformer")
+    query = """
+        SELECT breakdown AS "by", n, n_restored,
+            CASE breakdown WHEN 'layer' THEN layer::VARCHAR WHEN 'module' THEN module ELSE kind END AS "group"
+        FROM places($tensors, $score, TRUE, $n_taken) WHERE breakdown IN ('layer', 'module', 'kind')
+        ORDER BY breakdown, layer NULLS LAST, place"""
+    asked = {"tensors": region.tensor_ids, "score": score, "n_taken": count_for(region.n, k)}
+    found: pd.DataFrame = con.execute(query, asked).df()
+    return found

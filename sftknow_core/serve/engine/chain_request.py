@@ -1,0 +1,121 @@
+"""A finished chain and a wish -> the engine's request about the chain's own two models. Loads no torch.
+
+With the chain's own number of questions an evaluation is of the chain's own question set, and its run the very run
+that the chain would have made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sftknow_core.errors import SpecError
+from sftknow_core.facts.fact import FactSet
+from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.pipeline.evaluate import FIVE_SHOT
+from sftknow_core.pipeline.questions import QuestionSpec, choose_questions
+from sftknow_core.pipeline.workspace import DEMO
+from sftknow_core.results.views import chain_summary
+from sftknow_core.serve.engine.protocol import (
+    GROUPS,
+    AskRequest,
+    EvaluateRequest,
+    Models,
+    RecipeRequest,
+    StateRef,
+)
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.listing import run_info
+from sftknow_core.store.run_folder import RunFolder
+from sftknow_core.update.spec import RestoreSpec
+
+
+@dataclass(frozen=True)
+class AskedChain:
+    """What requests need to know of a finished chain."""
+
+    models: Models
+    facts: FactsRef
+    questions: QuestionSpec
+    """Of the chain itself."""
+    mastery: str
+    """Run id of the scores that give the questions their levels."""
+    evaluate: Mapping[str, Any]
+    """How it asked: fields of EvaluateSpec."""
+    own_set: str
+    """Id of the chain's question set (results/question_sets.py)."""
+
+    def evaluation(
+        self,
+        state: StateRef,
+        per_level: int | None = None,
+        groups: tuple[str, ...] = tuple(GROUPS),
+        *,
+        five_shot: bool = False,
+        only_prepare: bool = False,
+    ) -> EvaluateRequest:
+        """Ask one state. per_level: questions of a mastery level in each group; None: as many as the chain asked.
+
+        five_shot: after five examples, which only makes sense for the base. only_prepare: see EvaluateRequest.
+        """
+        how = dict(self.evaluate)
+        if five_shot:
+            how |= {"prompt": FIVE_SHOT, "first_tokens": False}
+        return EvaluateRequest(
+            self.models,
+            state,
+            self.sized(per_level),
+            groups,
+            self.facts,
+            self.mastery,
+            **how,
+            only_prepare=only_prepare,
+        )
+
+    def free(self, texts: tuple[str, ...], states: tuple[StateRef, ...], prompt: str = "paper") -> AskRequest:
+        """Put free texts to states of the chain's pair."""
+        return AskRequest(self.models, texts, states, prompt)
+
+    def recipe(self, spec: RestoreSpec) -> RecipeRequest:
+        """The recipe of a restored model of the chain's pair."""
+        return RecipeRequest(self.models, spec)
+
+    def sized(self, per_level: int | None) -> QuestionSpec:
+        """The chain's way to choose questions, of this size."""
+        return self.questions if per_level is None else QuestionSpec(per_level, self.questions.seed)
+
+
+def asked_chain(cache: Cache, run_id: str) -> AskedChain:
+    """Read what a finished chain did. Raises SpecError when it is none, or did not put on record what it asked."""
+    summary = chain_summary(cache, run_id)
+    info = run_info(cache, run_id)
+    if "facts" not in info.about or "questions" not in info.about:
+        raise SpecError(
+            "this chain was made by an earlier version, which did not put on record how its questions were read; "
+            "repeat its command line: it is all in the cache and takes seconds, and new k can then be asked here"
+        )
+    asked = RunFolder(cache, run_id).spec
+    base = DEMO if summary["base_name"] == DEMO else summary["base_id"]
+    return AskedChain(
+        models=Models(base, summary["tuned_id"], summary["base_id"], summary["tuned_id"]),
+        facts=FactsRef.from_json(info.about["facts"]),
+        questions=QuestionSpec(**info.about["questions"]),
+        mastery=summary["stages"]["mastery"],
+        evaluate=asked.params["evaluate"],
+        own_set=str(asked.inputs["questions"]),
+    )
+
+
+def question_set(cache: Cache, chain: AskedChain, per_level: int | None) -> str:
+    """The id of the set that an evaluation of this size asks (results/question_sets.py), without asking it.
+
+    Raises DataError where the facts' file is gone, CacheError where the mastery scores are.
+    """
+    from sftknow_core.pipeline.mastery import Mastery
+
+    if per_level is None or chain.sized(per_level) == chain.questions:
+        return chain.own_set
+    facts, _ = chain.facts.load()
+    levels = Mastery(RunFolder(cache, chain.mastery)).levels
+    return FactSet(choose_questions(facts.facts, levels, chain.sized(per_level)), source="").data_id

@@ -1,0 +1,210 @@
+"""The engine's one model in memory, and how it becomes base, tuned or any restoration of a pair.
+
+The weights of both models are streamed from their files into a working copy, so that the engine never holds
+more than one model and a few chunks. What the copy held before never matters. A state that a working copy
+cannot be exactly (an adapter, which stays unmerged; a base of another dtype or config than tuned) is loaded as it
+is, in the copy's place.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sftknow_core.pipeline.delta import ModelPair
+from sftknow_core.pipeline.states import State, StateLoader
+from sftknow_core.pipeline.workspace import ModelHandle, Workspace
+
+if TYPE_CHECKING:
+    from sftknow_core.model.io.load import LanguageModel
+    from sftknow_core.model.io.tensors import TensorSource
+    from sftknow_core.update.restore import RestoreReport
+
+Check = Callable[[], None]
+"""Raises Stopped when the work at hand is not wanted any more."""
+Home = tuple[str, str]
+"""What a model in memory was loaded from: model_id and dtype."""
+
+_COPIED_AT_ONCE = 1 << 22
+
+
+@dataclass
+class OpenPair:
+    """A pair of checkpoints open for streaming, with the selections made for it so far."""
+
+    models: ModelPair
+    """Keeps the plan of every restoration once refined: a cut, no weights. Going back to a k is one pass."""
+    reports: dict[str, RestoreReport] = field(default_factory=dict)
+    """state_id -> what restoring did, where that was counted."""
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        """Both model_ids."""
+        return self.models.base.model_id, self.models.tuned.model_id
+
+    def fits(self, base: ModelHandle, tuned: ModelHandle | None) -> bool:
+        """Whether this is the pair of these models, at these places; with tuned None: whether that is its base."""
+        held = (self.models.base, self.models.tuned if tuned is not None else None)
+        return [m and (m.path, m.model_id) for m in held] == [
+            m and (m.path, m.model_id) for m in (base, tuned)
+        ]
+
+    def close(self) -> None:
+        """Close the weight files."""
+        if "weights" in self.models.__dict__:
+            self.models.weights.close()
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether base and tuned differ in the values of their weights alone, so that either can become the other."""
+        base, tuned = self.models.base, self.models.tuned
+        if tuned.base is not None or base.base is not None:
+            return False
+        weights = self.models.weights
+        dtypes = all(b.dtype == t.dtype for b, t in zip(weights.metas, weights.tuned.metas, strict=True))
+        return dtypes and _settings(base) == _settings(tuned)
+
+
+class OneModel:
+    """A slot for one model on the device."""
+
+    def __init__(
+        self, ws: Workspace, *, take_device: Check, check: Check, tell: Callable[[str], None]
+    ) -> None:
+        """take_device: called before a model is loaded; check: before every forward pass and chunk; tell: stages."""
+        self._ws = ws
+        self._take_device, self._check, self._tell = take_device, check, tell
+        self._lm: LanguageModel | None = None
+        self._home: Home | None = None
+        self.holds: str | None = None
+        """The state_id of the weights in memory; None: nothing, or a copy left half-written."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the weights held."""
+        lm = self._lm  # another thread asks
+        parameters = () if lm is None else lm.model.parameters()
+        return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+
+    def bring(self, state: State, pair: OpenPair | None, *, counting: bool = False) -> LanguageModel:
+        """The model with this state's weights, until another state is brought.
+
+        counting: also put on record what restoring changes, which takes half as long again.
+        """
+        if self._lm is not None and self.holds == state.state_id:
+            return self._lm
+        pair = pair if pair is not None and pair.fits(state.base, state.tuned) else None
+        homes = self._homes(state, pair)
+        if self._home not in homes:
+            self._load(homes[0], state, pair)
+        assert self._lm is not None
+        if self.holds != state.state_id:
+            assert pair is not None  # without one the only home is the state's own model
+            self.holds = None  # until the last weight is written
+            self._write(self._lm, state, pair, counting)
+            self.holds = state.state_id
+        return self._lm
+
+    def drop(self) -> None:
+        """Let go of the model."""
+        self._lm = self._home = self.holds = None
+        gc.collect()
+        _empty_device_cache()
+
+    def _homes(self, state: State, pair: OpenPair | None) -> list[Home]:
+        """What the state's model may have been loaded from; the first is loaded where none of them is there."""
+        base, tuned, dtype = state.base, state.tuned, self._ws.dtype
+        if tuned is None:
+            own = (base.model_id, dtype)
+        elif state.spec is not None and tuned.base is not None:
+            # an adapter's sum with its base is float32: rounded to the base's dtype it would be another model
+            return [(base.model_id, "float32")]
+        else:
+            own = (tuned.model_id, dtype)
+        others = [(one, dtype) for one in pair.ids] if pair is not None and pair.alike else []
+        return [own, *others]
+
+    def _load(self, home: Home, state: State, pair: OpenPair | None) -> None:
+        self.drop()
+        self._take_device()
+        self._check()
+        handles = [state.base, *([state.tuned] if state.tuned else [])]
+        handle = next(one for one in handles if one.model_id == home[0])
+        self._tell(f"loading {handle.name}")
+        lm = self._ws.load_fresh(handle, home[1])
+        lm.plain.register_forward_pre_hook(lambda *_: self._check())
+        self._lm, self._home = lm, home
+        self.holds = home[0] if home[1] == self._ws.dtype else None
+
+    def _write(self, lm: LanguageModel, state: State, pair: OpenPair, counting: bool) -> None:
+        weights = pair.models.weights
+        if state.spec is None:
+            self._tell(f"writing {state.label}")
+            copy_weights(weights.base if state.tuned is None else weights.tuned, lm.model, self._check)
+            return
+        from sftknow_core.update.restore import move_to, restore_into
+
+        def progress(*_: int) -> None:
+            self._check()
+
+        self._tell(f"choosing the weights of {state.label}")
+        plan = pair.models.plans([state.spec], progress)[0]
+        self._tell(f"writing {state.label}")
+        if counting:
+            pair.reports[state.state_id] = restore_into(lm.model, weights, plan, progress=progress)
+        else:
+            move_to(lm.model, weights, plan, progress=progress)
+
+
+class EngineLoader(StateLoader):
+    """Brings states into the engine's one model, for `runs.evaluate`."""
+
+    def __init__(self, ws: Workspace, base: ModelHandle, pair: OpenPair | None, slot: OneModel) -> None:
+        super().__init__(ws, base, pair.models if pair else None, reports=pair.reports if pair else {})
+        self._open = pair
+        self._slot = slot
+
+    def load(self, state: State) -> LanguageModel:
+        """The state's model, until another one is loaded."""
+        return self._slot.bring(state, self._open, counting=True)
+
+
+def copy_weights(source: TensorSource, target: Any, check: Check) -> None:
+    """Overwrite a torch model's parameters with a source's values. Raises ModelError where one is missing."""
+    import torch
+
+    from sftknow_core.errors import ModelError
+
+    parameters = dict(target.named_parameters())
+    with torch.no_grad():
+        for meta in source.metas:
+            if meta.name not in parameters or tuple(parameters[meta.name].shape) != meta.shape:
+                raise ModelError(f"{source.label}: tensor {meta.name} has no counterpart in the loaded model")
+            flat = parameters[meta.name].detach().view(-1)
+            for start in range(0, meta.numel, _COPIED_AT_ONCE):
+                check()
+                stop = min(start + _COPIED_AT_ONCE, meta.numel)
+                flat[start:stop].copy_(source.read(meta.name, start, stop))
+
+
+def _settings(model: ModelHandle) -> tuple[Any, ...]:
+    """What besides the weights decides a model's output: its config, and the ids that end its texts."""
+    from sftknow_core.model.io.identity import VOLATILE_KEYS
+    from sftknow_core.model.io.sources import read_json
+    from sftknow_core.model.io.tensors import meta_model
+
+    empty, _ = meta_model(model.path)
+    config: dict[str, Any] = empty.config.to_dict() if empty is not None else {"of": model.model_id}  # type: ignore[union-attr, operator]
+    file = model.path / "generation_config.json"
+    ends = read_json(file).get("eos_token_id") if file.is_file() else None
+    return {key: value for key, value in config.items() if key not in VOLATILE_KEYS}, ends
+
+
+def _empty_device_cache() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,111 @@
+"""A job from inside: the process puts on record who it is, how far it is and how it ended.
+
+    jobs/<job_id>/
+        job.json        what was asked for (jobs.py)
+        process.json    host, pid and create time
+        stdout.txt      the result, one JSON object
+        stderr.txt      progress lines, warnings, the error
+        progress.json   the reporter's count: stage, share, seconds left
+        STOP            somebody asked the job to stop
+        ended.json      exit code, time; missing where the process was killed
+
+Nobody else has to live for that: whoever started the job may be gone when it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sftknow_core.pipeline.reporter import BarReporter, Reporter
+from sftknow_core.serve.child import JOB_VARIABLE
+from sftknow_core.store.files import TEMPORARY_PREFIX, write_atomic
+from sftknow_core.store.provenance import utc_now
+from sftknow_core.store.run_state import Owner
+
+JOB, PROCESS, PROGRESS, STOP, ENDED = "job.json", "process.json", "progress.json", "STOP", "ended.json"
+STDOUT, STDERR = "stdout.txt", "stderr.txt"
+_SECONDS_BETWEEN_RECORDS = 0.5
+
+
+def job_folder() -> Path | None:
+    """Where this process puts itself on record; None when it is no job, or its record was deleted."""
+    named = os.environ.get(JOB_VARIABLE)
+    folder = Path(named) if named else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Put this process and its exit on record where it is a job; else do nothing."""
+    folder = job_folder()
+    if folder is None:
+        yield
+        return
+    write_json(folder / PROCESS, asdict(Owner.me()))
+    code = 1
+    try:
+        yield
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        raise
+    finally:
+        with suppress(OSError):
+            write_json(folder / ENDED, {"code": code, "at": utc_now()})
+
+
+def reporter() -> Reporter:
+    """The command line's reporter; one that also writes to the job's folder where this process is a job."""
+    folder = job_folder()
+    return BarReporter() if folder is None else JobReporter(folder)
+
+
+class JobReporter(BarReporter):
+    """Lines on stderr, and the present count as a small file that is replaced twice a second at most."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+        self._began = time.monotonic()
+        self._last = -_SECONDS_BETWEEN_RECORDS
+        self._last_text = ""
+
+    def show(self) -> None:
+        """Bring both displays up to date."""
+        super().show()
+        now = time.monotonic()
+        if self.text == self._last_text and now - self._last < _SECONDS_BETWEEN_RECORDS:
+            return
+        self._last, self._last_text = now, self.text
+        share = min(self.done / self.total, 1.0) if self.total else None
+        left = (now - self._began) * (1 / share - 1) if share else None
+        with suppress(OSError):  # nobody looks at a full disk's progress; the next result says so
+            _replace(self._folder / PROGRESS, {"stage": self.text, "share": share, "seconds_left": left})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a small JSON file, whole or not at all. Raises CacheError."""
+    write_atomic(path, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where there is none (yet) or it is damaged."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _replace(path: Path, content: Mapping[str, Any]) -> None:
+    """Like write_json without waiting for the disk."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,210 @@
+"""Every claim in made-up studies: one after the paper, its mirror image, and ones with too little in them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_study import frame, make, mean_of
+
+from sftknow_core.analysis.claims import all_claims, part_table, repeated, verdict_table
+from sftknow_core.analysis.context import Plan, Study
+from sftknow_core.analysis.grid import TUNED, Cell
+from sftknow_core.analysis.scorecard import scorecard
+from sftknow_core.analysis.study_advice import advice
+from sftknow_core.analysis.study_tables import StudyTables, empty
+from sftknow_core.analysis.verdict import Status
+from sftknow_core.errors import SpecError
+
+
+def kl_of(level, size):
+    return {"60": 1.0, "240": 0.5, "1920": 1.2}[size] + {"0": 0.6, "1": 0.3}.get(level, 0.0)
+
+
+@pytest.fixture(scope="module")
+def papers():
+    """Claims in a world made after the paper."""
+    tables = make(
+        mean_of,
+        kl=kl_of,
+        train_accuracy=lambda level, size, k: 0.9 if k < 60 else 0.2,
+        concentration=lambda k: {1.0: (0.75, 0.60), 20.0: (0.92, 0.85)}[k],
+    )
+    return tables, {v.claim_id: v for v in all_claims(tables)}
+
+
+SHOWN = [
+    "P1a",
+    "P1b",
+    "P1c",
+    "P2a",
+    "P2b",
+    "P2d",
+    "P2e",
+    "T1",
+    "T2",
+    "C1a",
+    "C1b",
+    "C2a",
+    "C2b",
+    "R2",
+    "R3",
+    "R4",
+    "R6",
+]
+
+
+@pytest.mark.parametrize("claim_id", SHOWN)
+def test_the_papers_world_shows_the_papers_claims(papers, claim_id):
+    verdict = papers[1][claim_id]
+    assert verdict.verdict is Status.SHOWN, verdict.sentence
+    assert verdict.low > 0 or verdict.claim_id == "R2"
+    assert verdict.seeds == 3
+
+
+def test_what_was_not_run_is_not_tested(papers):
+    for claim_id in ("P1d", "L1", "L2", "L3", "U2a", "U2b", "U2c", "G1", "S1"):
+        verdict = papers[1][claim_id]
+        wanted = Status.UNDECIDED if claim_id == "S1" else Status.NOT_TESTED  # restored - divided was run
+        assert verdict.verdict is wanted, (claim_id, verdict.sentence)
+        assert verdict.effect is None or claim_id == "S1"
+
+
+def test_effects_are_those_of_the_formula(papers):
+    """P1a at every level: 0.56 - 0.50 and 0.2 of the penalty; the weakest of the parts is level 2 with 6.0 pp."""
+    parts = {part.label: part.effect for part in papers[1]["P1a"].parts}
+    assert parts["level 2"] == pytest.approx(6.0, abs=1.0)
+    assert parts["level 0"] == pytest.approx(8.0, abs=1.0)
+    gains = [part.effect for part in papers[1]["R1a"].parts]
+    assert gains == pytest.approx([6, 5, 4, 3, 2], abs=1.0)
+    assert papers[1]["R4"].effect == pytest.approx(4.0, abs=1.0)
+    assert papers[1]["C1a"].effect == pytest.approx(5.0, abs=0.5)
+    assert papers[1]["T1"].effect == pytest.approx(0.5, abs=0.05)
+
+
+def test_tolerance_is_a_k_of_the_grid(papers):
+    parts = papers[1]["R5"].parts
+    assert [part.effect for part in parts] == [20.0] * 15
+    assert [part.label for part in parts][4:6] == ["k* at level 4, N = 60", "k* at level 0, N = 240"]
+    assert papers[1]["R5"].low == 20.0
+
+
+def test_the_mirror_image_contradicts():
+    """All answers turned round: what rose falls, what helped harms."""
+    tables = make(lambda *about: 1 - mean_of(*about), ks=(0.0, 20.0, 60.0))
+    found = {v.claim_id: v for v in all_claims(tables)}
+    for claim_id in ("P1a", "P1b", "P1c", "P2b", "P2e", "R4", "R6"):
+        assert found[claim_id].verdict is Status.CONTRADICTED, found[claim_id].sentence
+        assert found[claim_id].high < 0
+
+
+def test_no_difference_anywhere_shows_nothing():
+    tables = make(lambda level, size, k, test, strategy: 0.5, noise=0.0, per_level=200)
+    found = {v.claim_id: v for v in all_claims(tables)}
+    for claim_id in ("P1a", "P1b", "R1a", "P2e"):
+        assert found[claim_id].verdict is Status.NOT_SHOWN, found[claim_id].sentence
+    assert found["R5"].verdict is Status.SHOWN  # taking part back costs nothing
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"), [({"seeds": (3, 4)}, "2 of at least 3 seeds"), ({"per_level": 40}, "40 questions")]
+)
+def test_too_little_data_decides_nothing(options, reason):
+    for verdict in all_claims(make(mean_of, **options)):
+        assert verdict.verdict in (Status.UNDECIDED, Status.NOT_TESTED), verdict.sentence
+        if verdict.verdict is Status.UNDECIDED and verdict.claim_id == "P1a":
+            assert reason in verdict.sentence
+
+
+def test_a_level_that_was_not_run_leaves_the_claim_open():
+    found = {v.claim_id: v for v in all_claims(make(mean_of, levels=("0", "2", "4")))}
+    assert found["P1a"].verdict is Status.UNDECIDED
+    assert "not run: level 1" in found["P1a"].sentence
+    assert [part.status for part in found["P1a"].parts].count(Status.SHOWN) == 3
+    assert found["P2a"].verdict is Status.NOT_TESTED
+
+
+def test_an_empty_study_tests_nothing():
+    tables = StudyTables(empty("chains"), empty("states"), empty("answers"))
+    assert {v.verdict for v in all_claims(tables)} == {Status.NOT_TESTED}
+    assert scorecard(Study(tables)).empty
+    assert advice(Study(tables)) == []
+
+
+def test_other_tasks_pair_restored_with_tuned():
+    tables = make(mean_of, sizes=("1920",), levels=("2",))
+    scores = [
+        frame(chain=chain, state_id=f"{chain}/top-{k}", task="gsm8k", item=range(100), score=score)
+        for chain in tables.chains["chain"]
+        for k, score in ((0, 0.3), (20, 0.4))
+    ]
+    found = {
+        v.claim_id: v for v in all_claims(replace(tables, other_tasks=pd.concat(scores, ignore_index=True)))
+    }
+    assert found["G1"].parts[0].effect == pytest.approx(10)
+    assert found["G1"].verdict is Status.UNDECIDED  # XSum was not run
+    assert "xsum was not run" in found["G1"].sentence
+
+
+def test_mixed_and_lora_are_chosen_on_dev():
+    def by_name(level, size, k, test, strategy):
+        return {"mixed": 0.45}.get(level, 0.55 if level == "2" else 0.5) + (0.05 if k == 20 else 0)
+
+    tables = make(by_name, levels=("0", "2", "mixed"), sizes=("240",))
+    verdict = next(v for v in all_claims(tables) if v.claim_id == "S1")
+    assert [part.effect for part in verdict.parts[:2]] == pytest.approx([5, 10], abs=1.5)
+    assert "divided: level 2, N = 240, of 2" in verdict.sentence
+    assert verdict.verdict is Status.UNDECIDED  # LoRA was not run
+
+
+def test_tables_of_verdicts(papers):
+    found = papers[1]
+    table = verdict_table(list(found.values()))
+    assert list(table["claim_id"]) == list(found)
+    assert table["sentence"].str.endswith(".").all()
+    parts = part_table(list(found.values()))
+    assert set(parts["claim_id"]) == set(found)
+    again = repeated(make(mean_of, levels=("2",), per_level=20, ks=(0.0, 20.0)))
+    assert list(again.columns) == ["claim_id", "domain", "verdict", "exact_match"]
+    assert (again["verdict"] == again["exact_match"]).all()  # the fake's answers are exact
+
+
+def test_borderline_facts_can_be_left_out():
+    tables = make(mean_of, levels=("2",), ks=(0.0,))
+    answers = tables.answers.assign(borderline=lambda t: t["fact_id"].str.endswith("7"))
+    study = Study(replace(tables, answers=answers), Plan(without_borderline=True))
+    assert len(study.grid().facts) == 5 * 108
+
+
+def test_chains_that_answered_other_questions_are_not_compared():
+    tables = make(mean_of, levels=("2",), sizes=("60", "240"), ks=(0.0,))
+    answers = tables.answers
+    gone = (answers["chain"] == "2-240-3") & (answers["fact_id"] == "test1-0")
+    with pytest.raises(SpecError, match="did not answer the same questions"):
+        all_claims(replace(tables, answers=answers[~gone]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: {"answers": t.answers.drop(columns="right")}, "answers: lacks right"),
+        (lambda t: {"answers": pd.concat([t.answers, t.answers.head(1)])}, "rows stand twice"),
+        (lambda t: {"states": t.states.assign(chain="who")}, "unknown chains who"),
+        (
+            lambda t: {"chains": pd.concat([t.chains, t.chains.head(1).assign(chain="x")])},
+            "two chains of the same",
+        ),
+    ],
+)
+def test_bad_tables_are_refused(change, message):
+    tables = make(mean_of, levels=("2",), sizes=("60",), ks=(0.0,))
+    with pytest.raises(SpecError, match=message):
+        replace(tables, **change(tables))
+
+
+def test_grid_gives_the_answers_by_question():
+    tables = make(mean_of, levels=("2",), sizes=("60",), noise=0.0)
+    grid = Study(tables).grid()
+    rows = grid.by_seed(Cell("2", "60"), TUNED)
+    shares = [np.mean(rows[3][grid.levels == level]) for level in range(5)]
+    assert shares == pytest.approx([mean_of("2", "60", 0.0, level) for level in range(5)], abs=0.006)

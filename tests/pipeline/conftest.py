@@ -1,0 +1,3 @@
+from small_fixtures import model, undisturbed
+
+__all__ = ["model", "undisturbed"]

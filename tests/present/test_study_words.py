@@ -1,0 +1,47 @@
+"""What the page of a study says was fixed before it ran."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sftknow_core.present.text.study import fixed_before
+
+OVERVIEW: dict[str, Any] = {
+    "base_name": "demo",
+    "base_id": "abcdef",
+    "n_questions": {"dev": 100},
+    "spec": {
+        "levels": ["0", "mixed"],
+        "sizes": [60, 1920],
+        "seeds": [3],
+        "methods": ["full"],
+        "k": ["5", "20"],
+        "restoring": [{"strategy": "top", "region": "transformer", "layers": None}],
+        "controls": [{"strategy": "random"}, {"strategy": "random"}, {"strategy": "block"}],
+        "equal_energy": ["interpolation"],
+        "control_sizes": [1920],
+        "completions": True,
+        "questions": {"per_level": 20, "seed": 1},
+        "train_questions": 60,
+        "evaluate": {"matcher": "words", "prompt": "paper"},
+    },
+}
+
+
+def without(*names: str) -> dict[str, Any]:
+    return {**OVERVIEW, "spec": {key: value for key, value in OVERVIEW["spec"].items() if key not in names}}
+
+
+def test_grid_questions_and_what_restoring_is_compared_with() -> None:
+    said = fixed_before(OVERVIEW, None)
+    assert "levels 0, mixed; N = 60, 1,920; seeds 3; full fine-tuning" in said
+    assert "at most 20 questions a level and group, drawn with seed 1 (dev: 100)" in said
+    assert "**Compared with** at N = 1,920: as many weights or fixed states: random, block; " in said
+    assert "the same part of the update at every k: interpolation; base, tuned and restored asked" in said
+
+
+def test_what_a_study_does_not_compare_is_not_said() -> None:
+    assert "as many weights" not in fixed_before(without("controls"), None)
+    assert "same part of the update" not in fixed_before(without("equal_energy"), None)
+    assert "Compared with" not in fixed_before(without("controls", "equal_energy", "completions"), None)
+    assert "Compared with" not in fixed_before(without("control_sizes"), None)

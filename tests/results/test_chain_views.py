@@ -1,0 +1,157 @@
+"""What the overview reads: labels, which chains may be compared, and the tables of one chain."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from fake_chain import leave_chain, make_chains
+
+from sftknow_core.errors import CacheError, SpecError
+from sftknow_core.results import chains
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.open_run import open_run
+from sftknow_core.store.run_folder import RunFolder
+from sftknow_core.store.run_spec import RunSpec
+
+
+@pytest.fixture(scope="module")
+def filled(fast_folder: Path) -> tuple[Cache, list[str]]:
+    """Level 2 with two sizes in the wrong order, a second seed, and one that asked other questions."""
+    root = fast_folder / "chains"
+    run_ids = make_chains(root, [("2", 1920, 0), ("2", 240, 0), ("2", 240, 1)])
+    return Cache(root), run_ids + make_chains(root, [("mixed", 240, 0)], per_level=4, ks=(20,))
+
+
+def test_labels(filled: tuple[Cache, list[str]]) -> None:
+    cache, run_ids = filled
+    labels = chains.survey(cache).finished.set_index("run_id")["label"]
+    assert [labels[run_id] for run_id in run_ids] == [
+        "demo · level 2 · N = 1,920 · seed 0",
+        "demo · level 2 · N = 240 · seed 0",
+        "demo · level 2 · N = 240 · seed 1",
+        "demo · mixed levels · N = 240 · seed 0",
+    ]
+
+
+def test_equal_labels_are_told_apart(fast_folder: Path) -> None:
+    root = fast_folder / "twice"
+    run_ids = make_chains(root, per_level=2) + make_chains(root, per_level=3)
+    found = chains.survey(Cache(root)).finished
+    assert {label.rpartition(" · ")[2] for label in found["label"]} == {run_id[:6] for run_id in run_ids}
+
+
+def test_results_are_sorted_and_hold_what_the_summary_holds(filled: tuple[Cache, list[str]]) -> None:
+    cache, run_ids = filled
+    results = chains.survey(cache).results
+    assert list(dict.fromkeys(results["run_id"])) == [run_ids[1], run_ids[2], run_ids[0], run_ids[3]]
+    row = results[(results["run_id"] == run_ids[0]) & (results["domain"] == "in")].set_index("state")
+    headline = chains.chain_summary(cache, run_ids[0])["headline"]
+    for state in ("base", "tuned", "restored"):
+        assert row.loc[state, "accuracy"] == headline[f"{state}_test_in"]
+    assert row.loc["restored", "k_percent"] == headline["chosen_k_percent"]
+
+
+def test_only_chains_with_the_same_questions_are_comparable(filled: tuple[Cache, list[str]]) -> None:
+    cache, run_ids = filled
+    found = chains.survey(cache)
+    assert set(chains.comparable(found, run_ids[0])["run_id"]) == set(run_ids[:3])
+    assert set(chains.comparable(found, run_ids[3])["run_id"]) == {run_ids[3]}
+
+
+def test_curve_by_domain_with_its_references(filled: tuple[Cache, list[str]]) -> None:
+    cache, (run_id, *_) = filled
+    curve = chains.curve(cache, run_id, "test")
+    states = ["tuned", *["restored"] * 3, "hybrid", "base", "five-shot"]
+    assert curve["state"].tolist() == states * 2 and curve["domain"].tolist() == ["in"] * 7 + ["out"] * 7
+    assert curve["k_percent"].dropna().tolist() == [0, 5, 20, 60, 100] * 2
+    assert curve.groupby("domain")["question_set_id"].nunique().tolist() == [1, 1]
+    chosen = chains.chain_summary(cache, run_id)["chosen"]["k_percent"]
+    assert curve.loc[curve["chosen"], "k_percent"].tolist() == [chosen, chosen]
+    assert set(chains.curve(cache, run_id, "dev")["domain"]) == {"in"}
+
+
+def test_levels_add_up_to_the_headline(filled: tuple[Cache, list[str]]) -> None:
+    cache, (run_id, *_) = filled
+    levels = chains.levels(cache, run_id)
+    means = levels.groupby(["domain", "state"])["accuracy"].mean()
+    for row in chains.survey(cache).results.query("run_id == @run_id").itertuples():
+        assert means[row.domain, row.state] == pytest.approx(row.accuracy)
+
+
+def test_shifted_questions_are_level_four_test_in_domain(filled: tuple[Cache, list[str]]) -> None:
+    cache, (run_id, *_) = filled
+    found = chains.shifted_questions(cache, run_id)
+    summary = chains.chain_summary(cache, run_id)
+    stage = RunFolder(cache, summary["stages"]["evaluate"][summary["tuned_id"]])
+    answers = {row["question"]: row for row in stage.read("answers").to_pylist()}
+    assert 0 < len(found) <= 10 and found["kl_aligned_nats"].is_monotonic_decreasing
+    for row in found.itertuples():
+        answer = answers[row.question]
+        assert (answer["split"], answer["domain"], answer["level"]) == ("test", "in", 4)
+        sign = "✓" if answer["words"] else "✗"
+        assert row.tuned_answer == f"{sign} {answer['completion'].strip()}"
+    one = chains.shifted_questions(cache, run_id, search=found["gold"][0].upper())
+    assert found["question"][0] in set(one["question"]) and len(one) < len(found)
+
+
+def test_the_stamp_follows_runs(fast_folder: Path) -> None:
+    root = fast_folder / "stamp"
+    stamps = [chains.catalogue_stamp(Cache(root))]
+    run_id = make_chains(root, per_level=2)[0]
+    stamps.append(chains.catalogue_stamp(Cache(root)))
+    assert chains.catalogue_stamp(Cache(root)) == stamps[1]
+    with open_run(Cache(root), RunSpec("chain", params={"under": "way"})) as run:
+        stamps.append(chains.catalogue_stamp(Cache(root)))
+        run.progress(1, 2)
+        stamps.append(chains.catalogue_stamp(Cache(root)))
+    shutil.rmtree(Cache(root).run_folder(run_id))
+    stamps.append(chains.catalogue_stamp(Cache(root)))
+    assert len(set(stamps)) == 5
+
+
+def test_the_stamp_of_a_chain_follows_its_stages_alone(fast_folder: Path) -> None:
+    cache = Cache(fast_folder / "own")
+    run_id, other = make_chains(cache.root, [("0", 240, 0), ("2", 240, 0)], per_level=2)
+    before = chains.chain_stamp(cache, run_id)
+    shutil.rmtree(cache.run_folder(other))
+    with open_run(cache, RunSpec("chain", params={"under": "way"})) as run:
+        run.progress(1, 2)
+    assert chains.chain_stamp(cache, run_id) == before
+    stages = chains.chain_summary(cache, run_id)["stages"]
+    shutil.rmtree(cache.run_folder(next(iter(stages["evaluate"].values()))))
+    assert chains.chain_stamp(cache, run_id) != before
+    with pytest.raises(SpecError):
+        chains.chain_stamp(cache, other)
+
+
+def test_unfinished_runs_with_state_reason_and_progress_but_not_their_stages(fast_folder: Path) -> None:
+    root = fast_folder / "unfinished"
+    leave_chain(root, "3", RuntimeError("the disk is full"))
+    spec = RunSpec("chain", params={"under": "way"})
+    with open_run(Cache(root), spec, about={"title": "mine"}) as chain:
+        chain.progress(1, 4, "base")
+        with open_run(Cache(root), RunSpec("evaluate", {"state": "x"}), parent=chain):
+            found = chains.survey(Cache(root)).unfinished.set_index("what")
+    assert list(found["kind"]) == ["chain", "chain"]
+    assert found.loc["mine", ["state", "reason", "progress"]].tolist() == ["running", "base", 0.25]
+    failed = found.loc["demo, level 3, N = 60, seed 0"]
+    assert failed["state"] == "failed" and "the disk is full" in failed["reason"]
+
+
+def test_an_empty_cache_has_empty_tables(fast_folder: Path) -> None:
+    found = chains.survey(Cache(fast_folder / "empty"))
+    assert found.finished.empty and found.results.empty and found.unfinished.empty
+
+
+def test_a_chain_without_its_stages_is_refused(filled: tuple[Cache, list[str]], fast_folder: Path) -> None:
+    root = fast_folder / "copy"
+    shutil.copytree(filled[0].root, root)
+    cache, run_id = Cache(root), filled[1][0]
+    stage = next(iter(chains.chain_summary(cache, run_id)["stages"]["evaluate"].values()))
+    shutil.rmtree(cache.run_folder(stage))
+    with pytest.raises(CacheError, match=f"its run {stage} is gone"):
+        chains.curve(cache, run_id, "test")
+    with pytest.raises(SpecError, match="no chain 0123"):
+        chains.levels(cache, "0123")

@@ -1,0 +1,294 @@
+"""What the page of facts is shown: every number against a slow second way over the rows of a made-up run."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from fake_mastery import MODEL, WHY, make_answers, make_chain, make_mastery
+
+from sftknow_core.errors import CacheError, SpecError
+from sftknow_core.measure.levels import level_of_expected
+from sftknow_core.results import mastery
+from sftknow_core.results import mastery_facts as facts
+from sftknow_core.results.mastery_filters import PAGE_SIZE, SORTS, FactFilters, Population
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.run_folder import RunFolder
+
+Rows = list[dict[str, Any]]
+POPULATIONS = [Population(), Population("test"), Population(None, "out"), Population("train", "in")]
+NOBODY = Population("dev", "out")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cache, str]:
+    root = tmp_path_factory.mktemp("mastery")
+    return Cache(root), make_mastery(root)
+
+
+@pytest.fixture(scope="module")
+def mastered(made: tuple[Cache, str]) -> mastery.Mastered:
+    return mastery.gather(*made)
+
+
+@pytest.fixture(scope="module")
+def rows(made: tuple[Cache, str]) -> Rows:
+    """The run's own rows, in the order they were written."""
+    return RunFolder(*made).read("mastery").to_pylist()
+
+
+def of(rows: Rows, population: Population, scored: bool = True) -> Rows:
+    return [
+        row
+        for row in rows
+        if population.split in (None, row["split"])
+        and population.domain in (None, row["domain"])
+        and not (scored and row["level"] is None)
+    ]
+
+
+def test_all_facts_come_in_the_order_of_the_run(mastered: mastery.Mastered, rows: Rows) -> None:
+    assert mastered.facts.column("fact_id").to_pylist() == [row["fact_id"] for row in rows]
+    assert mastered.facts.column("place").to_pylist() == list(range(1, len(rows) + 1))
+    assert mastered.topics == ["P17", "P19", "P50"]
+    assert mastered.splits == ["train", "dev", "test"]
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+def test_facts_by_level(mastered: mastery.Mastered, rows: Rows, population: Population) -> None:
+    counts = Counter(row["level"] for row in of(rows, population))
+    found = mastery.by_level(mastered, population)
+    assert found["level"].tolist() == [0, 1, 2, 3, 4]
+    assert found["n_facts"].tolist() == [counts[level] for level in range(5)]
+    assert found["share"].tolist() == pytest.approx([counts[level] / counts.total() for level in range(5)])
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+def test_facts_by_topic(mastered: mastery.Mastered, rows: Rows, population: Population) -> None:
+    found = mastery.by_topic(mastered, population)
+    for (topic, domain), its in found.groupby(["topic", "domain"]):
+        same = [row for row in of(rows, population) if (row["topic"], row["domain"]) == (topic, domain)]
+        counts = Counter(row["level"] for row in same)
+        assert its["n_facts"].tolist() == [counts[level] for level in range(5)]
+        assert its["share"].sum() == pytest.approx(1.0)
+        assert set(its["n_topic"]) == {len(same)}
+        assert its["mean_r"].iloc[0] == pytest.approx(sum(row["r"] for row in same) / len(same))
+    assert found["n_facts"].sum() == len(of(rows, population))
+    order = found.drop_duplicates(["topic", "domain"])
+    assert order["domain"].tolist() == sorted(order["domain"])
+    for _, its in order.groupby("domain"):
+        assert its["mean_r"].is_monotonic_decreasing
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+def test_the_histogram_has_a_bar_for_zero_and_borders_at_edges(
+    mastered: mastery.Mastered, rows: Rows, population: Population
+) -> None:
+    found = mastery.histogram(mastered, population)
+    counts = Counter(-(-20 * row["n_correct"] // row["n_samples"]) for row in of(rows, population))
+    assert found["n_facts"].tolist() == [counts[i] for i in range(21)]
+    assert found["r_to"].tolist() == pytest.approx([i / 20 for i in range(21)])
+    by_level = found.groupby("level")["n_facts"].sum()
+    assert by_level.tolist() == mastery.by_level(mastered, population)["n_facts"].tolist()
+
+
+def test_a_fact_on_an_edge_belongs_below_it(mastered: mastery.Mastered) -> None:
+    """R = 21 / 210 = 0.1 as float32 is a little more than 0.1; counted in whole numbers it is in (0.05, 0.1]."""
+    columns = {"n_correct": [21, 105, 106, 210, 0], "n_samples": [210] * 5, "level": [1, 2, 3, 4, 0]}
+    table = pd.DataFrame(columns).assign(split="test", domain="in")
+    made = mastery.Mastered(pa.Table.from_pandas(table))
+    found = mastery.histogram(made, Population())
+    assert found.loc[found["n_facts"] > 0, "r_to"].tolist() == pytest.approx([0, 0.1, 0.5, 0.55, 1.0])
+    assert found.loc[found["n_facts"] > 0, "level"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+def test_sampled_against_expected(mastered: mastery.Mastered, rows: Rows, population: Population) -> None:
+    def expected_bin(row: dict[str, Any]) -> int:
+        value = row["expected_mastery"]
+        return 0 if value <= 1 / row["n_samples"] else max(1, ceil(20 * value))
+
+    both = of(rows, population)
+    counts = Counter((-(-20 * row["n_correct"] // row["n_samples"]), expected_bin(row)) for row in both)
+    found = mastery.against_expected(mastered, population)
+    assert {(r, e): n for r, e, n in found.itertuples(index=False)} == counts
+
+    numbers = mastery.numbers(mastered, population)
+    agreement = numbers["agreement"]
+    ranks = [pd.Series([row[name] for row in both]).rank() for name in ("r", "expected_mastery")]
+    assert agreement.spearman == pytest.approx(ranks[0].corr(ranks[1]))
+    differences = [abs(row["r"] - row["expected_mastery"]) for row in both]
+    assert agreement.mean_abs_difference == pytest.approx(sum(differences) / len(both))
+    same = [level_of_expected(row["expected_mastery"], row["n_samples"]) == row["level"] for row in both]
+    assert numbers["same_level"] == pytest.approx(sum(same) / len(same))
+
+
+def test_numbers_count_the_unscored_apart(mastered: mastery.Mastered, rows: Rows) -> None:
+    numbers = mastery.numbers(mastered, Population())
+    scored = of(rows, Population())
+    assert (numbers["n"], numbers["n_scored"]) == (len(rows), len(rows) - 1)
+    assert numbers["reasons"] == {WHY: 1}
+    assert numbers["mean_r"] == pytest.approx(sum(row["r"] for row in scored) / len(scored))
+    assert numbers["n_borderline"] == sum(row["borderline"] for row in scored) > 0
+    assert numbers["n_level0"] == sum(row["level"] == 0 for row in scored)
+    assert numbers["n_marked"] == sum(row["expected_level0_marked"] for row in scored) > 0
+
+
+def test_a_population_of_nobody_has_no_numbers(mastered: mastery.Mastered) -> None:
+    numbers = mastery.numbers(mastered, NOBODY)
+    assert (numbers["n"], numbers["mean_r"], numbers["same_level"], numbers["agreement"].n) == (
+        0,
+        None,
+        None,
+        0,
+    )
+    assert mastery.by_level(mastered, NOBODY)["n_facts"].tolist() == [0] * 5
+    assert mastery.by_topic(mastered, NOBODY).empty
+    assert mastery.against_expected(mastered, NOBODY).empty
+
+
+@pytest.mark.parametrize(
+    ("filters", "passes"),
+    [
+        (FactFilters(), lambda row: True),
+        (FactFilters(levels=(0, 4)), lambda row: row["level"] in (0, 4)),
+        (FactFilters(topics=("P17",)), lambda row: row["topic"] == "P17"),
+        (
+            FactFilters(Population("test", "out")),
+            lambda row: (row["split"], row["domain"]) == ("test", "out"),
+        ),
+        (FactFilters(doubt="borderline"), lambda row: row["borderline"]),
+        (FactFilters(doubt="not borderline"), lambda row: row["borderline"] is False),
+        (FactFilters(doubt="level 0, yet expected"), lambda row: row["expected_level0_marked"]),
+        (FactFilters(doubt="not scored"), lambda row: row["level"] is None),
+        (FactFilters(search=" nAmE1"), lambda row: "Name1" in row["question"]),
+        (FactFilters(search="gold12"), lambda row: "Gold12" in row["gold"]),
+        (FactFilters(search="%' OR TRUE --"), lambda row: False),
+    ],
+)
+def test_filters(mastered: mastery.Mastered, rows: Rows, filters: FactFilters, passes: Any) -> None:
+    found = facts.places(mastered, filters)
+    assert found.tolist() == [i for i, row in enumerate(rows) if passes(row)]
+    whole = facts.all_passing(mastered, found)
+    assert whole["fact_id"].tolist() == [rows[i]["fact_id"] for i in found]
+    assert "place" not in whole and "searched" not in whole
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("descending", [False, True])
+def test_sorting_puts_what_is_missing_last(
+    mastered: mastery.Mastered, rows: Rows, sort: str, descending: bool
+) -> None:
+    def value(row: dict[str, Any], place: int) -> Any:
+        if row["r"] is None and sort not in ("order of the run", "question", "answer", "topic"):
+            return None
+        return {
+            "order of the run": place,
+            "R": row["r"],
+            "expected mastery": row["expected_mastery"],
+            "R minus expected": (row["r"] or 0) - (row["expected_mastery"] or 0),
+            "distance to a border": min(abs((row["r"] or 0) - border) for border in (0.25, 0.5, 0.75)),
+            "width of the interval": (row["r_high"] or 0) - (row["r_low"] or 0),
+            "question": row["question"],
+            "answer": row["gold"],
+            "topic": row["topic"],
+        }[sort]
+
+    found = [value(rows[i], i) for i in facts.places(mastered, FactFilters(sort=sort, descending=descending))]
+    there = [one for one in found if one is not None]
+    assert there == sorted(there, reverse=descending)
+    assert found[len(there) :] == [None] * (len(rows) - len(there))
+
+
+def test_pages_and_neighbours(mastered: mastery.Mastered, rows: Rows) -> None:
+    passing = facts.places(mastered, FactFilters(sort="question"))
+    ordered = [rows[i]["fact_id"] for i in passing]
+    page = facts.turned_to(mastered, passing, 2, ordered[60])
+    assert page.rows["fact_id"].tolist() == ordered[PAGE_SIZE : 2 * PAGE_SIZE]
+    assert (page.n, page.number, page.place) == (len(rows), 2, 61)
+    assert (page.previous_id, page.next_id) == (ordered[59], ordered[61])
+    assert facts.turned_to(mastered, passing, 99).number == 3
+    assert facts.turned_to(mastered, passing, 1, ordered[0]).previous_id is None
+    assert facts.turned_to(mastered, passing, 1, ordered[-1]).next_id is None
+
+
+def test_a_fact_that_is_not_listed_has_no_place(mastered: mastery.Mastered, rows: Rows) -> None:
+    passing = facts.places(mastered, FactFilters(topics=("P17",)))
+    page = facts.turned_to(mastered, passing, 1, rows[0]["fact_id"])  # of P19
+    assert (page.place, page.previous_id, page.next_id) == (None, None, rows[2]["fact_id"])
+    nobody = facts.turned_to(mastered, facts.places(mastered, FactFilters(search="nobody")))
+    assert (nobody.n, nobody.number, len(nobody.rows)) == (0, 1, 0)
+
+
+def test_one_fact(made: tuple[Cache, str], mastered: mastery.Mastered, rows: Rows) -> None:
+    found = facts.one(mastered, rows[7]["fact_id"])
+    assert found is not None and found["n_correct"] == rows[7]["n_correct"]
+    assert facts.one(mastered, "0123") is None
+    templates = facts.templates_of(*made, rows[7]["fact_id"])
+    assert templates["template"].tolist() == list(range(21))
+    assert templates["n_correct"].sum() == rows[7]["n_correct"]
+    assert templates["share"].mean() == pytest.approx(rows[7]["r"])
+    assert facts.templates_of(*made, rows[-1]["fact_id"]).empty
+
+
+def test_wishes_there_are_not_are_errors() -> None:
+    with pytest.raises(SpecError, match="sort: got 'age'"):
+        FactFilters(sort="age")
+    with pytest.raises(SpecError, match="level is: got 'shaky'; allowed: all, borderline"):
+        FactFilters(doubt="shaky")
+
+
+def test_what_the_base_wrote(tmp_path: Path) -> None:
+    cache, run_id = Cache(tmp_path), make_mastery(tmp_path, 12)
+    fact_id = RunFolder(cache, run_id).read("mastery").to_pylist()[2]["fact_id"]
+    assert facts.base_evaluations(cache, run_id, MODEL) == ()
+    assert facts.said_by_base(cache, (), fact_id).empty
+    make_answers(tmp_path, run_id, fact_id)
+    asked = facts.base_evaluations(cache, run_id, MODEL)
+    assert {(one.how, one.matcher) for one in asked} == {("question", "words"), ("five-shot", "words")}
+    found = facts.said_by_base(cache, asked, fact_id).set_index("how")
+    assert found.loc["completion"].tolist() == [4, "Gold2, of course", True]
+    assert found["text"].to_dict() == {
+        "completion": "Gold2, of course",
+        "question": "Gold2.",
+        "five-shot": "Oslo",
+    }
+    assert found["is_right"].to_dict() == {"completion": True, "question": True, "five-shot": False}
+    assert facts.said_by_base(cache, asked, "another").empty
+    assert facts.base_evaluations(cache, run_id, "another") == ()
+
+
+def test_runs_details_and_the_chain_that_used_one(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    assert mastery.finished_runs(cache).empty
+    run_id, other = make_mastery(tmp_path, 12), make_mastery(tmp_path, 12, seed=1)
+    chain = make_chain(tmp_path, run_id)
+    found = mastery.finished_runs(cache).set_index("run_id")
+    assert set(found.index) == {run_id, other}
+    assert found.loc[other, "label"] == "demo · 12 facts · 10 samples a prompt · seed 1"
+    assert mastery.mastery_of_chain(cache, chain) == run_id
+    assert mastery.mastery_of_chain(cache, run_id) is None and mastery.mastery_of_chain(cache, "0123") is None
+    details = mastery.mastery_details(cache, run_id)
+    assert (details["model"], details["model_id"], details["chains"]) == ("demo", MODEL, {chain: "a chain"})
+    with pytest.raises(SpecError, match="no finished mastery run 0123"):
+        mastery.mastery_details(cache, "0123")
+    with pytest.raises(SpecError, match=chain):
+        mastery.mastery_details(cache, chain)
+
+
+def test_a_lost_part_is_named(tmp_path: Path) -> None:
+    cache, run_id = Cache(tmp_path), make_mastery(tmp_path, 12)
+    stamp = mastery.mastery_stamp(cache, run_id)
+    assert stamp == mastery.mastery_stamp(cache, run_id)
+    next((cache.run_folder(run_id) / "mastery").glob("*.parquet")).unlink()
+    with pytest.raises(CacheError, match=f"{run_id} is gone or damaged.*mastery"):
+        mastery.gather(cache, run_id)
+    shutil.rmtree(cache.run_folder(run_id))
+    with pytest.raises(CacheError, match="repeating the command"):
+        mastery.mastery_stamp(cache, run_id)

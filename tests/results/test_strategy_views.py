@@ -1,0 +1,112 @@
+"""All measured ways of a pair in one table, over a made-up cache: against the rows that its runs wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fake_chain import BASE, make_chains
+from fake_rows import FakeState, Training, accuracy_rows, answer_rows, hashed, make_questions
+
+from sftknow_core.errors import SpecError
+from sftknow_core.facts.fact import FactSet
+from sftknow_core.results import chains
+from sftknow_core.results.strategies import COLUMNS, measured_ways
+from sftknow_core.store.cache import Cache
+from sftknow_core.store.open_run import open_run
+from sftknow_core.store.run_spec import RunSpec
+
+TRAINING = Training("2", 1920, 0)
+Filled = tuple[Cache, str]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    """A chain with top at k = 5, 20, 100, whose pair was asked later with four other ways; and another pair."""
+    cache = Cache(tmp_path_factory.mktemp("cache"))
+    run_id, _ = make_chains(cache.root, [("2", 1920, 0), ("4", 240, 0)], per_level=4, ks=(5, 20))
+    tuned = chains.chain_summary(cache, run_id)["tuned_id"]
+    measure(cache, tuned, "largest", 20, k_percent=20.0, energy_taken_back=0.6)
+    measure(cache, tuned, "random", 40, {"layers": None, "seed": 3}, k_percent=40.0, energy_taken_back=0.4)
+    measure(cache, tuned, "top", 60, {"layers": "0-1"}, k_percent=60.0, region="mlp", energy_taken_back=0.5)
+    measure(cache, tuned, "interpolation", 1, alpha=0.5, energy_taken_back=0.75)
+    measure(cache, tuned, "largest", 10, k_percent=10.0, prompt="chat")
+    measure(cache, tuned, "block", 3, {"layers": None, "block": "mlp 0"}, energy_taken_back=0.2)
+    measure(cache, tuned, "bottom", 5, k_percent=5.0, per_level=6)
+    yield cache, run_id
+
+
+def measure(
+    cache: Cache,
+    tuned_id: str,
+    strategy: str,
+    k: int,
+    params: dict[str, object] | None = None,
+    prompt: str = "paper",
+    per_level: int = 4,
+    **others: object,
+) -> None:
+    state = FakeState(hashed(strategy, k, params, prompt), "restored", k)
+    questions = list(make_questions(per_level))
+    answers = answer_rows(state, questions, TRAINING)
+    asked = FactSet(tuple(fact for fact, _ in questions), "").data_id
+    row = {"base_id": BASE.model_id, "tuned_id": tuned_id, "state_id": state.state_id, "strategy": strategy}
+    row |= {"params": params or {"layers": None}, "region": "transformer", "n_region": 16, "n_restored": 2}
+    with open_run(cache, RunSpec("evaluate", {"state": state.state_id, "questions": asked})) as run:
+        tables = {"answers": answers, "accuracies": accuracy_rows(answers, prompt)}
+        run.write_chunk(0, {**tables, "restorations": [row | others]})
+        run.finish()
+
+
+def test_every_way_is_there_once(filled: Filled) -> None:
+    rows = measured_ways(*filled)
+    assert tuple(rows.columns) == COLUMNS
+    dev = rows[rows["split"] == "dev"]
+    assert (
+        not dev["state_id"].duplicated(keep=False).sum() > 2
+    )  # base is asked twice: with and without examples
+    assert set(dev["line"]) == {
+        "", "top", "largest", "random, seed 3", "top, mlp, layers 0-1", "interpolation", "block"
+    }  # fmt: skip
+    assert dev.loc[dev["line"] == "top", "k_percent"].tolist() == [5, 20, 100]
+    assert dev.loc[dev["line"] == "top", "state"].tolist() == ["restored", "restored", "hybrid"]
+    assert dev.loc[dev["line"] == "largest", "k_percent"].tolist() == [20]  # 10 was asked with another prompt
+    assert set(zip(rows["split"], rows["domain"], strict=True)) == {
+        ("dev", "in"),
+        ("test", "in"),
+        ("test", "out"),
+    }
+
+
+def test_ends_and_what_they_take_back(filled: Filled) -> None:
+    dev = measured_ways(*filled).query("split == 'dev' and line == ''").set_index("state")
+    assert sorted(dev.index) == ["base", "five-shot", "tuned"]
+    assert dev.loc["tuned", ["k_percent", "k_of_changed_percent", "energy_taken_back"]].tolist() == [0, 0, 0]
+    assert dev.loc[["base", "five-shot"], "k_percent"].isna().all()
+
+
+def test_amounts_of_interpolation_and_blocks(filled: Filled) -> None:
+    dev = measured_ways(*filled).query("split == 'dev'").set_index("line")
+    assert dev.loc["interpolation", "alpha"] == 0.5 and dev.loc["interpolation", "energy_taken_back"] == 0.75
+    assert dev.loc[["interpolation", "block"], "k_percent"].isna().all()
+    assert dev.loc["block", "block"] == "mlp 0" and dev.loc["random, seed 3", "seed"] == 3
+
+
+def test_accuracies_are_those_of_the_curve(filled: Filled) -> None:
+    mine = measured_ways(*filled).query("split == 'test' and line == 'top'")
+    curve = chains.curve(*filled, "test")
+    wanted = curve[curve["state"].isin(["restored", "hybrid"])].sort_values(["domain", "k_percent"])
+    for name in ("accuracy", "low", "high", "n", "energy_taken_back", "question_set_id"):
+        assert mine[name].tolist() == wanted[name].tolist(), name
+
+
+def test_other_questions_are_another_table(filled: Filled) -> None:
+    cache, run_id = filled
+    six = FactSet(tuple(fact for fact, _ in make_questions(6)), "").data_id
+    assert set(measured_ways(cache, run_id, six)["line"]) == {"bottom"}
+    assert measured_ways(cache, run_id, "none").empty
+
+
+def test_no_such_chain(filled: Filled) -> None:
+    with pytest.raises(SpecError, match="no chain 0123"):
+        measured_ways(filled[0], "0123")
