@@ -26,8 +26,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sftknow_core.results.cube import delta_run, open_cube
-from sftknow_core.results.cube_places import BREAKDOWNS, change_summary, score_histogram, where_changes_sit
-from sftknow_core.results.cube_selection import PAPER_KS, concentration_curve, selection
+from sftknow_core.results.cube_selection import (
+    BREAKDOWNS,
+    PAPER_KS,
+    change_summary,
+    concentration_curve,
+    score_histogram,
+    selection,
+    where_changes_sit,
+)
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.ingest import ingest
 from sftknow_core.store.open_run import open_run

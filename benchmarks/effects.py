@@ -19,9 +19,9 @@ from sftknow_core.facts.dataset import load_facts
 from sftknow_core.facts.topics import load_topics
 from sftknow_core.pipeline.chain import ChainSpec, run_chain
 from sftknow_core.pipeline.mastery import score_facts
-from sftknow_core.pipeline.presets import sft_spec
 from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.pipeline.reporter import BarReporter
+from sftknow_core.pipeline.sft import sft_spec
 from sftknow_core.pipeline.workspace import Workspace
 
 KS = ("1", "3", "5", "10", "20", "40", "60")

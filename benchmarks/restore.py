@@ -210,7 +210,7 @@ def ours(folder: Path, ks: tuple[str, ...]) -> None:
     """Count, refine all k in one pass, write each."""
     meter = Meter()
     with meter.stage("import"):
-        from sftknow_core.model.io.tensors import open_source
+        from sftknow_core.model.io.adapter import open_source
         from sftknow_core.update.pair import Pair
         from sftknow_core.update.restore import write_restored
         from sftknow_core.update.select import plans_for
@@ -231,7 +231,7 @@ def ours_in_memory(folder: Path, _: argparse.Namespace) -> None:
     """The cube, and a working model whose k changes; the files stay on disk and come from the page cache."""
     import torch
 
-    from sftknow_core.model.io.tensors import open_source
+    from sftknow_core.model.io.adapter import open_source
     from sftknow_core.update.delta import SCORES, measure_delta
     from sftknow_core.update.pair import Pair
     from sftknow_core.update.restore import move_to

@@ -7,7 +7,6 @@ from pages._widgets import questions as browser
 from pages._widgets.page import open_chain
 from sftknow_core.analysis import published
 from sftknow_core.present.charts import accuracy as accuracy_charts
-from sftknow_core.present.charts import accuracy_figures
 from sftknow_core.present.charts import chain as chain_charts
 from sftknow_core.present.charts.across import ACCURACY
 from sftknow_core.present.text import accuracy as accuracy_text
@@ -39,13 +38,13 @@ with show.messages():
         "point without a line: no answer changed, so nothing tells how much it could have."
     )
     alt = "Change of accuracy by tuning and by restoring, by mastery level and for their mean, with 95% intervals"
-    drawn = accuracy_figures.change_figure(chain["changes"], show.palette())
+    drawn = accuracy_charts.change_figure(chain["changes"], show.palette())
     show.figure(drawn, chain["changes"], "accuracy.changes", alt, accuracy_text.COLUMNS)
 
     st.subheader("Answers that flipped")
     st.markdown(accuracy_text.flipped(chain["changes"]))
     alt = "Number of answers that became wrong and that became right, by mastery level"
-    drawn = accuracy_figures.flips_figure(chain["changes"], show.palette())
+    drawn = accuracy_charts.flips_figure(chain["changes"], show.palette())
     show.figure_alone(drawn, "accuracy.flips", alt)
     st.caption("Each count leads to its questions; the numbers are in the table above.")
     accuracy.links(chain["changes"], run_id, k, base)
@@ -81,7 +80,7 @@ with show.messages():
     show.figure(drawn, cells, "accuracy.heat", alt, accuracy_text.CELL_COLUMNS)
     if paper:
         with st.expander(f"The paper's numbers: {paper}"):
-            st.markdown(f"{published.CITATION}.\n\n{published.CAVEATS}")
+            st.markdown(f"{published.ACCURACY_CITATION}.\n\n{published.CAVEATS}")
             alt = f"The paper's accuracies of {paper} by train level, domain and test level, N = 1,920"
             table = published.by_test_level(paper)
             show.listed(table, "accuracy.paper", alt, accuracy_text.CELL_COLUMNS)

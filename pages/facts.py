@@ -2,17 +2,16 @@
 
 import streamlit as st
 
-from pages._widgets import fact_reads as reads
-from pages._widgets import facts, samples, show
+from pages._widgets import facts as reads
+from pages._widgets import samples, show
 from pages._widgets.page import head
-from sftknow_core.present.charts import mastery, mastery_fact_figures
+from sftknow_core.present.charts import mastery
 from sftknow_core.present.text import mastery as mastery_text
 from sftknow_core.present.text import tokens
-from sftknow_core.results.mastery import Mastered, mastery_stamp
-from sftknow_core.results.mastery_filters import Population
+from sftknow_core.results.mastery import Mastered, Population, mastery_stamp
 from sftknow_core.store.cache import Cache
 
-st.html(facts.STYLE)
+st.html(reads.STYLE)
 key, found = head(
     "What the base model knows",
     "Before any fine-tuning, the base model completes 21 sentences about each fact, several times each. **R** is the "
@@ -22,8 +21,8 @@ key, found = head(
 with show.messages():
     runs = reads.finished(key)
     if runs.empty:
-        facts.nothing_yet(key[0], found.unfinished)
-    run_id = facts.pick_run(key, runs)
+        reads.nothing_yet(key[0], found.unfinished)
+    run_id = reads.pick_run(key, runs)
     details = reads.details(key, run_id)
     stamp = mastery_stamp(Cache(key[0]), run_id)
     mastered = reads.gathered(key[0], run_id, stamp)
@@ -38,7 +37,7 @@ def together(population: Population) -> None:
         st.caption(said)
 
     st.subheader("How many facts are on each level")
-    models = facts.pick_paper_models()
+    models = reads.pick_paper_models()
     paper, said = mastery_text.beside_paper(population.split, population.domain, models)
     table = reads.table("by_level", *which)
     st.caption(f"Share of the facts with a level, and how many: n = {numbers['n_scored']:,}. {said}")
@@ -76,7 +75,7 @@ def together(population: Population) -> None:
     st.caption(mastery_text.agreement(numbers))
     cells = reads.table("against_expected", *which)
     alt = "Heat map of facts by R and by expected mastery; agreement lies on the diagonal"
-    drawn = mastery_fact_figures.expected_figure(cells, show.palette())
+    drawn = mastery.expected_figure(cells, show.palette())
     show.figure(drawn, mastery_text.cell_table(cells), "facts.expected", alt, reads.FIGURE_COLUMNS)
     st.markdown("**Facts by both levels**: rows by R, columns by expected mastery")
     confusion = mastery_text.confusion_table(numbers["agreement"].confusion)
@@ -86,17 +85,17 @@ def together(population: Population) -> None:
 
 def one_by_one(mastered: Mastered, population: Population) -> None:
     """The list of facts, and the opened one."""
-    filters = facts.pick_filters(mastered, population)
+    filters = reads.pick_filters(mastered, population)
     passing = reads.passing(key[0], run_id, stamp, filters)
-    opened = facts.opened_in(mastered, passing)
+    opened = reads.opened_in(mastered, passing)
     st.caption(f"{len(passing):,} of {mastered.facts.num_rows:,} facts pass the filters.")
     with st.container(horizontal=True, key="facts_beside", gap="medium"):
         left, right = st.container(key="facts_left"), st.container(key="facts_right")
     with left:
-        page = facts.pick_page(mastered, passing, opened)
-        facts.listed(mastered, passing, page, opened)
+        page = reads.pick_page(mastered, passing, opened)
+        reads.listed(mastered, passing, page, opened)
     with right:
-        facts.BROWSER.turn(page)
+        reads.BROWSER.turn(page)
         if opened is None:
             st.info("No fact is open. Loosen the filters, or follow a link to one.")
             return
@@ -112,13 +111,13 @@ def one_by_one(mastered: Mastered, population: Population) -> None:
 
 with show.messages():
     st.caption(mastery_text.how_measured(details))
-    facts.say_what_is_wrong(mastered)
+    reads.say_what_is_wrong(mastered)
     with st.container(horizontal=True):
-        view = facts.pick_view()
-        population = facts.pick_population(mastered)
+        view = reads.pick_view()
+        population = reads.pick_population(mastered)
     with st.expander("Definitions and units"):
         st.markdown(mastery_text.DEFINITIONS)
-    if view == facts.ALL:
+    if view == reads.ALL:
         together(population)
     else:
         one_by_one(mastered, population)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._widgets import jobs, mode, run_list, show, train_set, training
+from pages._widgets import jobs, mode, run_list, show, training
 from pages._widgets.page import head
 from sftknow_core.errors import SftknowError
 from sftknow_core.present.text import training as training_text
@@ -25,8 +25,8 @@ if mode.may_act():
             wish = training.ask(key)
             refused = training.problem(wish)
             st.caption(training_text.settings(wish.preset(), wish.job.lora))
-            drawn, facts, levels = train_set.show_train_set(key, wish)
-            needs = train_set.estimated(key, wish, drawn, facts, levels)
+            drawn, facts, levels = training.show_train_set(key, wish)
+            needs = training.estimated(key, wish, drawn, facts, levels)
             st.markdown(
                 f"**Time:** {training_text.time_needed(needs)} **Memory:** {training_text.memory_needed(needs)}"
             )

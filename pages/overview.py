@@ -7,7 +7,7 @@ import streamlit as st
 from pages._widgets import addresses, contents, jobs, reading, show
 from pages._widgets.page import open_chain
 from sftknow_core.present.charts import chain
-from sftknow_core.present.html import html_report
+from sftknow_core.present.html import run
 from sftknow_core.present.text import restore, story
 from sftknow_core.results.chains import comparable
 from sftknow_core.store.cache import Cache
@@ -24,7 +24,7 @@ with show.messages():
     st.caption(story.how_measured(details))
     st.download_button(
         "Download the report",
-        partial(html_report.render, Cache(key[0]), run_id),
+        partial(run.render, Cache(key[0]), run_id),
         f"sftknow-{run_id[:8]}.html",
         "text/html",
         key="overview.report",

@@ -4,9 +4,9 @@ import streamlit as st
 
 from pages._widgets import addresses, restoring, show, weights
 from pages._widgets.page import open_chain
-from sftknow_core.analysis import paper_weights_1
+from sftknow_core.analysis import published
 from sftknow_core.present.charts import weights as weights_charts
-from sftknow_core.present.charts.weight_heat import heat_figure
+from sftknow_core.present.charts.weights import heat_figure
 from sftknow_core.present.text import weights as weights_text
 from sftknow_core.update.spec import RestoreSpec
 
@@ -76,7 +76,7 @@ def concentrated(compared: str, spec: RestoreSpec, paper: bool) -> None:
     k = float(spec.k_percent or 0)
     st.markdown(weights_text.what_concentration_means(rows, k))
     alt = "Share of the summed r that the first k% hold, with the null and other epsilons"
-    theirs = paper_weights_1.concentration() if paper else None
+    theirs = published.concentration() if paper else None
     drawn = weights_charts.concentration_figure(rows, k, theirs, show.palette())
     show.figure(drawn, weights.listed_curve(rows), "weights.concentration", alt, weights_text.COLUMNS)
 

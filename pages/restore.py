@@ -6,17 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages._widgets import (
-    addresses,
-    before,
-    comparing,
-    engine,
-    exporting,
-    measuring,
-    restoring,
-    show,
-    weights,
-)
+from pages._widgets import addresses, comparing, engine, exporting, measuring, restoring, show, weights
 from pages._widgets.page import open_chain
 from sftknow_core.present.charts import chain, restore
 from sftknow_core.present.text import restore as restore_text
@@ -119,7 +109,7 @@ def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) 
     heading = st.container()
     restoring.say_what_is_wrong_of_flips()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        state, name = before.pick_before(rows, shown, place)
+        state, name = restoring.pick_before(rows, shown, place)
         flip = restoring.choice("Change", "restore.flip", restore_text.FLIP_NAMES)
         domain = restoring.choice("Topics", "restore.domain", restore_text.DOMAIN_CHOICES)
         search = st.text_input(

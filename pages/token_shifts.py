@@ -5,19 +5,18 @@ from typing import Any
 
 import streamlit as st
 
-from pages._widgets import accuracy, question_list, show
-from pages._widgets import questions as browser
+from pages._widgets import accuracy, show
+from pages._widgets import questions as questions__widgets
 from pages._widgets.page import open_chain
 from sftknow_core.present.charts import tokens as tokens_charts
 from sftknow_core.present.text import accuracy as accuracy_text
 from sftknow_core.present.text import tokens as tokens_text
-from sftknow_core.results import question_detail, question_spread, questions
+from sftknow_core.results import question_detail, questions
 from sftknow_core.results.accuracy import KL_LEVEL
-from sftknow_core.results.question_filters import Filters
-from sftknow_core.results.questions import Asked
+from sftknow_core.results.questions import Asked, Filters
 from sftknow_core.store.cache import Cache
 
-st.html(browser.STYLE)
+st.html(questions__widgets.STYLE)
 key, found, run_id, details = open_chain(
     "Token shifts, question by question",
     "Fine-tuning moves the probability of each answer's first token. **KL**, in nats, says how far: 0 is not at all. "
@@ -30,23 +29,23 @@ key, found, run_id, details = open_chain(
 def browse() -> None:
     """The questions, one of them opened, and how far those of its split and domain moved."""
     with show.messages():
-        asked, stamp = browser.asked_in(key, run_id)
-        k = browser.pick_k(asked, details["chosen"]["k_percent"])
-        filters, counts = browser.pick_filters(asked, k)
+        asked, stamp = questions__widgets.asked_in(key, run_id)
+        k = questions__widgets.pick_k(asked, details["chosen"]["k_percent"])
+        filters, counts = questions__widgets.pick_filters(asked, k)
         with st.expander("Definitions and units"):
             st.markdown(tokens_text.DEFINITIONS)
-        opened = browser.opened_in(asked, filters)
+        opened = questions__widgets.opened_in(asked, filters)
         with st.container(horizontal=True, vertical_alignment="center"):
-            columns = question_list.pick_columns()
+            columns = questions__widgets.pick_columns()
             st.caption(tokens_text.counted(counts[filters.flip], len(asked.questions), k))
 
         with st.container(horizontal=True, key="token_shifts_beside", gap="medium"):
             left, right = st.container(key="token_shifts_left"), st.container(key="token_shifts_right")
         with left:
-            page = browser.pick_page(asked, filters, counts[filters.flip], opened)
-            question_list.listed(asked, filters, page, opened, columns)
+            page = questions__widgets.pick_page(asked, filters, counts[filters.flip], opened)
+            questions__widgets.listed(asked, filters, page, opened, columns)
         with right:
-            question_list.BROWSER.turn(page)
+            questions__widgets.BROWSER.turn(page)
             if opened is None:
                 st.info("No question is open. Loosen the filters, or follow a link to one.")
             else:
@@ -64,8 +63,8 @@ def open_question(
     course = questions.course(asked, opened["fact_id"])
     st.markdown(tokens_text.answers(opened, course, k, filters.base))
     st.markdown(f"**{tokens_text.comes_back(opened)}**")
-    tokens = browser.first_token(key[0], run_id, stamp, opened["fact_id"], k)
-    browser.tokens(tokens, k)
+    tokens = questions__widgets.first_token(key[0], run_id, stamp, opened["fact_id"], k)
+    questions__widgets.tokens(tokens, k)
     st.markdown("**Gold's first token over k**")
     alt = "Probability of the right answer's first token at each measured k, and whether the answer is right"
     figure = tokens_charts.course_figure(course, k, show.palette())
@@ -74,7 +73,7 @@ def open_question(
         sent_as = question_detail.asked_as(Cache(key[0]), run_id)
         with prompts:
             for sent in tokens_text.sent_prompts(details, sent_as, opened):
-                browser.prompt(sent)
+                questions__widgets.prompt(sent)
 
 
 def moved(asked: Asked, stamp: str, filters: Filters, opened: Mapping[str, Any] | None) -> None:
@@ -82,14 +81,14 @@ def moved(asked: Asked, stamp: str, filters: Filters, opened: Mapping[str, Any] 
     k = filters.k_percent
     st.subheader("How far all questions moved")
     population = filters.without_details()
-    spread = browser.spread(key[0], run_id, stamp, population)
+    spread = questions__widgets.spread(key[0], run_id, stamp, population)
     here = opened["kl"] if opened else None
-    rank = tokens_text.ranked(*question_spread.moved_less(asked, filters, here), here)
+    rank = tokens_text.ranked(*question_detail.moved_less(asked, filters, here), here)
     st.caption(rank + tokens_text.about_spread(spread))
     alt = "Histogram of KL over the questions, tuned and restored, with the opened question"
     figure = tokens_charts.spread_figure(spread, here, k, show.palette())
-    table = spread.rename(columns=browser.SPREAD_COLUMNS)
-    show.figure(figure, table, "token_shifts.spread", alt, browser.BEYOND)
+    table = spread.rename(columns=questions__widgets.SPREAD_COLUMNS)
+    show.figure(figure, table, "token_shifts.spread", alt, questions__widgets.BEYOND)
 
     st.subheader("KL against accuracy, by mastery level")
     st.caption(
@@ -97,7 +96,7 @@ def moved(asked: Asked, stamp: str, filters: Filters, opened: Mapping[str, Any] 
         "all its questions answered rightly; KL: mean over those that were scored. Bars: 95% intervals, which speak "
         "for the questions and not for other seeds."
     )
-    levels = browser.by_level(key[0], run_id, stamp, population)
+    levels = questions__widgets.by_level(key[0], run_id, stamp, population)
     alt = "Accuracy against mean KL for each mastery level, tuned and restored"
     show.figure(tokens_charts.by_level_figure(levels, k, show.palette()), levels, "token_shifts.levels", alt)
 

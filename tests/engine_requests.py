@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.serve.engine.protocol import AskRequest, EvaluateRequest, Models, Request, StateRef, to_json
 from sftknow_core.serve.engine.worker import Engine
 from sftknow_core.store.cache import Cache

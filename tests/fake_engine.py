@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sftknow_core.serve.engine.answers import Answer, AnswerState
+from sftknow_core.serve.engine.client import Answer, AnswerState
 from sftknow_core.serve.engine.protocol import AskRequest, EvaluateRequest, Request
 
 STATUS = {

@@ -11,8 +11,7 @@ from typing import Any
 
 from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.topics import load_topics, topics_id
-from sftknow_core.measure.agreement import sampled_against_expected, split_half
-from sftknow_core.measure.levels import mastery_of
+from sftknow_core.measure.levels import mastery_of, sampled_against_expected, split_half
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_spec import RunSpec

@@ -7,7 +7,7 @@ the questions whose place lies below its accuracy, so states pair as closely as 
 import numpy as np
 import pandas as pd
 
-from sftknow_core.analysis.study_tables import StudyTables
+from sftknow_core.analysis.grid import StudyTables
 
 LEVELS = ("0", "1", "2", "3", "4")
 SIZES = ("60", "240", "1920")

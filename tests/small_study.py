@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.pipeline.evaluate import EvaluateSpec
 from sftknow_core.pipeline.study.spec import StudySpec
 

@@ -18,10 +18,9 @@ from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present.charts.across import ACCURACY, KL, over_n_figure
 from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text.accuracy import OFF
-from sftknow_core.results import accuracy, accuracy_views
+from sftknow_core.results import accuracy
 from sftknow_core.results.accuracy import Group
-from sftknow_core.results.question_filters import ASKED, FIVE_SHOT
-from sftknow_core.results.questions import Asked
+from sftknow_core.results.questions import ASKED, FIVE_SHOT, Asked
 from sftknow_core.store.cache import Cache
 
 _QUESTIONS = Path(__file__).parents[1] / "token_shifts.py"
@@ -42,8 +41,8 @@ _remembered = st.cache_data(show_spinner=False, max_entries=64)
 @_remembered
 def changes(root: str, run_id: str, stamp: str, k: float, base: str) -> dict[str, pd.DataFrame]:
     """ "levels": accuracy_views.by_level; "changes": accuracy_views.changes. stamp: questions.stages_stamp."""
-    found = accuracy_views.answers(gathered(root, run_id, stamp), k, base)
-    return {"levels": accuracy_views.by_level(found), "changes": accuracy_views.changes(found)}
+    found = accuracy.answers(gathered(root, run_id, stamp), k, base)
+    return {"levels": accuracy.by_level(found), "changes": accuracy.changes(found)}
 
 
 @_remembered

@@ -11,10 +11,10 @@ import streamlit as st
 from pages._widgets import addresses, engine, mode, restoring, show, slider
 from pages._widgets.reading import Key
 from sftknow_core.errors import SpecError
-from sftknow_core.present.charts import ask_figures
+from sftknow_core.present.charts import tokens as tokens_charts
 from sftknow_core.present.text import ask as ask_text
 from sftknow_core.results import restored as restored_results
-from sftknow_core.serve.engine.answers import AnswerState
+from sftknow_core.serve.engine.client import AnswerState
 from sftknow_core.serve.engine.protocol import AskRequest, Models
 from sftknow_core.update.spec import RestoreSpec, percent
 
@@ -173,6 +173,6 @@ def _shown(question: Question, found: ask_text.Answers) -> None:
     show.listed(table, "ask.answers", "Answers of base, tuned and restored", COLUMNS)
     st.subheader("What each expects first")
     tokens = ask_text.token_table(found, question.k)
-    drawn = ask_figures.first_tokens_figure(tokens, show.palette())
+    drawn = tokens_charts.first_tokens_figure(tokens, show.palette())
     alt = "The ten likeliest first tokens of base, tuned and restored, with their probability and all others"
     show.figure(drawn, tokens, "ask.tokens", alt, COLUMNS)

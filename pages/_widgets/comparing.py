@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages._widgets import reading, show
 from pages._widgets.reading import Key
-from sftknow_core.present.charts.strategy_figures import AXES, strategies_figure
+from sftknow_core.present.charts.restore import STRATEGY_AXES, strategies_figure
 from sftknow_core.present.text import restore_cards
 from sftknow_core.results import strategies
 from sftknow_core.store.cache import Cache
@@ -35,7 +35,7 @@ def compare(key: Key, run_id: str, split: str, axis: str, question_set: str | No
         st.caption(restore_cards.meanings(rows))
         show.figure(drawn, rows, "restore.compared", alt, restore_cards.COLUMNS)
         st.markdown(restore_cards.equal_k(rows))
-        if said := restore_cards.left_out(rows, AXES[axis][0]):
+        if said := restore_cards.left_out(rows, STRATEGY_AXES[axis][0]):
             st.caption(said)
     if len(rows) and (missing := restore_cards.lacking(rows)):
         st.markdown(f"Not measured yet: {', '.join(missing)}.")

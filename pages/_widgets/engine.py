@@ -14,9 +14,8 @@ import streamlit as st
 
 from pages._widgets import mode
 from sftknow_core.errors import SftknowError
-from sftknow_core.present.text import engine_words
-from sftknow_core.serve.engine.answers import Answer, AnswerState
-from sftknow_core.serve.engine.client import EngineClient
+from sftknow_core.present.text import ask as ask_text
+from sftknow_core.serve.engine.client import Answer, AnswerState, EngineClient
 from sftknow_core.serve.engine.protocol import Request
 
 _POLL_SECONDS = 0.3
@@ -103,7 +102,7 @@ def _together(asking: Asking, answers: Sequence[Answer]) -> Standing:
     share = sum(1.0 if a.state.ended else a.share or 0.0 for a in answers) / len(answers)
     for answer, name in zip(answers, asking.names, strict=True):
         if answer.state is not AnswerState.DONE:
-            text = engine_words.doing(str(answer.state), answer.text, name)
+            text = ask_text.doing(str(answer.state), answer.text, name)
             return Standing(asking.about, answer.state, share, text, error=answer.error)
     results = tuple(answer.result or {} for answer in answers)
     return Standing(asking.about, AnswerState.DONE, 1.0, "", results)
@@ -159,7 +158,7 @@ def status(root: str) -> None:
         if found is None or not found["ready"]:
             _until_ready(root)
         else:
-            st.caption(engine_words.line(found))
+            st.caption(ask_text.line(found))
 
 
 @st.fragment(run_every=_LOOK_SECONDS)
@@ -172,7 +171,7 @@ def _until_ready(root: str) -> None:
         return
     if found is not None and found["ready"]:
         st.rerun()
-    st.caption(engine_words.line(found))
+    st.caption(ask_text.line(found))
 
 
 def _died(engine: EngineClient) -> None:

@@ -12,8 +12,8 @@ import streamlit as st
 from pages._widgets import engine, jobs, mode
 from pages._widgets.reading import Key
 from sftknow_core.errors import SftknowError
-from sftknow_core.present.text import restore, restore_export
-from sftknow_core.serve.engine.answers import AnswerState
+from sftknow_core.present.text import restore, restore_cards
+from sftknow_core.serve.engine.client import AnswerState
 from sftknow_core.serve.engine.protocol import Models, RecipeRequest
 from sftknow_core.serve.job_specs import ExportJob
 from sftknow_core.store.cache import Cache
@@ -31,11 +31,11 @@ def section(
     """All ways to take the selection along. tables: makes the figures' tables, only when they are asked for."""
     st.subheader(f"Take it along: k = {spec.k_percent:f}%")
     name = f"{details['tuned_id']}-{spec.strategy}-{spec.k_percent:f}"
-    about = restore_export.selection(details, spec)
+    about = restore_cards.selection(details, spec)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Figures' data (zip of CSV)",
-            lambda: restore_export.data_zip(tables(), about),
+            lambda: restore_cards.data_zip(tables(), about),
             f"restore-{name}.zip",
             "application/zip",
             key="restore.data",

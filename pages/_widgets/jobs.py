@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages._widgets import mode, reading, show
 from sftknow_core.errors import SftknowError
-from sftknow_core.present.charts import training_figures
+from sftknow_core.present.charts import chain
 from sftknow_core.present.text import training
 from sftknow_core.present.text.tokens import plain
 from sftknow_core.results import training as training_results
@@ -156,9 +156,7 @@ def _loss(cache: Cache, job: Job, where: str) -> None:
         return
     last = curve.iloc[-1]
     st.caption(f"Training loss: {last['smooth_nats']:.2f} nats per token after {int(last['step']):,} steps.")
-    drawn = training_figures.loss_figure(
-        curve, training_results.steps_announced(cache, run_id), show.palette()
-    )
+    drawn = chain.loss_figure(curve, training_results.steps_announced(cache, run_id), show.palette())
     alt = "Training loss of the fine-tuning, in nats per token, over its steps"
     show.figure(drawn, curve, f"{where}.loss.{job.job_id}", alt, LOSS_COLUMNS)
 

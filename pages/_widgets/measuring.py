@@ -12,11 +12,11 @@ import streamlit as st
 from pages._widgets import engine, mode, restoring, show
 from pages._widgets.reading import Key
 from sftknow_core.errors import SftknowError, SpecError
-from sftknow_core.present.text import restore, restore_cards_1
-from sftknow_core.results import question_sets, restored
+from sftknow_core.present.text import restore, restore_cards
+from sftknow_core.results import restored
 from sftknow_core.serve.engine import chain_request
-from sftknow_core.serve.engine.answers import AnswerState
 from sftknow_core.serve.engine.chain_request import AskedChain
+from sftknow_core.serve.engine.client import AnswerState
 from sftknow_core.serve.engine.protocol import Request
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
@@ -37,7 +37,7 @@ class Questions(NamedTuple):
     per_level: int | None
     """Of a mastery level in each group; None: the chain's own."""
     set_id: str | None
-    """Of another set than the chain's own (results/question_sets.py)."""
+    """Of another set than the chain's own (results/restored.py)."""
 
 
 class Place(NamedTuple):
@@ -66,7 +66,7 @@ def _set_id(root: str, run_id: str, per_level: int) -> str:
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def question_sets_of(key: Key, run_id: str) -> pd.DataFrame:
-    return question_sets.question_sets(Cache(key[0]), run_id)
+    return restored.question_sets(Cache(key[0]), run_id)
 
 
 def pick_questions(key: Key, run_id: str) -> Questions:
@@ -126,7 +126,7 @@ def _answers(opened: Key, details: Any, place: Place, taken: Any, busy: bool, wa
         if shown is not None:
             tuned = restored.tuned_state(rows, place.split)
             changes = restoring.changes(key, place.run_id, shown, place.split, tuned)
-            cards = restore_cards_1.accuracy_cards(rows, shown, place.split, changes)
+            cards = restore_cards.accuracy_cards(rows, shown, place.split, changes)
             show.numbers(cards, "restore.cards", 330)
             st.markdown(restore.which_is_shown(place.k, shown, place.split))
         else:

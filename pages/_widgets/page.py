@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import pandas as pd
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
-from pages._widgets import reading, show
-from pages._widgets.picker import pick_chain
+from pages._widgets import jobs, reading, show
+from pages._widgets.addresses import pick_chain
 from pages._widgets.reading import Key
 from sftknow_core.results.chains import Survey
 
@@ -43,7 +44,7 @@ def open_chain(title: str, about: str, *, else_shown: Callable[[Key], None] | No
     """
     key, found = head(title, about)
     if found.finished.empty:
-        show.nothing_yet(key[0], found.unfinished)
+        empty_state(key[0], found.unfinished)
         if else_shown is not None:
             with show.messages():
                 else_shown(key)
@@ -61,3 +62,14 @@ def _within_the_app() -> None:
     if PagesManager.uses_pages_directory:
         PagesManager.uses_pages_directory = False
         st.rerun()
+
+
+def empty_state(root: str, runs: pd.DataFrame) -> None:
+    """In a cache without a finished chain: what to do next, and what is under way."""
+    st.info(
+        f"No finished chain in `{root}` yet. The demo makes eight of them with the small model that is shipped "
+        "(minutes, no GPU). In a terminal, `sftknow demo` does the same, and `sftknow run --base MODEL --data FACTS "
+        "--level 2 --n 240` makes one of your own."
+    )
+    jobs.offer_demo(root)
+    show.unfinished(runs)

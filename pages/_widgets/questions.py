@@ -6,26 +6,107 @@ sorting and page are bound to it by their keys. question_list.py has the list.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
 import streamlit as st
 
 from pages._widgets import addresses, show, slider
-from pages._widgets.question_list import BROWSER, QUESTION
+from pages._widgets.browsing import Browser, config_of
 from pages._widgets.reading import Key
 from sftknow_core.present.charts import tokens as tokens_charts
 from sftknow_core.present.text import tokens as tokens_text
 from sftknow_core.present.text.tokens import SentPrompt, topic_name
-from sftknow_core.results import later_states, question_detail, question_spread, questions
-from sftknow_core.results.question_filters import ASKED, FIVE_SHOT, FLIPS, SORTS, Filters
-from sftknow_core.results.questions import Asked, Page
+from sftknow_core.results import question_detail, questions, strategies
+from sftknow_core.results.questions import ASKED, FIVE_SHOT, FLIPS, PAGE_SIZE, SORTS, Asked, Filters, Page
 from sftknow_core.store.cache import Cache
 
+# The list of the question browser: which columns, the page's rows, one of which can be opened, and a download.
+#
+# The columns are `token_shifts.columns` in the page's address.
+
 _NAME = "token_shifts"
-_K, _CHANGE, _CHIPS = f"{_NAME}.k", f"{_NAME}.change", f"{_NAME}.chips"
+QUESTION = "question"
+"""The opened question in the address."""
+_SHARE, _RANK, _KL = "percent", "%d", "%.2f"
+_COLUMNS: dict[str, tuple[str, str, str | None]] = {
+    "question": ("question", "as asked", None),
+    "outcome": ("right?", "base, tuned, restored, in this order: ✓ right, ✗ wrong, – not asked", None),
+    "kl": ("KL (nats)", "aligned KL, tuned against base; empty: not scored", _KL),
+    "gold": ("gold", "the right answer", None),
+    "base_said": ("base says", "before fine-tuning; ✓ right, ✗ wrong", None),
+    "tuned_said": ("tuned says", "✓ right, ✗ wrong", None),
+    "restored_said": ("restored says", "at the chosen k; ✓ right, ✗ wrong", None),
+    "level": ("level", "mastery level, 0 to 4", _RANK),
+    "gold_p_base": ("gold p, base", "probability of gold's first token, base after its completion prompt", _SHARE),
+    "gold_p_tuned": ("gold p, tuned", "the same, tuned after the question", _SHARE),
+    "gold_p_restored": ("gold p, restored", "the same, restored at the chosen k", _SHARE),
+    "gold_rank_base": ("gold rank, base", "1: the likeliest token", _RANK),
+    "gold_rank_tuned": ("gold rank, tuned", "1: the likeliest token", _RANK),
+    "gold_rank_restored": ("gold rank, restored", "1: the likeliest token", _RANK),
+    "back_at_k": ("right again at k (%)", "smallest measured k; empty: right when tuned, or never", "%g"),
+    "topic": ("topic", "", None),
+    "domain": ("domain", "in: topics that were trained on; out: others", None),
+    "split": ("split", "dev: k is chosen on it; test: reported", None),
+}  # fmt: skip
+BROWSER = Browser(_NAME, QUESTION, "question", PAGE_SIZE)
+_MARKS = {True: "✓", False: "✗"}
+
+
+_FIRST_COLUMNS = (
+    "question", "outcome", "kl", "gold", "tuned_said", "restored_said", "level", "base_said", "gold_p_base",
+    "gold_p_tuned", "topic",
+)  # fmt: skip
+"""Shown until the reader chooses: about six have room beside an opened question, all of them above it."""
+_WIDTHS = {"question": 210, "outcome": 64, "kl": 78, "level": 52, "topic": 150}
+_WIDTH = 96
+
+
+def pick_columns() -> list[str]:
+    """The columns of the list, in the order they were chosen; without any the first ones."""
+    headers = {name: header for name, (header, _, _) in _COLUMNS.items()}
+    addresses.say_several({f"{_NAME}.columns": list(headers.values())})
+    with st.popover("Columns", help="Which columns the list has, in which order"):
+        chosen = st.multiselect(
+            "Columns of the list",
+            list(_COLUMNS),
+            default=list(_FIRST_COLUMNS),
+            format_func=headers.__getitem__,
+            key=f"{_NAME}.columns",
+            bind="query-params",
+            placeholder="the usual ones",
+        )
+    return chosen or list(_FIRST_COLUMNS)
+
+
+def listed(
+    asked: Asked, filters: Filters, page: Page, opened: Mapping[str, Any] | None, columns: Sequence[str]
+) -> None:
+    """The page's rows, of which one can be opened (the opened one is ticked), and a download of all that pass."""
+    BROWSER.listed(
+        page,
+        _shown(page.rows, columns),
+        config_of(_COLUMNS, columns, _WIDTHS, _WIDTH),
+        opened,
+        partial(questions.all_passing, asked, filters),
+        "Questions with the answers of base, tuned and restored, KL and the gold token's probability and rank",
+    )
+
+
+def _shown(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The columns of the list, answers with their marks."""
+    marks = {who: rows[f"{who}_right"].map(_MARKS).fillna("–") for who in ("base", "tuned", "restored")}
+    said = {f"{who}_said": mark + " " + rows[f"{who}_answer"].fillna("") for who, mark in marks.items()}
+    outcome = marks["base"] + " " + marks["tuned"] + " " + marks["restored"]
+    topics = rows["topic"].map(topic_name)
+    return rows.assign(outcome=outcome, **said, topic=topics)[list(columns)]
+
+
+_WIDGET_NAME = "token_shifts"
+_K, _CHANGE, _CHIPS = f"{_WIDGET_NAME}.k", f"{_WIDGET_NAME}.change", f"{_WIDGET_NAME}.chips"
 _ANY = "all"
 STYLE = """<style>
 .st-key-token_shifts_beside > div {flex: 1 1 470px !important; min-width: min(470px, 100%)}
@@ -38,7 +119,7 @@ STYLE = """<style>
 def gathered(root: str, run_id: str, stamp: str) -> Asked:
     """See questions.gather; nobody changes it. stamp: `asked_in`. A k measured since adds only its own answers."""
     own, cache = _own(root, run_id, stamp.split("+")[0]), Cache(root)
-    return questions.with_later(own, cache, run_id, later_states.later_states(cache, run_id))
+    return questions.with_later(own, cache, run_id, strategies.later_states(cache, run_id))
 
 
 @st.cache_resource(show_spinner="Reading the answers of all states …", max_entries=4)
@@ -50,7 +131,7 @@ def _own(root: str, run_id: str, stamp: str) -> Asked:
 @st.cache_data(show_spinner=False, max_entries=64)
 def _later(key: Key, run_id: str) -> str:
     """A stamp of the states measured since the chain ended; empty for none."""
-    found = later_states.later_states(Cache(key[0]), run_id)
+    found = strategies.later_states(Cache(key[0]), run_id)
     return "".join(f"+{one.state_id}.{one.run_id}" for one in found)
 
 
@@ -71,13 +152,13 @@ BEYOND = {"beyond": ("beyond", "the last bin, which holds all that lie beyond th
 @st.cache_data(show_spinner=False, max_entries=64)
 def spread(root: str, run_id: str, stamp: str, population: Filters) -> pd.DataFrame:
     """See question_spread.spread."""
-    return question_spread.spread(gathered(root, run_id, stamp), population)
+    return question_detail.spread(gathered(root, run_id, stamp), population)
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def by_level(root: str, run_id: str, stamp: str, population: Filters) -> pd.DataFrame:
     """See question_spread.by_level."""
-    return question_spread.by_level(gathered(root, run_id, stamp), population)
+    return question_detail.by_level(gathered(root, run_id, stamp), population)
 
 
 def asked_in(key: Key, run_id: str) -> tuple[Asked, str]:
@@ -90,8 +171,8 @@ def _say_what_is_wrong(asked: Asked, bases: list[str]) -> None:
     """What the address asks for and the filters do not offer."""
     addresses.say_several(
         {
-            f"{_NAME}.levels": [*map(str, range(5))],
-            f"{_NAME}.topics": [topic_name(topic) for topic in asked.topics],
+            f"{_WIDGET_NAME}.levels": [*map(str, range(5))],
+            f"{_WIDGET_NAME}.topics": [topic_name(topic) for topic in asked.topics],
         }
     )
     offers = {
@@ -101,9 +182,9 @@ def _say_what_is_wrong(asked: Asked, bases: list[str]) -> None:
         "sort": list(SORTS),
     }
     offers["descending"] = list(reversed(addresses.ON_OFF))
-    addresses.say({f"{_NAME}.{name}": choices for name, choices in offers.items()})
+    addresses.say({f"{_WIDGET_NAME}.{name}": choices for name, choices in offers.items()})
     for name in ("kl_from", "kl_to"):
-        addresses.say_number(f"{_NAME}.{name}", 0, float("inf"), "any")
+        addresses.say_number(f"{_WIDGET_NAME}.{name}", 0, float("inf"), "any")
 
 
 def pick_k(asked: Asked, chosen: float) -> float:
@@ -217,7 +298,12 @@ def _pick_others(asked: Asked, k: float) -> Filters:
 def _widget(widget: Any, label: str, name: str, *options: Any, **how: Any) -> Any:
     """A widget in the address that leads back to the first page when it changes."""
     return widget(
-        label, *options, key=f"{_NAME}.{name}", bind="query-params", on_change=BROWSER.first_page, **how
+        label,
+        *options,
+        key=f"{_WIDGET_NAME}.{name}",
+        bind="query-params",
+        on_change=BROWSER.first_page,
+        **how,
     )
 
 
@@ -261,7 +347,7 @@ def tokens(found: question_detail.FirstToken | None, k: float) -> None:
         return
     st.markdown("**The answer's first token** (★: the right answer's; ␣: a space)")
     alt = "Probabilities of the ten tokens likeliest after tuning and of the right one, in base, tuned and restored"
-    name = f"{_NAME}.tokens"
+    name = f"{_WIDGET_NAME}.tokens"
     drawn = tokens_charts.tokens_figure(found.tokens, k, show.palette())
     show.figure_alone(drawn, name, alt)
     st.caption(tokens_text.outside(found, k))

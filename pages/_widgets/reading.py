@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sftknow_core.results import chains, question_sets
+from sftknow_core.results import chains, restored
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.ingest import up_to_date
 
@@ -27,7 +27,7 @@ def key_of_cache() -> Key:
     Raises CacheError when it cannot be used.
     """
     cache = Cache()
-    return str(cache.root), question_sets.finished_stamp(cache)
+    return str(cache.root), restored.finished_stamp(cache)
 
 
 @st.cache_resource(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from pages._widgets import addresses, slider
 from pages._widgets.reading import Key
 from sftknow_core.errors import SftknowError
 from sftknow_core.present.text import restore
-from sftknow_core.results import cube, question_sets, restore_cube, restored
+from sftknow_core.results import cube, restored, weights
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.region import REGIONS
 from sftknow_core.update.spec import RestoreSpec, percent
@@ -124,19 +124,19 @@ def delta_run(key: Key, base_id: str, tuned_id: str) -> str | None:
 @_remembered
 def taken(delta_id: str, spec: Frozen, root: str) -> Mapping[str, Any]:
     """See restore_cube.what_is_taken; a delta run never changes."""
-    return restore_cube.what_is_taken(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+    return weights.what_is_taken(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
-def where_taken(delta_id: str, spec: Frozen, root: str) -> restore_cube.Places:
+def where_taken(delta_id: str, spec: Frozen, root: str) -> weights.Places:
     """See restore_cube.where_taken."""
-    return restore_cube.where_taken(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+    return weights.where_taken(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
 def taken_curve(delta_id: str, spec: Frozen, root: str) -> pd.DataFrame:
     """See restore_cube.taken_curve."""
-    return restore_cube.taken_curve(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+    return weights.taken_curve(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
 
 
 def taken_if_compared(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -> Mapping[str, Any] | None:
@@ -160,7 +160,7 @@ def tables_of_changes(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -
 
 def as_it_is_now(key: Key) -> Key:
     """The key as it is now: a part of the page that draws itself again has an old one."""
-    return key[0], question_sets.finished_stamp(Cache(key[0]))
+    return key[0], restored.finished_stamp(Cache(key[0]))
 
 
 @_remembered
@@ -226,3 +226,64 @@ def choice(label: str, key: str, names: Mapping[str, str], meaning: str | None =
         )
     )
     return labels[chosen]
+
+
+# With which state flips are counted: tuned, or the k looked at before, which the address names as restore.from.
+
+_FROM, _TRAIL = "restore.from", "restore.trail"
+_SAME_K = 1e-9
+Step = tuple[Any, float]
+"""What the reader looked at but for its k, and the k in percent."""
+
+
+def pick_before(
+    rows: pd.DataFrame, shown: Mapping[str, Any], place: Any
+) -> tuple[Mapping[str, Any] | None, str]:
+    """With which state the shown one is compared, and its name; None where it is none, or not measured.
+
+    rows: restore_views.measured. shown: one of them. place: measuring.Place.
+    """
+    addresses.say_number(_FROM, 0, 100, "the k looked at before, if any")
+    wanted = choice("Compared with", "restore.before", restore.COMPARED_WITH)
+    about = place.run_id, place.questions, frozen(place.spec, k=False)
+    trail = walked(st.session_state.get(_TRAIL, []), (about, float(shown["k_percent"])), _linked())
+    st.session_state[_TRAIL] = trail
+    if wanted == "tuned":
+        _to_address(None)
+        return restored.tuned_state(rows, place.split), "tuned"
+    if len(trail) < 2:
+        _to_address(None)
+        return None, ""
+    k = trail[0][1]
+    _to_address(k)
+    found = restored.shown_state(rows, k, place.split)
+    there = found is not None and abs(found["k_percent"] - k) < _SAME_K
+    return found if there else None, f"k = {k:g}%"
+
+
+def walked(trail: Sequence[Step], here: Step, linked: float | None) -> list[Step]:
+    """The last two steps, `here` being the last; those about something else are no previous k of it.
+
+    linked: the k before that the address names, for a reader who has not walked yet.
+    """
+    steps = [one for one in trail if one[0] == here[0]]
+    if not trail and linked is not None:
+        steps = [(here[0], linked)]
+    return [*steps] if steps and abs(steps[-1][1] - here[1]) < _SAME_K else [*steps[-1:], here]
+
+
+def _linked() -> float | None:
+    try:
+        k = float(st.query_params[_FROM])
+    except (KeyError, ValueError):
+        return None
+    return k if 0 <= k <= 100 else None
+
+
+def _to_address(k: float | None) -> None:
+    """Written only where it changes: each writing is a step in the browser's history."""
+    text = None if k is None else f"{k:g}"
+    if text is None and _FROM in st.query_params:
+        del st.query_params[_FROM]
+    elif text is not None and st.query_params.get(_FROM) != text:
+        st.query_params[_FROM] = text

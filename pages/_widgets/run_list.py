@@ -11,9 +11,8 @@ import streamlit as st
 from pages._widgets import addresses, mode, reading, show
 from pages._widgets.reading import Key
 from sftknow_core.errors import SftknowError
-from sftknow_core.pipeline.meter import size
+from sftknow_core.pipeline.passes import size
 from sftknow_core.present.text import training
-from sftknow_core.results import model_views
 from sftknow_core.results import training as training_results
 from sftknow_core.store import gc
 from sftknow_core.store.cache import Cache
@@ -47,7 +46,7 @@ def _would_go(key: Key) -> gc.Collected:
 @st.cache_data(show_spinner=False, max_entries=8)
 def base_models(key: Key) -> pd.DataFrame:
     """See model_views.base_models."""
-    return model_views.base_models(Cache(key[0]))
+    return training_results.base_models(Cache(key[0]))
 
 
 def runs(key: Key) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages._widgets import engine, mode, show
 from sftknow_core.present.text import mastery
-from sftknow_core.serve.engine.answers import AnswerState
+from sftknow_core.serve.engine.client import AnswerState
 from sftknow_core.serve.engine.protocol import Models, SampleRequest
 
 _SLOT = "facts.samples"

@@ -265,16 +265,3 @@ def unfinished(runs: pd.DataFrame) -> None:
     if not runs.empty:
         st.subheader("Not finished")
         listed(runs, "shared.unfinished", "Runs that are under way or did not reach their end")
-
-
-def nothing_yet(root: str, runs: pd.DataFrame) -> None:
-    """In a cache without a finished chain: what to do next, and what is under way."""
-    from pages._widgets import jobs  # which shows figures by this module
-
-    st.info(
-        f"No finished chain in `{root}` yet. The demo makes eight of them with the small model that is shipped "
-        "(minutes, no GPU). In a terminal, `sftknow demo` does the same, and `sftknow run --base MODEL --data FACTS "
-        "--level 2 --n 240` makes one of your own."
-    )
-    jobs.offer_demo(root)
-    unfinished(runs)

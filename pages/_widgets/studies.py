@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from pages._widgets import addresses, jobs, mode, reading, show
-from pages._widgets.picker import PARAMETER, pick_one
+from pages._widgets.addresses import PARAMETER, pick_one
 from pages._widgets.reading import Key
 from sftknow_core.analysis.study import StudyResults, read_study_results
 from sftknow_core.present.text import study

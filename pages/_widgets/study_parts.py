@@ -12,16 +12,13 @@ import streamlit as st
 from pages._widgets import addresses, show
 from pages._widgets.accuracy import choice
 from sftknow_core.analysis import rows as rows_analysis
-from sftknow_core.analysis import study_energy
 from sftknow_core.analysis.claims import part_table, verdict_table
 from sftknow_core.analysis.grid import Cell
 from sftknow_core.analysis.paper_table import PaperTable
-from sftknow_core.analysis.study import StudyResults
-from sftknow_core.analysis.study_paper import TABLES
+from sftknow_core.analysis.study import TABLES, StudyResults
 from sftknow_core.analysis.verdict import Status, Verdict
 from sftknow_core.present import tables
 from sftknow_core.present.charts import study as study_charts
-from sftknow_core.present.charts import study_verdict_figures
 from sftknow_core.present.text import study as study_text
 
 _DOMAINS = {"in-domain": ("in", ""), "out-of-domain": ("out",), "both": ("in", "out", "")}
@@ -80,7 +77,7 @@ def claims(results: StudyResults) -> None:
 
 
 def _effects(verdicts: list[Verdict]) -> None:
-    figures = study_verdict_figures.verdict_figures(verdicts, show.palette())
+    figures = study_charts.verdict_figures(verdicts, show.palette())
     if not figures:
         st.info(study_text.NO_FIGURE)
         return
@@ -189,7 +186,7 @@ def beyond(results: StudyResults, cell: Cell) -> None:
             "energy",
             f"Strategies at equal energy: {cell}",
             study_charts.energy_figure(study, cell, colours),
-            study_energy.energy_rows(study, cell),
+            rows_analysis.energy_rows(study, cell),
         ),
         (
             "healed",

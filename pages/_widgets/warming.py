@@ -94,10 +94,9 @@ def _unseen(name: str, _step: Step, key: Key, run_id: str, colours: Palette) -> 
 
 
 def _facts(key: Key, run_id: str, colours: Palette) -> None:
-    from pages._widgets import fact_reads as reads
-    from pages._widgets import facts, samples  # noqa: F401
-    from sftknow_core.results.mastery import mastery_stamp
-    from sftknow_core.results.mastery_filters import Population
+    from pages._widgets import facts as reads
+    from pages._widgets import samples  # noqa: F401
+    from sftknow_core.results.mastery import Population, mastery_stamp
     from sftknow_core.store.cache import Cache
 
     runs = reads.finished(key)
@@ -112,21 +111,21 @@ def _facts(key: Key, run_id: str, colours: Palette) -> None:
 
 
 def _fine_tune(key: Key, run_id: str, colours: Palette) -> None:
-    from pages._widgets import run_list, train_set, training  # noqa: F401
+    from pages._widgets import run_list, training
     from sftknow_core.facts.dataset import DEMO
     from sftknow_core.serve import train_preview
 
     base_id = train_preview.find_base(run_list.base_models(key), DEMO)
-    train_set.facts_of(DEMO, 0)
-    train_set.levels_of(key, base_id, DEMO, 0)
+    training.facts_of(DEMO, 0)
+    training.levels_of(key, base_id, DEMO, 0)
     if base_id:
-        train_set.speeds(key, base_id, False)
+        training.speeds(key, base_id, False)
 
 
 def _accuracy(key: Key, run_id: str, colours: Palette) -> None:
     from pages._widgets import accuracy, questions
-    from sftknow_core.present.charts import accuracy_figures  # noqa: F401
-    from sftknow_core.results.question_filters import ASKED, FIVE_SHOT
+    from sftknow_core.present.charts import accuracy as accuracy_charts  # noqa: F401
+    from sftknow_core.results.questions import ASKED, FIVE_SHOT
 
     details = reading.chain_details(key, run_id)
     asked, stamp = questions.asked_in(key, run_id)
@@ -139,11 +138,11 @@ def _accuracy(key: Key, run_id: str, colours: Palette) -> None:
 
 
 def _token_shifts(key: Key, run_id: str, colours: Palette) -> None:
-    from pages._widgets import accuracy, question_list, questions  # noqa: F401
+    from pages._widgets import accuracy, questions
     from sftknow_core.present.charts import tokens  # noqa: F401
     from sftknow_core.results import questions as asked_questions
     from sftknow_core.results.accuracy import KL_LEVEL
-    from sftknow_core.results.question_filters import ASKED, FIVE_SHOT, Filters
+    from sftknow_core.results.questions import ASKED, FIVE_SHOT, Filters
 
     details = reading.chain_details(key, run_id)
     asked, stamp = questions.asked_in(key, run_id)

@@ -13,7 +13,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from sftknow_core.analysis import paper_weights_1
+from sftknow_core.analysis import published
 from sftknow_core.present.charts.weights import SCORES
 from sftknow_core.results import weights
 from sftknow_core.results.weights import Heat, Spread
@@ -64,19 +64,15 @@ def listed_bars(bars: pd.DataFrame) -> pd.DataFrame:
 def listed_curve(rows: pd.DataFrame) -> pd.DataFrame:
     """Concentration at the paper's k, with the paper's lowest and highest."""
     own = rows[rows["in_paper"]].drop(columns="in_paper")
-    return own.merge(paper_weights_1.concentration_range(), how="left", on="k_percent")
+    return own.merge(published.concentration_range(), how="left", on="k_percent")
 
 
 def beside_paper(found: Heat) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Our shares by layer and by module, with the paper's."""
     kept = ["share", "weight_share", "enrichment"]
     layers = found.layers[found.layers["layer"].notna()]
-    by_layer = layers[["layer", *kept]].merge(
-        paper_weights_1.layer_shares(len(layers)), how="left", on="layer"
-    )
-    by_module = found.modules[["module", *kept]].merge(
-        paper_weights_1.module_shares(), how="left", on="module"
-    )
+    by_layer = layers[["layer", *kept]].merge(published.layer_shares(len(layers)), how="left", on="layer")
+    by_module = found.modules[["module", *kept]].merge(published.module_shares(), how="left", on="module")
     return by_layer, by_module
 
 

@@ -18,7 +18,7 @@ from sftknow_core.analysis.claims_tokens import token_claims
 from sftknow_core.analysis.claims_unneeded import unneeded_claims
 from sftknow_core.analysis.claims_weights import weight_claims
 from sftknow_core.analysis.context import Plan, Study
-from sftknow_core.analysis.study_tables import StudyTables
+from sftknow_core.analysis.grid import StudyTables
 from sftknow_core.analysis.verdict import Verdict
 
 _GROUPS = (size_claims, token_claims, weight_claims, restore_claims, unneeded_claims, strategy_claims)

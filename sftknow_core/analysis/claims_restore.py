@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sftknow_core.analysis.context import Study, gain, joined
-from sftknow_core.analysis.grid import CHOSEN, TUNED, Cell, Term, Which, at_k, size_number
-from sftknow_core.analysis.study_tables import LEVELS
+from sftknow_core.analysis.grid import CHOSEN, LEVELS, TUNED, Cell, Term, Which, at_k, size_number
 from sftknow_core.analysis.verdict import Part, Status, Verdict, conclude, decide_parts
 from sftknow_core.stats.contrast import trend_weights
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from sftknow_core.analysis.context import Study, minus
-from sftknow_core.analysis.grid import TUNED, Cell, Gap, Term, size_number
-from sftknow_core.analysis.study_tables import LEVELS
+from sftknow_core.analysis.grid import LEVELS, TUNED, Cell, Gap, Term, size_number
 from sftknow_core.analysis.verdict import Part, Rule, Verdict, conclude, decide_parts, part_of
 from sftknow_core.stats.contrast import trend_weights
 from sftknow_core.stats.resample import bootstrap_best, level_means, question_variance, spread_permutation

@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sftknow_core.analysis.context import Study
-from sftknow_core.analysis.grid import CHOSEN, TUNED, Cell, Gap, Grid, Term, Which, size_number
-from sftknow_core.analysis.study_tables import LEVELS
+from sftknow_core.analysis.grid import CHOSEN, LEVELS, TUNED, Cell, Gap, Grid, Term, Which, size_number
 from sftknow_core.analysis.verdict import Part, Verdict, conclude, part_of
 from sftknow_core.stats.seeds import over_seeds
 

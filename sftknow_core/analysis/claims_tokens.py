@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sftknow_core.analysis.context import Study, minus
-from sftknow_core.analysis.grid import TUNED, Cell
-from sftknow_core.analysis.study_tables import LEVELS
+from sftknow_core.analysis.grid import LEVELS, TUNED, Cell
 from sftknow_core.analysis.verdict import Part, Verdict, conclude, part_of
 from sftknow_core.errors import SpecError
 from sftknow_core.stats.association import Association, conditional_logit, spearman

@@ -9,8 +9,7 @@ from math import isnan
 import pandas as pd
 
 from sftknow_core.analysis.context import Study, gain, joined
-from sftknow_core.analysis.grid import Cell, Term, Which, at_k
-from sftknow_core.analysis.study_tables import LEVELS
+from sftknow_core.analysis.grid import LEVELS, Cell, Term, Which, at_k
 from sftknow_core.analysis.verdict import Part, Status, Verdict, conclude, decide_parts
 
 NEEDED = 0.9

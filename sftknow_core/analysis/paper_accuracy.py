@@ -8,12 +8,30 @@ from typing import Any
 import pandas as pd
 
 from sftknow_core.analysis import estimates as est
-from sftknow_core.analysis import paper_study, published
+from sftknow_core.analysis import published
 from sftknow_core.analysis.claims_strategy import picked_strategies
 from sftknow_core.analysis.context import Study
-from sftknow_core.analysis.estimates import FIVE_SHOT, POPULATION
+from sftknow_core.analysis.estimates import FIVE_SHOT, POPULATION, beside_points
 from sftknow_core.analysis.grid import TUNED, Cell
-from sftknow_core.analysis.paper_table import NATS, NOTHING, OURS, PAPER, PaperTable, percent, wide, with_sd
+from sftknow_core.analysis.paper_table import (
+    BESIDE,
+    NATS,
+    NOTHING,
+    NUMBERS,
+    OURS,
+    PAPER,
+    PaperTable,
+    caption_of,
+    level_name,
+    not_run,
+    numbers,
+    percent,
+    range_said,
+    seeds_said,
+    stacked,
+    wide,
+    with_sd,
+)
 from sftknow_core.analysis.rows import (
     accuracy_rows,
     cells_of,
@@ -22,18 +40,6 @@ from sftknow_core.analysis.rows import (
     kl_rows,
     own_states,
     points_of,
-)
-from sftknow_core.analysis.study_ceiling import beside_points
-from sftknow_core.analysis.study_paper_parts import (
-    BESIDE,
-    NUMBERS,
-    caption_of,
-    level_name,
-    not_run,
-    numbers,
-    range_said,
-    seeds_said,
-    stacked,
 )
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.stats.seeds import MIN_SEEDS, over_seeds
@@ -58,7 +64,7 @@ def figure2(study: Study, matcher: str, majority: Mapping[str, Any] | None = Non
     """Accuracy over N by train level, mean over test levels; the base, its few-shot ceiling and a baseline."""
     cells, seeds = accuracy_rows(study)
     base = [_baseline("majority answer", domain, share) for domain, share in (majority or {}).items()]
-    paper = published.over_n(paper_study.MODEL)
+    paper = published.over_n(published.MODEL)
     paper = paper.assign(source=PAPER, state="tuned", size=paper["n_train"].astype(str))
     return _over_n(study, "figure2", "Accuracy by size and train level", matcher, cells, seeds, base, paper)
 
@@ -66,7 +72,7 @@ def figure2(study: Study, matcher: str, majority: Mapping[str, Any] | None = Non
 def figure4(study: Study, matcher: str) -> PaperTable:
     """As figure 2, on questions of mastery level 4."""
     cells, seeds = accuracy_rows(study, 4)
-    paper = published.at_level(paper_study.MODEL, 4)
+    paper = published.at_level(published.MODEL, 4)
     paper = paper.assign(source=PAPER, state="tuned", size=paper["n_train"].astype(str))
     title = "Accuracy on the questions the base knew best (mastery level 4)"
     return _over_n(study, "figure4", title, matcher, cells, seeds, [], paper)
@@ -105,7 +111,7 @@ def table2(study: Study, matcher: str) -> PaperTable:
                 found = est.accuracy(study, cell, TUNED, domain=domain, test_level=level)
                 rows.append({"train_level": cell.level, "domain": domain, "level": level, **numbers(found)})
     ours = pd.DataFrame(rows, columns=["train_level", "domain", "level", *NUMBERS]).assign(source=OURS)
-    paper = published.by_test_level(paper_study.MODEL).assign(source=PAPER)
+    paper = published.by_test_level(published.MODEL).assign(source=PAPER)
     of = ["source", "train_level", "domain", "level", *NUMBERS]
     frame = stacked([ours, paper[paper["domain"].isin(study.domains())]], of).astype({"level": "Int64"})
     named = frame.assign(level=frame["level"].astype("string").fillna("mean"))
@@ -144,7 +150,7 @@ def figure5(study: Study, matcher: str) -> PaperTable:
 def table4(study: Study, matcher: str) -> PaperTable:
     """Accuracy over k by N and train level, in and out of domain."""
     rows = beside_points(curve_rows(study)).assign(source=OURS)
-    paper = paper_study.restoration().assign(source=PAPER, state="restored")
+    paper = published.restoration().assign(source=PAPER, state="restored")
     paper = paper[paper["domain"].isin(study.domains())]
     frame = stacked([rows, paper], ["source", *rows.columns.drop("source")])
     curves = frame[frame["k_percent"].notna()]
@@ -167,7 +173,7 @@ def table6(study: Study, matcher: str) -> PaperTable:
     """Accuracy on the facts trained on, over k: is the fit kept?"""
     rows = [row for cell in cells_of(study) for row in _trained(study, cell)]
     ours = pd.DataFrame(rows, columns=["train_level", "size", "k_percent", *NUMBERS]).assign(source=OURS)
-    paper = paper_study.train_accuracy().assign(source=PAPER)
+    paper = published.train_accuracy().assign(source=PAPER)
     frame = stacked([ours, paper], ["source", "train_level", "size", "k_percent", *NUMBERS])
     shown = wide(frame, ["source", "size", "k_percent"], "train_level", percent(), name=level_name)
     caption = (
@@ -231,7 +237,7 @@ def table7(study: Study, matcher: str) -> PaperTable:
     for domain in study.domains():
         found = est.base_accuracy(study, domain=domain)
         rows.append({"strategy": "base", "domain": domain, **numbers(found)})
-    paper = paper_study.strategies().rename(columns={"accuracy": "paper_accuracy"})
+    paper = published.strategies().rename(columns={"accuracy": "paper_accuracy"})
     frame = pd.DataFrame(rows, columns=["strategy", "domain", "cell", *NUMBERS])
     frame = frame.merge(paper, on=["strategy", "domain"], how="left")
     about = caption_of(study, matcher, frame[frame["n"].notna()])

@@ -7,16 +7,24 @@ from typing import Any
 import pandas as pd
 
 from sftknow_core.analysis import estimates as est
-from sftknow_core.analysis import paper_study, paper_weights_1
+from sftknow_core.analysis import published
 from sftknow_core.analysis.context import Study
 from sftknow_core.analysis.estimates import POPULATION
 from sftknow_core.analysis.grid import Which
-from sftknow_core.analysis.paper_table import OURS, PAPER, PaperTable, listed, percent, wide
+from sftknow_core.analysis.paper_table import (
+    OURS,
+    PAPER,
+    PaperTable,
+    level_name,
+    listed,
+    percent,
+    seeds_said,
+    wide,
+)
 from sftknow_core.analysis.rows import cells_of, chain_ids
-from sftknow_core.analysis.study_paper_parts import level_name, seeds_said
 from sftknow_core.stats.seeds import MIN_SEEDS, over_seeds
 
-_CITED = f"Paper: {paper_study.MODEL}, its own updates ({paper_study.CITATION})."
+_CITED = f"Paper: {published.MODEL}, its own updates ({published.CITATION})."
 _SEEDS_ONLY = "95% intervals speak for other seeds"
 _CONCENTRATION = ["source", "train_level", "size", "k_percent", "share", "low", "high", "null_share", "energy_share",
                   "n_seeds"]  # fmt: skip
@@ -32,7 +40,7 @@ def table3(study: Study, matcher: str) -> PaperTable:
     """Share of the sum of relative changes that the top k% hold, beside a permutation null."""
     del matcher
     rows = [row for cell in cells_of(study) for row in _concentration(study, chain_ids(study, cell), cell)]
-    paper = paper_weights_1.concentration()
+    paper = published.concentration()
     paper = paper.assign(
         source=PAPER, train_level=paper["train_level"].astype(str), size=paper["n_train"].astype(str)
     )
@@ -77,7 +85,7 @@ def table9(study: Study, matcher: str) -> PaperTable:
     frame["layer"] = pd.to_numeric(frame["layer"]).astype("Int64")
     frame = frame.sort_values("layer", ignore_index=True)
     if len(frame):
-        paper = paper_weights_1.layer_shares(int(frame["layer"].max()) + 1)
+        paper = published.layer_shares(int(frame["layer"].max()) + 1)
         frame = frame.merge(paper.astype({"layer": "Int64"}), on="layer", how="left")
     shown = listed(frame, ["layer", *_PLACES, "paper_layers", "paper_share"])
     title = f"Where the {study.plan.enrichment_k:g}% most changed weights sit, by layer"
@@ -89,7 +97,7 @@ def table10(study: Study, matcher: str) -> PaperTable:
     del matcher
     by = "module" if (study.tables.enrichment["by"] == "module").any() else "kind"
     frame = _places(study, by).rename(columns={"group": "module"})
-    paper = paper_weights_1.module_shares()
+    paper = published.module_shares()
     if by == "kind":
         kind = paper["module"].str.startswith("mlp").map({True: "mlp", False: "attention"})
         paper = paper.groupby(kind)["paper_share"].sum().reset_index()
@@ -141,7 +149,7 @@ def table11(study: Study, matcher: str) -> PaperTable:
                 about = {"source": OURS, "train_level": cell.level, "size": cell.size, "layers": str(block)}
                 rows.append({**about, **numbers, "n_seeds": len(found.seeds)})
     columns = ["source", "train_level", "size", "layers", "accuracy", "low", "high", "n", "n_seeds"]
-    paper = paper_study.layer_blocks().assign(source=PAPER, size="240").reindex(columns=columns)
+    paper = published.layer_blocks().assign(source=PAPER, size="240").reindex(columns=columns)
     frame = pd.concat([pd.DataFrame(rows, columns=columns), paper], ignore_index=True)
     floats = dict.fromkeys(("accuracy", "low", "high"), "float64")
     frame = frame.astype(floats).astype({"n": "Int64", "n_seeds": "Int64"})

@@ -15,11 +15,54 @@ import pandas as pd
 
 from sftknow_core.errors import SpecError
 
+# The paper's own numbers, to lie beside ours: how many facts of each mastery level its models had.
+#
+# Source: Ye, Yang, Nan, Li, Zhang, Gui, Huang, Wang, Shi and Fan, "Analyzing the Effects of Supervised Fine-Tuning on
+# Model Knowledge from Token and Parameter Levels", EMNLP 2025, arXiv 2509.16596. Its facts are those of
+# EntityQuestions with exactly one answer; it has no dev set, and no train facts out-of-domain.
+
+CITATION = "Ye et al., EMNLP 2025, arXiv 2509.16596"
 _FOLDER = Path(__file__).parent / "paper"
+SETS = {"train": ("train", "in"), "test": ("test", "in"), "testood": ("test", "out")}
+"""The paper's sets -> our split and domain."""
+SET_NAMES = {"train": "train, in-domain", "test": "test, in-domain", "testood": "test, out-of-domain"}
+
+
+@cache
+def _counts() -> pd.DataFrame:
+    """model, split (a name in SETS), level, count."""
+    return pd.read_csv(_FOLDER / "mastery_distribution.csv")
+
+
+def mastery_models() -> list[str]:
+    """The models whose mastery the paper counted, in its order."""
+    return list(_counts()["model"].unique())
+
+
+def sets_of(split: str | None, domain: str | None) -> list[str]:
+    """The paper's sets that lie in our split and domain (None: any); empty where it has none, as for dev."""
+    return [
+        name
+        for name, (its_split, its_domain) in SETS.items()
+        if split in (None, its_split) and domain in (None, its_domain)
+    ]
+
+
+def mastery_distribution(split: str | None = None, domain: str | None = None) -> pd.DataFrame:
+    """model, level (0 to 4), n_facts, share (of the model's facts in these sets); five rows a model.
+
+    The paper's sets that lie in this split and domain, added up; empty where it has none.
+    """
+    counts = _counts()
+    some = counts[counts["split"].isin(sets_of(split, domain))]
+    found = some.groupby(["model", "level"], sort=False)["count"].sum().rename("n_facts").reset_index()
+    return found.assign(share=found["n_facts"] / found.groupby("model")["n_facts"].transform("sum"))
+
+
 MODELS = ("LLaMA-3-8B", "LLaMA-3-70B")
 """Whose accuracies it prints."""
 TABLE2_N = 1920
-CITATION = (
+ACCURACY_CITATION = (
     "Ye, Yang, Nan, Li, Zhang, Gui, Huang, Wang, Shi, Fan: Analyzing the Effects of Supervised Fine-Tuning on Model "
     "Knowledge from Token and Parameter Levels. EMNLP 2025, pp. 471-513, arXiv 2509.16596"
 )
@@ -91,3 +134,118 @@ def _of(rows: pd.DataFrame, model: str) -> pd.DataFrame:
 @cache
 def _read(name: str) -> pd.DataFrame:
     return pd.read_csv(_FOLDER / name)
+
+
+# The paper's tables 4, 6, 7 and 11 (LLaMA-3-8B), to lie beside a study's; never subtracted from ours.
+#
+# Source: Ye, Yang, Nan, Li, Zhang, Gui, Huang, Wang, Shi and Fan, "Analyzing the Effects of Supervised Fine-Tuning on
+# Model Knowledge from Token and Parameter Levels", EMNLP 2025, arXiv 2509.16596. None of them carries a spread. Table
+# 6 reads as single runs: every value is a count over 240 or 1,920. Table 7's "divided" and "restored" are one run of
+# table 4 (level 2, N = 1,920), whose level and k were picked on test. Table 11 names neither N nor domain: they are
+# inferred.
+
+MODEL = "LLaMA-3-8B"
+STRATEGIES = {
+    "LLaMA-3-8B-Instruct": "instruct",
+    "SFT (mixed)": "mixed",
+    "SFT (divided by mastery)": "divided",
+    "LoRA": "LoRA",
+    "Parameter restoration": "restored",
+}
+"""Table 7's names -> ours."""
+
+
+@cache
+def restoration() -> pd.DataFrame:
+    """Table 4: train_level (text), size (text), k_percent, domain, accuracy (mean over test levels, share)."""
+    rows = pd.read_csv(_FOLDER / "table4_restoration.csv")
+    return _named(rows, "accuracy_percent")[["train_level", "size", "k_percent", "domain", "accuracy"]]
+
+
+@cache
+def train_accuracy() -> pd.DataFrame:
+    """Table 6: train_level, size, k_percent, accuracy on the train set (share)."""
+    rows = pd.read_csv(_FOLDER / "table6_train_accuracy.csv")
+    return _named(rows, "train_accuracy_percent")[["train_level", "size", "k_percent", "accuracy"]]
+
+
+@cache
+def strategies() -> pd.DataFrame:
+    """Table 7: strategy (ours: a value of STRATEGIES), domain, accuracy (share)."""
+    rows = pd.read_csv(_FOLDER / "table7_strategies.csv")
+    named = rows.assign(strategy=rows["strategy"].map(STRATEGIES))
+    named = named.rename(columns={"in_domain_percent": "in", "out_of_domain_percent": "out"})
+    long = named.melt("strategy", ["in", "out"], "domain", "accuracy")
+    return long.assign(accuracy=long["accuracy"] / 100)
+
+
+@cache
+def layer_blocks() -> pd.DataFrame:
+    """Table 11: train_level, layers (e.g. "0-3", of 32), accuracy (share); N = 240 and in-domain are inferred."""
+    rows = pd.read_csv(_FOLDER / "table11_layer_blocks.csv")
+    rows = rows.assign(train_level=rows["train_level"].astype(str), accuracy=rows["accuracy_percent"] / 100)
+    return rows.rename(columns={"restored_layers": "layers"})[["train_level", "layers", "accuracy"]]
+
+
+def _named(rows: pd.DataFrame, accuracy: str) -> pd.DataFrame:
+    return rows.assign(
+        train_level=rows["train_level"].astype(str),
+        size=rows["n_train"].astype(str),
+        k_percent=rows["restored_percent"].astype(float),
+        accuracy=rows[accuracy] / 100,
+    )
+
+
+# The paper's own numbers on where its models changed, to lie beside ours: its tables 3, 9 and 10.
+#
+# Source: Ye, Yang, Nan, Li, Zhang, Gui, Huang, Wang, Shi and Fan, "Analyzing the Effects of Supervised Fine-Tuning on
+# Model Knowledge from Token and Parameter Levels", EMNLP 2025, arXiv 2509.16596. The model is LLaMA-3-8B (32 layers).
+# Table 3 is of ten fine-tunings (N = 240 and 1,920; levels 0 to 4); tables 9 and 10 name no N, level or k.
+
+N_LAYERS = 32
+"""Layers of the paper's model."""
+
+
+@cache
+def concentration() -> pd.DataFrame:
+    """n_train, train_level, k_percent, share (0 to 1): the paper's table 3, one row a fine-tuning and k."""
+    rows = pd.read_csv(_FOLDER / "table3_concentration.csv")
+    share = rows["share_of_total_relative_change_percent"] / 100
+    rows = rows.rename(columns={"top_percent": "k_percent"}).assign(share=share)
+    return rows[["n_train", "train_level", "k_percent", "share"]]
+
+
+def concentration_range() -> pd.DataFrame:
+    """k_percent, paper_low, paper_high (0 to 1): the lowest and highest of the ten fine-tunings."""
+    grouped = concentration().groupby("k_percent")["share"]
+    return grouped.agg(paper_low="min", paper_high="max").reset_index()
+
+
+@cache
+def module_shares() -> pd.DataFrame:
+    """module (named as ours), paper_share (0 to 1; rounded, the sum is nearly 1): table 10."""
+    rows = pd.read_csv(_FOLDER / "table10_modules.csv")
+    return rows.assign(paper_share=rows["share_percent"] / 100)[["module", "paper_share"]]
+
+
+@cache
+def _layers() -> pd.Series[float]:
+    return pd.read_csv(_FOLDER / "table9_layers.csv").set_index("layer")["share_percent"] / 100
+
+
+def layer_shares(n_layers: int) -> pd.DataFrame:
+    """The paper's table 9, its 32 layers brought together to `n_layers` groups of the same depth.
+
+    Columns: layer, paper_layers ("0-7"), paper_share (0 to 1). A model of more layers than the paper's has some
+    without a counterpart: they have no row.
+    """
+    shares = _layers()
+    group = shares.index.to_series().map(lambda layer: int(layer) * n_layers // N_LAYERS)
+    layers = shares.index.to_series().groupby(group)
+    names = [
+        f"{first}-{last}" if last > first else f"{first}" for first, last in layers.agg(["min", "max"]).values
+    ]
+    summed = shares.groupby(group).sum()
+    return pd.DataFrame(
+        {"layer": summed.index.astype(int), "paper_layers": names, "paper_share": summed.to_numpy()}
+    )

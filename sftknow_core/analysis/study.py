@@ -12,24 +12,46 @@ from typing import Any
 
 import pandas as pd
 
-from sftknow_core.analysis.advice import Answer, answers
+from sftknow_core.analysis.advice import Advice, Answer, advice, answers
 from sftknow_core.analysis.claims import all_claims, repeated
 from sftknow_core.analysis.claims_size import hardly_known
 from sftknow_core.analysis.claims_strategy import pick
 from sftknow_core.analysis.context import Plan, Study
 from sftknow_core.analysis.flips import flip_table
-from sftknow_core.analysis.grid import TUNED, Cell, size_number
+from sftknow_core.analysis.grid import TUNED, Cell, StudyTables, size_number
+from sftknow_core.analysis.paper_accuracy import figure2, figure4, figure5, table2, table4, table6, table7
 from sftknow_core.analysis.paper_table import PaperTable
+from sftknow_core.analysis.paper_weights import table3, table9, table10, table11
 from sftknow_core.analysis.rows import cells_of
 from sftknow_core.analysis.scorecard import scorecard
-from sftknow_core.analysis.study_advice import Advice, advice
-from sftknow_core.analysis.study_paper import TABLES, paper_table
-from sftknow_core.analysis.study_tables import StudyTables
 from sftknow_core.analysis.verdict import Rule, Verdict
 from sftknow_core.errors import CacheError
 from sftknow_core.results.studies import study_overview
 from sftknow_core.results.study_frames import study_chains, study_frames
 from sftknow_core.store.cache import Cache
+
+# The paper's tables and figures for the user's study, in its order: eleven, each with the paper's numbers beside
+# ours.
+#
+#     Study  --study_paper_accuracy, study_paper_weights-->  PaperTable
+#
+# What the study did not run is said, with how to get it; the paper's numbers are shown all the same.
+
+TABLES = {
+    "figure2": figure2, "table2": table2, "figure4": figure4, "figure5": figure5, "table3": table3, "table4": table4,
+    "table6": table6, "table7": table7, "table9": table9, "table10": table10, "table11": table11,
+}  # fmt: skip
+
+
+def paper_table(
+    name: str, study: Study, matcher: str = "words", majority: Mapping[str, Any] | None = None
+) -> PaperTable:
+    """One of TABLES. matcher: how answers were judged, for the captions.
+
+    majority: domain -> accuracy of always giving the topic's most frequent train answer; a baseline of figure 2.
+    """
+    return figure2(study, matcher, majority) if name == "figure2" else TABLES[name](study, matcher)
+
 
 DEMO_MARGIN_PP = 2.0
 """The small demo models answer fewer questions: smaller differences are not worth a claim."""

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from sftknow_core import __version__
-from sftknow_core.cli import cache, chains, data, models, reporting, reports, studies, weights
+from sftknow_core.cli import cache, chains, data, models, report, studies, weights
 from sftknow_core.errors import SftknowError, Stopped
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="What supervised fine-tuning does to what a language model knows, and how to take the harm back.",
 )
-for room in (chains, studies, reports, data, models, weights, reporting, cache):
+for room in (chains, studies, data, models, weights, report, cache):
     room.register(app)
 
 

@@ -65,8 +65,8 @@ def stop(
 ) -> None:
     """Ask a run under way to stop; its command goes on with it later."""
     from sftknow_core.store.cache import Cache
-    from sftknow_core.store.control import request_stop
     from sftknow_core.store.listing import find_run
+    from sftknow_core.store.open_run import request_stop
 
     found = Cache(cache)
     run_id = find_run(found, run)

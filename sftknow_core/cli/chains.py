@@ -51,8 +51,8 @@ def run(
 ) -> None:
     """Mastery, fine-tuning, accuracy, token shift and restoration for one train set."""
     from sftknow_core.pipeline.chain import ChainSpec, run_chain
-    from sftknow_core.pipeline.preflight_1 import Job, check_job
-    from sftknow_core.pipeline.presets import sft_spec
+    from sftknow_core.pipeline.preflight import Job, check_job
+    from sftknow_core.pipeline.sft import sft_spec
 
     spec = ChainSpec(
         level=level,
@@ -90,7 +90,7 @@ def demo(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Fine-tune the shipped model eight times in front of you, restore it, and open the dashboard."""
-    from sftknow_core.pipeline.demo_1 import DEMO_LEVELS, DEMO_SIZES, run_demo
+    from sftknow_core.pipeline.demo import DEMO_LEVELS, DEMO_SIZES, run_demo
 
     with o.workspace(cache, device) as ws:
         ws.reporter.say(

@@ -108,8 +108,7 @@ def sft(
     from sftknow_core.facts.train_set import draw_train_set
     from sftknow_core.pipeline.export import copy_model
     from sftknow_core.pipeline.mastery import score_facts
-    from sftknow_core.pipeline.presets import sft_spec
-    from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE, fine_tune
+    from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE, fine_tune, sft_spec
 
     size = o.whole_or_all(n, "--n")
     with o.workspace(cache, device) as ws:

@@ -104,7 +104,7 @@ def read_facts(
     sample: int | None = None,
 ) -> tuple[FactSet, dict[str, Topic]]:
     """The facts a user names, and the topics they belong to."""
-    from sftknow_core.facts.facts_ref import FactsRef
+    from sftknow_core.facts.dataset import FactsRef
 
     return FactsRef(data, str(topics) if topics else None, filter_, keep_leaks, sample).load()
 

@@ -9,10 +9,10 @@ import typer
 
 from sftknow_core.cli import options as o
 from sftknow_core.errors import SpecError
-from sftknow_core.present.text import weights_1
+from sftknow_core.present.text import commands
 
 if TYPE_CHECKING:
-    from sftknow_core.pipeline.preflight_1 import Job
+    from sftknow_core.pipeline.preflight import Job
 
 DryRunOpt = Annotated[
     bool,
@@ -39,7 +39,7 @@ def delta(
 ) -> None:
     """How much of a model fine-tuning changed, and how concentrated the change is."""
     from sftknow_core.pipeline.delta import ModelPair, compare_models
-    from sftknow_core.pipeline.preflight_1 import Job, check_job
+    from sftknow_core.pipeline.preflight import Job, check_job
 
     job = Job("delta", base, tuned)
     if dry_run:
@@ -55,7 +55,7 @@ def delta(
         "regions": run.read("deltas").to_pylist(),
         "concentration": run.read("concentration").to_pylist(),
     }
-    o.emit(result, as_json, weights_1.show_delta)
+    o.emit(result, as_json, commands.show_delta)
 
 
 def restore(
@@ -115,7 +115,7 @@ def restore(
 ) -> None:
     """Put the most changed parameters back and write the model, a recipe of it, or a patch."""
     from sftknow_core.pipeline.export import export_restored
-    from sftknow_core.pipeline.preflight_1 import Job, check_job
+    from sftknow_core.pipeline.preflight import Job, check_job
     from sftknow_core.update.spec import RestoreSpec
 
     if (k, alpha, block).count(None) != 2:
@@ -140,7 +140,7 @@ def restore(
     with o.workspace(cache, device) as ws:
         pair = check_job(ws, job).require()
         result = export_restored(ws, *pair, spec, out, output_dtype, recipe=recipe, patch=patch)
-    o.emit(result, as_json, weights_1.show_restored)
+    o.emit(result, as_json, commands.show_restored)
 
 
 def rebuild(
@@ -154,7 +154,7 @@ def rebuild(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Make a restored model again from its recipe, bit for bit."""
-    from sftknow_core.pipeline.preflight_1 import Job, check_job
+    from sftknow_core.pipeline.preflight import Job, check_job
     from sftknow_core.pipeline.rebuild import rebuild as rebuild_model
 
     job = Job("rebuild", base, tuned, out=out, recipe=recipe)
@@ -162,7 +162,7 @@ def rebuild(
         _only_check(job, cache, device, as_json)
     with o.workspace(cache, device) as ws:
         result = rebuild_model(ws, recipe, *check_job(ws, job).require(), out)
-    o.emit(result, as_json, weights_1.show_rebuilt)
+    o.emit(result, as_json, commands.show_rebuilt)
 
 
 def apply_patch(
@@ -178,14 +178,14 @@ def apply_patch(
 
     with o.workspace(cache, device) as ws:
         result = apply_to(ws, patch, ws.open_model(tuned), out)
-    o.emit(result, as_json, weights_1.show_rebuilt)
+    o.emit(result, as_json, commands.show_rebuilt)
 
 
 def _only_check(job: Job, cache: Path | None, device: str, as_json: bool) -> None:
     """Report every check and end the command, with exit code 2 when one failed."""
-    from sftknow_core.pipeline.preflight_1 import check_job
+    from sftknow_core.pipeline.preflight import check_job
 
     with o.workspace(cache, device) as ws:
         found = check_job(ws, job)
-    o.emit(found.to_json(), as_json, weights_1.show_preflight)
+    o.emit(found.to_json(), as_json, commands.show_preflight)
     raise typer.Exit(2 if found.failed else 0)

@@ -20,10 +20,8 @@ from sftknow_core.facts.matcher import FactMatcher
 from sftknow_core.facts.prompts import PROMPTS, Prompt
 from sftknow_core.facts.synonyms import Synonyms
 from sftknow_core.facts.words import normalise, word_text
-from sftknow_core.measure.asking import encode_questions, first_answer_tokens
+from sftknow_core.measure.asking import Probes, TemplateChoice, encode_questions, first_answer_tokens
 from sftknow_core.measure.kl import NextTokens
-from sftknow_core.measure.probes import Probes
-from sftknow_core.measure.templates import TemplateChoice
 from sftknow_core.model.generate.decode import Completion, generate
 from sftknow_core.model.generate.encode import encode_prompts
 from sftknow_core.model.generate.logits import next_token_logits

@@ -17,7 +17,6 @@ from sftknow_core.facts.topics import Topic
 from sftknow_core.facts.train_set import LEVELS, TrainSet, draw_train_set
 from sftknow_core.pipeline.chain_summary import Asked, summarise_chain
 from sftknow_core.pipeline.delta import ModelPair, compare_models
-from sftknow_core.pipeline.equal_energy import at_equal_energy, check_comparable
 from sftknow_core.pipeline.evaluate import (
     COMPLETION,
     FIVE_SHOT,
@@ -29,7 +28,15 @@ from sftknow_core.pipeline.evaluate import (
 from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import QuestionSpec, choose_questions
 from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE, fine_tune
-from sftknow_core.pipeline.states import HYBRID_K, StateLoader, base_state, restored_state, tuned_state
+from sftknow_core.pipeline.states import (
+    HYBRID_K,
+    StateLoader,
+    at_equal_energy,
+    base_state,
+    check_comparable,
+    restored_state,
+    tuned_state,
+)
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import RunFolder

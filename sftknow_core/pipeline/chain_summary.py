@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftknow_core.facts.fact import Fact, FactSet
-from sftknow_core.facts.majority import majority_answers
 from sftknow_core.facts.matcher import FactMatcher, Matcher
+from sftknow_core.facts.summary import majority_answers
 from sftknow_core.facts.synonyms import load_synonyms
 from sftknow_core.facts.train_set import TrainSet
 from sftknow_core.stats.choose import KChoice, choose_k

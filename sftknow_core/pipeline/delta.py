@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from sftknow_core.pipeline.meter import Meter
-from sftknow_core.pipeline.passes import compare_passes
+from sftknow_core.pipeline.passes import Meter, compare_passes
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_spec import RunSpec
@@ -39,7 +38,7 @@ class ModelPair:
     @cached_property
     def weights(self) -> Pair:
         """Both weight sources, checked against each other. Raises ModelError."""
-        from sftknow_core.model.io.tokenizer_match import check_same_tokenizer
+        from sftknow_core.model.io.fit import check_same_tokenizer
         from sftknow_core.update.pair import Pair
 
         check_same_tokenizer(self.base.path, self.tuned.path)
@@ -79,7 +78,7 @@ class ModelPair:
 
 def open_source(path: Path, base: Path | None = None) -> TensorSource:
     """The weights of a model folder, or of an adapter folder on its base."""
-    from sftknow_core.model.io.tensors import open_source as opened
+    from sftknow_core.model.io.adapter import open_source as opened
 
     return opened(path, base=base)
 

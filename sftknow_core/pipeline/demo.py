@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.errors import SpecError, Stopped
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.topics import Topic
-from sftknow_core.pipeline.workspace import Workspace
+from sftknow_core.pipeline.chain import ChainResult, ChainSpec, run_chain
+from sftknow_core.pipeline.mastery import score_facts
+from sftknow_core.pipeline.questions import QuestionSpec
+from sftknow_core.pipeline.sft import sft_spec
+from sftknow_core.pipeline.workspace import DEMO, Workspace
 
 if TYPE_CHECKING:
     from sftknow_core.model.train.pretrain import PretrainSpec
@@ -53,3 +58,33 @@ def pretrain_model(
 
     result = pretrain(facts.facts, topics, spec, out, work=work, on_log=on_log, should_stop=should_stop)
     return result | {"model_id": model_id(out, memo=ws.cache.models / "identities.json")}
+
+
+# The demonstration: the shipped model, fine-tuned on easy and hard facts, few and many, and restored.
+
+DEMO_LEVELS = ("0", "2", "4", "mixed")
+DEMO_SIZES = (240, 1920)
+DEMO_KS = ("5", "20", "40", "60")
+"""Four of the paper's seven, so that two minutes suffice."""
+DEMO_TRAIN_QUESTIONS = 60
+
+
+def run_demo(ws: Workspace, questions: QuestionSpec, seed: int = 0) -> list[ChainResult]:
+    """One chain for each train level and size, sizes inside levels; what is in the cache is not done again."""
+    facts, topics = FactsRef(DEMO).load()
+    base = ws.open_model(DEMO)
+    mastery = score_facts(ws, base, facts.facts, topics)
+    sft = sft_spec(base, seed)
+    specs = [
+        ChainSpec(
+            level=level,
+            n=n,
+            seed=seed,
+            ks=DEMO_KS,
+            questions=questions,
+            train_questions=DEMO_TRAIN_QUESTIONS,
+        )
+        for level in DEMO_LEVELS
+        for n in DEMO_SIZES
+    ]
+    return [run_chain(ws, base, facts, topics, spec, sft, mastery=mastery) for spec in specs]

@@ -21,7 +21,7 @@ from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from sftknow_core.measure.probes import Probes
+    from sftknow_core.measure.asking import Probes
     from sftknow_core.measure.reference import BaseReference
 
 CHUNK_QUESTIONS = 256
@@ -87,7 +87,7 @@ class Exam:
     @cached_property
     def templates(self) -> Mapping[str, Any]:
         """Topic -> its completion template, frozen for the base model; whatever is asked, every topic has one."""
-        from sftknow_core.measure.templates import choose_templates
+        from sftknow_core.measure.asking import choose_templates
 
         topics = sorted({fact.topic for fact in self.facts.facts})
         return choose_templates(topics, self.facts.facts, self.mastery.levels, self.mastery.templates)
@@ -110,7 +110,7 @@ class Exam:
     @cached_property
     def probes(self) -> Probes:
         """What asks for a fact by completion: the prompts that gave the facts their mastery."""
-        from sftknow_core.measure.probes import Probes
+        from sftknow_core.measure.asking import Probes
 
         return Probes(self.topics, self.facts.facts, int(self.mastery.run.spec.params["seed"]))
 

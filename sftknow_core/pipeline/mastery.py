@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,7 +19,6 @@ from sftknow_core.facts.matcher import MATCHER_VERSION
 from sftknow_core.facts.prompts import PROMPT_VERSION
 from sftknow_core.facts.synonyms import load_synonyms
 from sftknow_core.facts.topics import Topic, topics_id
-from sftknow_core.pipeline.model_row import model_row
 from sftknow_core.pipeline.workspace import DEMO_FOLDER, ModelHandle, Workspace
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import RunFolder
@@ -26,6 +26,43 @@ from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
     from sftknow_core.measure.mastery import MasterySpec
+
+# A model folder -> its row in table `models`.
+
+_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
+
+
+def model_row(
+    path: Path,
+    model_id: str,
+    name: str,
+    role: str,
+    *,
+    location: str | None = None,
+    made_by: str | None = None,
+) -> dict[str, Any]:
+    """What the folder says about itself; of an adapter its own weights are counted, not its base's.
+
+    location: where the table says it lies (relative to the cache for what runs made); None: `path`.
+    """
+    from sftknow_core.model.io.safetensors_files import read_header
+    from sftknow_core.model.io.sources import read_json
+
+    tensors = [t for file in sorted(path.glob("*.safetensors")) for t in read_header(file)[0].values()]
+    config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
+    return {
+        "model_id": model_id,
+        "name": name,
+        "path": location or str(path.resolve()),
+        "role": role,
+        "architecture": next(iter(config.get("architectures") or ["adapter"])),
+        "n_params": sum(math.prod(tensor.shape) for tensor in tensors),
+        "dtype": _DTYPES.get(tensors[0].code, tensors[0].code) if tensors else None,
+        "vocab_size": config.get("vocab_size"),
+        "size_bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        "made_by": made_by,
+    }
+
 
 DEMO_NEW_TOKENS = 8
 """No answer of the demo world is longer."""
@@ -123,7 +160,7 @@ def _compute(
 
 
 def _finish(ws: Workspace, run: Run, base: ModelHandle) -> None:
-    from sftknow_core.measure.agreement import sampled_against_expected, split_half
+    from sftknow_core.measure.levels import sampled_against_expected, split_half
 
     run.write_part("models", 0, [model_row(base.path, base.model_id, base.name, "base")])
     mastery = Mastery(run)

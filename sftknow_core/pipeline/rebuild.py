@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.errors import ModelError, SpecError
-from sftknow_core.pipeline.card import REPORT_NUMBERS, card_facts, report_numbers, restored_card
 from sftknow_core.pipeline.delta import ModelPair, open_source
-from sftknow_core.pipeline.export import measured_accuracies
-from sftknow_core.pipeline.meter import Meter
+from sftknow_core.pipeline.export import (
+    REPORT_NUMBERS,
+    card_facts,
+    measured_accuracies,
+    report_numbers,
+    restored_card,
+)
 from sftknow_core.pipeline.new_outputs import new_outputs
-from sftknow_core.pipeline.passes import Pass, rebuild_passes
+from sftknow_core.pipeline.passes import Meter, Pass, rebuild_passes
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 
 if TYPE_CHECKING:
     from sftknow_core.update.lineage import Lineage
-    from sftknow_core.update.patch_reader import PatchReader
+    from sftknow_core.update.patch_file import PatchReader
 
 
 def rebuild(
@@ -63,7 +67,7 @@ def apply_patch(ws: Workspace, patch_path: Path, tuned: ModelHandle, out: Path) 
     """
     from sftknow_core.model.io.identity import model_id
     from sftknow_core.update.patch import write_patched
-    from sftknow_core.update.patch_reader import PatchReader
+    from sftknow_core.update.patch_file import PatchReader
 
     ws.reporter.stage(f"checking {patch_path}")
     with PatchReader(patch_path) as patch:

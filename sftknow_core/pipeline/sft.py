@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.prompts import PROMPT_VERSION
 from sftknow_core.facts.train_set import TRAIN_SET_VERSION, TrainSet
-from sftknow_core.pipeline.model_row import model_row
+from sftknow_core.model.train.sft_spec import DEMO, PAPER, SftSpec
+from sftknow_core.pipeline.mastery import model_row
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
     from sftknow_core.model.train.sft_spec import SftSpec
+
+# Which fine-tuning settings a base model gets unless the user says otherwise.
+
+SMALL_MODEL_BYTES = 200_000_000
+"""Weights below this (50 M float32 parameters) need the demo's learning rate; the paper's would hardly move them."""
+DEMO_LORA_LR = 3e-3
+
+
+def sft_spec(base: ModelHandle, seed: int = 0, **given: Any) -> SftSpec:
+    """The paper's settings for large models, the demo's for small ones; `given` overrides. Raises SpecError."""
+    size = sum(file.stat().st_size for file in base.path.glob("*.safetensors"))
+    preset = DEMO if size < SMALL_MODEL_BYTES else PAPER
+    if preset is DEMO and given.get("method") == "lora":
+        preset = replace(preset, lr=DEMO_LORA_LR)
+    return replace(preset, seed=seed, **given)
+
 
 WEIGHTS = "model"
 UNITS_PER_EXAMPLE = 0.0025

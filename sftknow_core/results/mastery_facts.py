@@ -17,8 +17,7 @@ import pandas as pd
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sftknow_core.results.mastery import Mastered
-from sftknow_core.results.mastery_filters import PAGE_SIZE, FactFilters
+from sftknow_core.results.mastery import PAGE_SIZE, FactFilters, Mastered
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.listing import list_runs

@@ -1,4 +1,4 @@
-"""A study, finished or not, as the tidy tables that statistics and figures read (analysis/study_tables.py).
+"""A study, finished or not, as the tidy tables that statistics and figures read (analysis/grid.py).
 
     study's cells -> their chains -> the runs of every state  --Parquet parts, one SQL query a table-->  frames
 
@@ -8,6 +8,9 @@ because they come from the same fine-tuned model. Cells that are not done have n
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,16 +18,54 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sftknow_core.errors import CacheError
 from sftknow_core.results.cube import open_cube, region_tensors
-from sftknow_core.results.kept_frames import keep, read_kept
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
+from sftknow_core.store.files import write_atomic
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN, MASTERY
 from sftknow_core.store.study_record import DONE_STATE, all_cells
 from sftknow_core.update.spec import count_for
+
+# A study's tables (study_frames.py), put beside its record once it has ended: read in tenths of a second from then
+# on.
+#
+# They are a copy: which chains they were made of is part of their name, so that others of other chains are not taken
+# for them, and without them the same tables come out of the chains' runs again.
+
+FRAMES_VERSION = 2
+"""Goes up whenever the same chains would give other tables."""
+FOLDER = "frames"
+
+
+def read_kept(run: RunFolder, chains: Sequence[str], names: Sequence[str]) -> dict[str, pd.DataFrame] | None:
+    """The tables made of these chains; None where they are not all there, or one of them is damaged."""
+    folder = run.root / FOLDER / _key(chains)
+    try:
+        return {name: pq.read_table(folder / f"{name}.parquet").to_pandas() for name in names}
+    except (OSError, pa.ArrowInvalid):
+        return None
+
+
+def keep(run: RunFolder, chains: Sequence[str], frames: Mapping[str, pd.DataFrame]) -> None:
+    """Put the tables made of these chains beside the study, in the place of former ones. Raises CacheError."""
+    folder = run.root / FOLDER / _key(chains)
+    for name, frame in frames.items():
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink, compression="zstd")
+        write_atomic(folder / f"{name}.parquet", sink.getvalue().to_pybytes())
+    for other in (run.root / FOLDER).iterdir():
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _key(chains: Sequence[str]) -> str:
+    text = json.dumps([FRAMES_VERSION, *chains])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
 
 BASE = "base"
 """`chain` of the answers before fine-tuning, which all chains share."""

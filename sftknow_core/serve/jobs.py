@@ -28,7 +28,6 @@ import psutil
 from filelock import FileLock
 
 from sftknow_core.errors import SpecError
-from sftknow_core.serve.child import JOB_VARIABLE, child_command, child_environment
 from sftknow_core.serve.job_specs import JobSpec, command_line
 from sftknow_core.serve.job_state import (
     Job,
@@ -39,11 +38,21 @@ from sftknow_core.serve.job_state import (
     process_of,
     runs_under_way,
 )
-from sftknow_core.serve.process import JOB, PROCESS, STDERR, STDOUT, STOP, write_json
+from sftknow_core.serve.process import (
+    JOB,
+    JOB_VARIABLE,
+    PROCESS,
+    STDERR,
+    STDOUT,
+    STOP,
+    child_command,
+    child_environment,
+    write_json,
+)
 from sftknow_core.store.cache import Cache, check_may_write
-from sftknow_core.store.control import request_stop
 from sftknow_core.store.files import disk_errors
-from sftknow_core.store.provenance import utc_now
+from sftknow_core.store.open_run import request_stop
+from sftknow_core.store.run_spec import utc_now
 from sftknow_core.store.run_state import Owner
 
 __all__ = ["Job", "JobProgress", "JobState", "dismiss", "jobs", "look", "start", "stop"]

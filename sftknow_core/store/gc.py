@@ -23,8 +23,8 @@ from sftknow_core.store.files import TEMPORARY_PREFIX, disk_errors, write_atomic
 from sftknow_core.store.ingest import up_to_date
 from sftknow_core.store.listing import RunInfo, list_runs
 from sftknow_core.store.open_run import took
-from sftknow_core.store.provenance import utc_now
 from sftknow_core.store.run_folder import DONE, RunFolder
+from sftknow_core.store.run_spec import utc_now
 from sftknow_core.store.run_state import RunState
 
 _REMOVED_PREFIX = f"{TEMPORARY_PREFIX}removed-"

@@ -8,11 +8,14 @@ In show mode nothing is written: the file is read where it fits the run folders,
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -33,8 +36,59 @@ from sftknow_core.store.opening import (
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.run_spec import RunSpec, canonical_json
 from sftknow_core.store.schema import SHORT_TABLES
-from sftknow_core.store.stamps import Stamps, begins, is_same, stamp_of, stamps_on_disk, with_hash
 from sftknow_core.store.table import Table
+
+# Whether a finished run is still the one that the catalogue has: by its manifest's time and size, else by its text.
+#
+# A stamp is "time-size", and on record "time-size hash". A copied cache has manifests of other times and the same
+# text: nothing of it need be read again.
+
+Stamps = dict[str, str]
+"""Run -> stamp."""
+
+
+def stamps_on_disk(cache: Cache) -> Stamps:
+    """Finished run -> when its manifest was written, and its size."""
+    return {path.parent.name: stamp_of(path) for path in cache.runs.glob(f"*/{DONE}")}
+
+
+def begins(on_record: str | None, stamp: str) -> bool:
+    """Whether the manifest is the very file on record."""
+    return on_record is not None and on_record.partition(" ")[0] == stamp
+
+
+def is_same(cache: Cache, run_id: str, on_record: str | None, stamp: str) -> bool:
+    """Whether a manifest is the one on record; that of a copied cache is another file that says the same."""
+    if on_record is None:
+        return False
+    known = on_record.partition(" ")[2]
+    return begins(on_record, stamp) or (
+        known != "" and known == _hash(cache.run_folder(run_id) / DONE, stamp)
+    )
+
+
+def with_hash(cache: Cache, run_id: str, stamp: str) -> str:
+    """The stamp to put on record."""
+    return f"{stamp} {_hash(cache.run_folder(run_id) / DONE, stamp)}"
+
+
+@lru_cache(maxsize=8192)
+def _hash(manifest: Path, stamp: str) -> str:
+    """Of its text; stamp: by which it is known that the file has not changed since."""
+    try:
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return "gone"
+
+
+def stamp_of(manifest: Path) -> str:
+    """When it was written, in ns, and its size in bytes."""
+    try:
+        stat = manifest.stat()
+    except FileNotFoundError:
+        return "gone"
+    return f"{stat.st_mtime_ns}-{stat.st_size}"
+
 
 _RUN_TABLES = ("runs", "run_inputs", *(table.name for table in SHORT_TABLES))
 _AT_ONCE = 100

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import duckdb
 
 from sftknow_core.errors import CacheError
-from sftknow_core.store.provenance import utc_now
+from sftknow_core.store.run_spec import utc_now
 
 Migration: TypeAlias = Callable[[duckdb.DuckDBPyConnection], None]
 

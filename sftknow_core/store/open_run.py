@@ -25,14 +25,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sftknow_core.errors import SftknowError, Stopped
+from sftknow_core.errors import SftknowError, SpecError, Stopped
 from sftknow_core.store.cache import Cache, check_may_write
 from sftknow_core.store.files import CacheWarning, disk_errors, sweep_temporaries, write_atomic
 from sftknow_core.store.line_log import LineLog, plain_json, read_lines
-from sftknow_core.store.provenance import utc_now
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import DONE, EVENTS, PARTS, SPEC, STOP, Contents, Manifest, RunFolder
-from sftknow_core.store.run_spec import RunSpec
+from sftknow_core.store.run_spec import RunSpec, utc_now
 from sftknow_core.store.run_state import RunState, fold
 
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -246,3 +245,43 @@ def record_state(run: RunFolder, state: RunState, reason: str | None) -> None:
     with suppress(OSError):
         log.append({"t": round(time.time(), 3), "type": "state", "state": state, "reason": reason})
     log.close()
+
+
+# Runs from outside: put one in the queue, ask one to stop, say how a dead one ended.
+
+
+def queue_run(cache: Cache, spec: RunSpec, about: Mapping[str, Any] | None = None) -> str:
+    """Put a run on record that a process will soon do; returns its id. One under way or done stays so."""
+    check_may_write("queue a run")
+    run = RunFolder(cache, spec.run_id)
+    lock = FileLock(cache.run_lock(run.run_id), thread_local=False)
+    if not is_hit(run) and took(lock):
+        try:
+            with disk_errors(run.root):
+                run.root.mkdir(parents=True, exist_ok=True)
+                (run.root / STOP).unlink(missing_ok=True)
+            write_spec(run, spec, about)
+            record_state(run, RunState.QUEUED, None)
+        finally:
+            lock.release()
+    return run.run_id
+
+
+def record_ending(cache: Cache, run_id: str, state: RunState, reason: str) -> None:
+    """Put on record how a run ended whose process died before it could; does nothing to one under way."""
+    lock = FileLock(cache.run_lock(run_id), thread_local=False)
+    if took(lock):
+        try:
+            record_state(RunFolder(cache, run_id), state, reason)
+        finally:
+            lock.release()
+
+
+def request_stop(cache: Cache, run_id: str) -> None:
+    """Ask the owner of a run to stop at the next batch. Raises SpecError when there is no such run."""
+    folder = cache.run_folder(run_id)
+    if not folder.is_dir():
+        raise SpecError(f"there is no run {run_id} in {cache.root}; `sftknow runs` lists them")
+    check_may_write("stop a run")
+    with disk_errors(folder / STOP):
+        (folder / STOP).touch()

@@ -9,13 +9,39 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import platform
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import sftknow_core
 from sftknow_core.errors import SpecError
+
+# When and with which versions something was computed.
+
+_LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "scipy", "pyarrow")
+
+
+def utc_now() -> str:
+    """Now, ISO 8601 in UTC to the second: sorts as text."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@cache
+def library_versions() -> Mapping[str, str]:
+    """Versions of what computed the numbers, without importing any of it."""
+    found = {"sftknow": sftknow_core.__version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
 
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
 

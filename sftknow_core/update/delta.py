@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftknow_core.model.io.tensors import TensorMeta
-from sftknow_core.update.counting import TINY, Counter, Sums, counter_for
+from sftknow_core.update.counting import TINY, Counter, Null, Sums, counter_for
 from sftknow_core.update.histogram import square_sums_of, sums_of
-from sftknow_core.update.null_model import Null
 from sftknow_core.update.pair import Pair, Progress, Span
 from sftknow_core.update.scores import N_BINS, Score
 

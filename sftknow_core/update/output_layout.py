@@ -11,7 +11,7 @@ import torch
 
 from sftknow_core.errors import SpecError
 from sftknow_core.model.io.adapter import AdapterSource
-from sftknow_core.model.io.stored_ranges import stored_bytes
+from sftknow_core.model.io.tensor_writer import stored_bytes
 from sftknow_core.model.io.tensors import FolderSource, TensorMeta, TensorSource
 from sftknow_core.update.pair import Pair
 

@@ -16,12 +16,18 @@ from sftknow_core.errors import SpecError
 from sftknow_core.model.io.layout import TensorMeta
 from sftknow_core.model.io.tensor_writer import CheckpointWriter, copy_side_files, new_folder
 from sftknow_core.model.io.tensors import TensorSource
+from sftknow_core.update.apply import restored_chunks
 from sftknow_core.update.lineage import Lineage
 from sftknow_core.update.output_layout import OutputLayout, layout_of_tuned
 from sftknow_core.update.pair import SPAN_WEIGHTS, Pair, Progress
-from sftknow_core.update.patch_file import BIT_ORDER, PATCH_FORMAT, PATCH_VERSION, PatchWriter, as_integers
-from sftknow_core.update.patch_reader import PatchReader
-from sftknow_core.update.restored_chunks import restored_chunks
+from sftknow_core.update.patch_file import (
+    BIT_ORDER,
+    PATCH_FORMAT,
+    PATCH_VERSION,
+    PatchReader,
+    PatchWriter,
+    as_integers,
+)
 from sftknow_core.update.select import Plan
 
 

@@ -3,8 +3,8 @@
 import pytest
 from fake_study import make, mean_of
 
+from sftknow_core.analysis.advice import advice
 from sftknow_core.analysis.context import Study
-from sftknow_core.analysis.study_advice import advice
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sftknow_core.analysis.study_ceiling import beside_points
+from sftknow_core.analysis.estimates import beside_points
 
 COLUMNS = ["train_level", "size", "state", "domain", "accuracy", "low", "gain"]
 

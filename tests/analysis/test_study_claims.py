@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 from fake_study import frame, make, mean_of
 
+from sftknow_core.analysis.advice import advice
 from sftknow_core.analysis.claims import all_claims, part_table, repeated, verdict_table
 from sftknow_core.analysis.context import Plan, Study
-from sftknow_core.analysis.grid import TUNED, Cell
+from sftknow_core.analysis.grid import TUNED, Cell, StudyTables, empty
 from sftknow_core.analysis.scorecard import scorecard
-from sftknow_core.analysis.study_advice import advice
-from sftknow_core.analysis.study_tables import StudyTables, empty
 from sftknow_core.analysis.verdict import Status
 from sftknow_core.errors import SpecError
 

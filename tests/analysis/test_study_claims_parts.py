@@ -13,8 +13,7 @@ from sftknow_core.analysis.claims_tokens import token_claims
 from sftknow_core.analysis.claims_unneeded import unneeded_claims
 from sftknow_core.analysis.claims_weights import weight_claims
 from sftknow_core.analysis.context import Study
-from sftknow_core.analysis.grid import TUNED
-from sftknow_core.analysis.study_tables import StudyTables
+from sftknow_core.analysis.grid import TUNED, StudyTables
 from sftknow_core.analysis.verdict import Part, Rule, Status
 from sftknow_core.errors import SpecError
 

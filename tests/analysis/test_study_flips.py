@@ -7,11 +7,9 @@ from fake_study import make, rows
 from statsmodels.stats.contingency_tables import mcnemar
 
 from sftknow_core.analysis.context import Study
-from sftknow_core.analysis.flips import FLIP_COLUMNS, flip_table
-from sftknow_core.analysis.grid import CHOSEN, TUNED, Cell
-from sftknow_core.analysis.study_flips import COLUMNS, flips, seed_churn
-from sftknow_core.analysis.study_tables import COLUMNS as TABLE_COLUMNS
-from sftknow_core.analysis.study_tables import StudyTables
+from sftknow_core.analysis.flips import COLUMNS, FLIP_COLUMNS, flip_table, flips, seed_churn
+from sftknow_core.analysis.grid import CHOSEN, TUNED, Cell, StudyTables
+from sftknow_core.analysis.grid import COLUMNS as TABLE_COLUMNS
 
 
 def accuracy(level, size, k, test, strategy):

@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 from fake_study import make, mean_of
 
-from sftknow_core.analysis import paper_study
+from sftknow_core.analysis import published
 from sftknow_core.analysis.context import Study
-from sftknow_core.analysis.study import default_plan
-from sftknow_core.analysis.study_paper import TABLES, PaperTable, paper_table
+from sftknow_core.analysis.study import TABLES, PaperTable, default_plan, paper_table
 from sftknow_core.errors import SpecError
 from sftknow_core.present.tables import check_formats, escape, to_csv, to_json, to_latex, write_tables
 
@@ -191,9 +190,9 @@ def test_table_11_says_that_it_was_not_run_and_shows_the_papers(found):
 
 
 def test_the_papers_tables_as_printed():
-    assert len(paper_study.train_accuracy()) == 30
-    assert len(paper_study.layer_blocks()) == 40
-    restored = paper_study.strategies().set_index(["strategy", "domain"])["accuracy"]
+    assert len(published.train_accuracy()) == 30
+    assert len(published.layer_blocks()) == 40
+    restored = published.strategies().set_index(["strategy", "domain"])["accuracy"]
     assert restored["restored", "in"] == pytest.approx(0.6221) and restored[
         "restored", "out"
     ] == pytest.approx(0.571)

@@ -6,8 +6,8 @@ from fake_study import make, rows
 from statsmodels.stats.proportion import proportion_confint
 
 from sftknow_core.analysis.context import Study
+from sftknow_core.analysis.grid import StudyTables
 from sftknow_core.analysis.scorecard import COLUMNS, MEANINGS, scorecard
-from sftknow_core.analysis.study_tables import StudyTables
 
 
 def small(seeds=(3,), flips=()):

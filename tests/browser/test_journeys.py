@@ -95,7 +95,7 @@ def test_slide_k_to_a_measured_and_to_an_unmeasured_value(
 
 
 def _set_of(page: Page, root: Path) -> str | None:
-    from sftknow_core.results.question_sets import question_sets
+    from sftknow_core.results.restored import question_sets
 
     sets = question_sets(Cache(root), only_chain(root))
     return str(sets.loc[(sets["n_level"] == 10) & ~sets["own"], "question_set"].item())

@@ -11,7 +11,7 @@ import pytest
 from fake_chain import make_chains
 from playwright.sync_api import Browser, Page, expect
 
-from sftknow_core.present.html.html_report import render
+from sftknow_core.present.html.run import render
 from sftknow_core.results import restored
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec

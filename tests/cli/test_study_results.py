@@ -9,7 +9,7 @@ from fake_study import make, mean_of
 
 from sftknow_core.analysis.context import Study
 from sftknow_core.analysis.study import About, StudyResults
-from sftknow_core.cli import reports
+from sftknow_core.cli import studies
 
 from .conftest import Sftknow
 
@@ -21,7 +21,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> StudyResults:
         "0123456789abcdef", "small", "", "demo", "done", "", "words", "transformer", (3, 4, 5), 45, 45, {}, {}
     )
     found = StudyResults(Study(make(mean_of, per_level=20)), about)
-    monkeypatch.setattr(reports, "_read", lambda *_: found)
+    monkeypatch.setattr(studies, "_read", lambda *_: found)
     return found
 
 

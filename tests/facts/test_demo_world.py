@@ -5,9 +5,8 @@ from collections import Counter, defaultdict
 import pytest
 
 from sftknow_core.errors import SpecError
-from sftknow_core.facts.dataset import load_facts
+from sftknow_core.facts.dataset import load_facts, sample_facts
 from sftknow_core.facts.demo_world import demo_facts
-from sftknow_core.facts.sample import sample_facts
 from sftknow_core.facts.topics import load_topics
 
 

@@ -18,7 +18,7 @@ import pytest
 from sftknow_core.errors import DataError, SpecError
 from sftknow_core.facts.entity_questions import read_entity_questions
 from sftknow_core.facts.fact import FactSet
-from sftknow_core.facts.flags import answer_in_question
+from sftknow_core.facts.rows import answer_in_question
 from sftknow_core.facts.topics import Topic, load_topics
 from sftknow_core.facts.words import normalise, word_text
 

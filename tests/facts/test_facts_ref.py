@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sftknow_core.errors import SpecError
-from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.dataset import FactsRef
 
 
 def test_facts_remember_how_they_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from sftknow_core.facts.fact import Dropped, Fact, FactSet
-from sftknow_core.facts.majority import Floor, majority_answers, majority_floor
 from sftknow_core.facts.matcher import Matcher
-from sftknow_core.facts.summary import summarise
+from sftknow_core.facts.summary import Floor, majority_answers, majority_floor, summarise
 
 
 def fact(topic: str, *objects: str, split: str = "train", domain: str = "in", flagged: bool = False) -> Fact:

@@ -6,8 +6,7 @@ import pytest
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import FactSet
-from sftknow_core.facts.flags import answer_in_question
-from sftknow_core.facts.rows import MOVED_NOTE, Row, facts_of
+from sftknow_core.facts.rows import MOVED_NOTE, Row, answer_in_question, facts_of
 
 
 def row(topic: str, question: str, *answers: str, split: str = "train", domain: str = "in") -> Row:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sftknow_core.measure.agreement import sampled_against_expected, split_half
+from sftknow_core.measure.levels import sampled_against_expected, split_half
 
 
 def fact(r, expected, level, n_samples=210):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftknow_core.measure.expected import answer_tokens, start_probabilities, without_extensions
+from sftknow_core.measure.mastery import answer_tokens, start_probabilities, without_extensions
 from sftknow_core.model.generate.encode import encode_prompt
 
 sequences = st.lists(st.lists(st.integers(0, 2), max_size=4).map(tuple), max_size=8)

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from measure.slow_kl import slow_kl
 
 from sftknow_core.errors import ModelError
-from sftknow_core.measure import kl
+from sftknow_core.measure import shift
 from sftknow_core.measure.kl import NextTokens, top_ids
 
 
 def compare(first, second):
     """All rows of the first against all rows of the second."""
     every = torch.arange(len(first))
-    return kl.compare(NextTokens.of(first), every, NextTokens.of(second), every)
+    return shift.compare(NextTokens.of(first), every, NextTokens.of(second), every)
 
 
 def test_two_tokens_by_hand():
@@ -84,7 +84,7 @@ def test_ties_at_the_tenth_place_take_the_smaller_id():
 def test_gold_by_hand():
     """Probabilities 0.5, 0.3, 0.1, 0.1: the last two share rank 3."""
     logits = torch.tensor([[0.5, 0.3, 0.1, 0.1]]).log()
-    found = kl.gold(NextTokens.of(logits), torch.tensor([0, 0, 0]), torch.tensor([0, 1, 3]))
+    found = shift.gold(NextTokens.of(logits), torch.tensor([0, 0, 0]), torch.tensor([0, 1, 3]))
     assert found.p.tolist() == pytest.approx([0.5, 0.3, 0.1])
     assert found.rank.tolist() == [1, 2, 3]
 
@@ -93,7 +93,7 @@ def test_rows_are_picked_independently():
     generator = torch.Generator().manual_seed(2)
     first, second = torch.randn(5, 40, generator=generator), torch.randn(3, 40, generator=generator)
     here, there = torch.tensor([4, 0]), torch.tensor([2, 2])
-    found = kl.compare(NextTokens.of(first), here, NextTokens.of(second), there)
+    found = shift.compare(NextTokens.of(first), here, NextTokens.of(second), there)
     alone = compare(first[here], second[there])
     assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))
 

@@ -19,11 +19,10 @@ from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.prompts import qa_prompt
 from sftknow_core.measure import reference as reference_module
 from sftknow_core.measure import shift as shift_module
+from sftknow_core.measure.asking import Probes, TemplateChoice
 from sftknow_core.measure.kl import NextTokens
-from sftknow_core.measure.probes import Probes
 from sftknow_core.measure.reference import BaseReference
 from sftknow_core.measure.shift import first_token_rows
-from sftknow_core.measure.templates import TemplateChoice
 from sftknow_core.model.generate.encode import encode_prompt
 from sftknow_core.model.generate.logits import next_token_logits
 from sftknow_core.model.io.load import load_model

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from sftknow_core.measure.templates import choose_templates
+from sftknow_core.measure.asking import choose_templates
 
 
 @pytest.fixture

@@ -10,10 +10,13 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_pair
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model.io.checkpoint_hash import CheckpointHasher
 from sftknow_core.model.io.identity import model_id
-from sftknow_core.model.io.stored_ranges import stored_bytes
-from sftknow_core.model.io.tensor_writer import CheckpointWriter, copy_side_files
+from sftknow_core.model.io.tensor_writer import (
+    CheckpointHasher,
+    CheckpointWriter,
+    copy_side_files,
+    stored_bytes,
+)
 from sftknow_core.model.io.tensors import FolderSource
 
 

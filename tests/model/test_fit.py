@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import make_tiny_llama
 
+from sftknow_core.model.io.adapter import open_source
 from sftknow_core.model.io.fit import Check, architecture_of, fit_checks
-from sftknow_core.model.io.tensors import open_source
 
 
 def checks(base: Path, tuned: Path) -> dict[str, Check]:

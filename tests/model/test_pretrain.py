@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from sftknow_core.errors import DataError, SpecError, Stopped
+from sftknow_core.facts.dataset import sample_facts
 from sftknow_core.facts.demo_world import demo_facts
 from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.prompts import qa_prompt
-from sftknow_core.facts.sample import sample_facts
 from sftknow_core.facts.topics import load_topics
 from sftknow_core.model.train import pretrain as module
 from sftknow_core.model.train.corpus import (

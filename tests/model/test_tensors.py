@@ -15,7 +15,8 @@ from tiny_models import ARCHITECTURES, tiny_model
 from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model.io.tensors import ModelSource, TensorSource, open_source
+from sftknow_core.model.io.adapter import open_source
+from sftknow_core.model.io.tensors import ModelSource, TensorSource
 
 
 def save(folder: Path, model_type: str = "llama", **options: object) -> Path:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import ModelError
 from sftknow_core.model.io import adapter
-from sftknow_core.model.io.tensors import open_source
+from sftknow_core.model.io.adapter import open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

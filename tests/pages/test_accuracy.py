@@ -11,9 +11,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sftknow_core.analysis import published
-from sftknow_core.results import accuracy, accuracy_views, questions
+from sftknow_core.results import accuracy, questions
 from sftknow_core.results import chains as chains_results
-from sftknow_core.results.question_filters import ASKED, FIVE_SHOT, Filters
+from sftknow_core.results.questions import ASKED, FIVE_SHOT, Filters
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def changes(chains: Chains, base: str = FIVE_SHOT) -> Any:
     cache, run_id = Cache(chains[0]), chains[1][1]
     k = chains_results.chain_summary(cache, run_id)["chosen"]["k_percent"]
     asked = questions.gather(cache, run_id)
-    return asked, k, accuracy_views.changes(accuracy_views.answers(asked, k, base))
+    return asked, k, accuracy.changes(accuracy.answers(asked, k, base))
 
 
 def test_before_and_after_are_the_stores(opened: AppTest, chains: Chains) -> None:

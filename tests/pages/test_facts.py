@@ -11,7 +11,7 @@ from fake_mastery import WHY, make_answers, make_chain, make_mastery
 from streamlit.testing.v1 import AppTest
 
 from sftknow_core.results import mastery, mastery_facts
-from sftknow_core.results.mastery_filters import FactFilters, Population
+from sftknow_core.results.mastery import FactFilters, Population
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ from restore_page import Filled, heads, opened, values
 
 from pages._widgets import measuring
 from sftknow_core.errors import SpecError
-from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.pipeline.questions import QuestionSpec
-from sftknow_core.results import chains, question_sets, restored
+from sftknow_core.results import chains, restored
 from sftknow_core.serve.engine.chain_request import AskedChain
 from sftknow_core.serve.engine.protocol import Models
 from sftknow_core.store.cache import Cache
@@ -48,7 +48,7 @@ def as_asked(run_id: str, cache: Cache) -> AskedChain:
     """What a request about the made-up chain is made from."""
     summary = chains.chain_summary(cache, run_id)
     models = Models("demo", summary["tuned_id"], summary["base_id"], summary["tuned_id"])
-    own = question_sets.own_set(cache, run_id)
+    own = restored.own_set(cache, run_id)
     return AskedChain(models, FactsRef(), QuestionSpec(6), "m", {"prompt": "paper"}, own)
 
 
@@ -136,7 +136,7 @@ def test_another_set_asks_base_and_tuned_too_and_mixes_nothing(
 ) -> None:
     other = Path(growing[0]).parent / "elsewhere"
     (again,) = make_chains(other, [("2", 1920, 0)], per_level=10)
-    ids = question_sets.own_set(Cache(other), again)
+    ids = restored.own_set(Cache(other), again)
     monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)
     at = opened(growing[0], monkeypatch, k="20", questions="10")
     states = [one.state if isinstance(one.state, str) else "restored" for one in fake.asked.values()]
@@ -156,7 +156,7 @@ def test_nobody_waits_for_the_five_shot_ceiling(
 ) -> None:
     (larger,) = make_chains(growing[0], [("2", 1920, 0)], per_level=10)
     cache = Cache(growing[0])
-    ids, stages = question_sets.own_set(cache, larger), chains.chain_summary(cache, larger)["stages"]
+    ids, stages = restored.own_set(cache, larger), chains.chain_summary(cache, larger)["stages"]
     ceiling = cache.run_folder(stages["five_shot"])
     aside = shutil.move(ceiling, growing[0] / "aside")
     monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)

@@ -8,7 +8,7 @@ import pytest
 from fake_chain import make_chains
 from streamlit.testing.v1 import AppTest
 
-from sftknow_core.analysis import paper_weights_1
+from sftknow_core.analysis import published
 from sftknow_core.results import chains, strategies
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
 
@@ -75,7 +75,7 @@ def test_the_papers_numbers_on_demand(filled: Filled, monkeypatch: pytest.Monkey
     at = opened(filled[0], monkeypatch, weights_paper="true")
     by_layer, by_module = (frame.value for frame in at.dataframe[4:6])
     assert by_layer["paper_layers"].tolist() == ["0-15", "16-31"]
-    assert by_layer["paper_share"].tolist() == paper_weights_1.layer_shares(2)["paper_share"].tolist()
+    assert by_layer["paper_share"].tolist() == published.layer_shares(2)["paper_share"].tolist()
     assert by_module["module"].tolist() == ["attn.q", "mlp.up"]
     assert by_module["paper_share"].tolist() == pytest.approx([0.0641, 0.2826])
 

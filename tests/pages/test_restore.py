@@ -9,7 +9,7 @@ from fake_chain import make_chains
 from fake_engine import FakeEngine
 from restore_page import Filled, in_address, opened, values
 
-from pages._widgets import before, slider
+from pages._widgets import restoring, slider
 from sftknow_core.results import restored
 from sftknow_core.serve import jobs
 from sftknow_core.serve.job_specs import ChainJob, ExportJob
@@ -96,12 +96,12 @@ def test_flips_can_be_counted_from_the_previous_k(filled: Filled, monkeypatch: p
 
 
 def test_another_strategy_has_no_previous_k_of_the_first() -> None:
-    first = before.walked([], ("top", 5.0), None)
+    first = restoring.walked([], ("top", 5.0), None)
     assert first == [("top", 5.0)]
-    assert before.walked(first, ("top", 20.0), None) == [("top", 5.0), ("top", 20.0)]
-    assert before.walked(first, ("largest", 5.0), 60.0) == [("largest", 5.0)]
-    linked = before.walked([], ("top", 20.0), 5.0)
-    assert linked == [("top", 5.0), ("top", 20.0)] == before.walked(linked, ("top", 20.0), 5.0)
+    assert restoring.walked(first, ("top", 20.0), None) == [("top", 5.0), ("top", 20.0)]
+    assert restoring.walked(first, ("largest", 5.0), 60.0) == [("largest", 5.0)]
+    linked = restoring.walked([], ("top", 20.0), 5.0)
+    assert linked == [("top", 5.0), ("top", 20.0)] == restoring.walked(linked, ("top", 20.0), 5.0)
 
 
 def test_writing_to_the_disk_needs_a_full_new_path(

@@ -12,8 +12,7 @@ from streamlit.testing.v1 import AppTest
 from sftknow_core.results import accuracy as accuracy_results
 from sftknow_core.results import chains as chains_results
 from sftknow_core.results import questions
-from sftknow_core.results.question_filters import FIVE_SHOT, Filters
-from sftknow_core.results.questions import browse, gather
+from sftknow_core.results.questions import FIVE_SHOT, Filters, browse, gather
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
 
 ROOT = Path(__file__).parents[2]

@@ -16,19 +16,7 @@ from streamlit.testing.v1 import AppTest
 from pages._widgets import reading, warming
 from sftknow_core.errors import CacheError
 from sftknow_core.present.charts.palette import THEMES
-from sftknow_core.results import (
-    accuracy,
-    accuracy_views,
-    mastery,
-    question_detail,
-    question_sets,
-    question_spread,
-    questions,
-    restore_cube,
-    restored,
-    strategies,
-    weights,
-)
+from sftknow_core.results import accuracy, mastery, question_detail, questions, restored, strategies, weights
 from sftknow_core.results import chains as chains_results
 from sftknow_core.serve import train_preview
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE
@@ -47,14 +35,14 @@ READS: dict[str, list[tuple[Any, str]]] = {
     "fine_tune": [(train_preview, "known_levels")],
     "accuracy": [
         (questions, "gather_own"),
-        (accuracy_views, "answers"),
+        (accuracy, "answers"),
         (accuracy, "group_of"),
         (accuracy, "accuracies"),
     ],
     "token_shifts": [
         (questions, "gather_own"),
-        (question_spread, "spread"),
-        (question_spread, "by_level"),
+        (question_detail, "spread"),
+        (question_detail, "by_level"),
         (question_detail, "first_token"),
         (accuracy, "shifts"),
     ],
@@ -63,11 +51,11 @@ READS: dict[str, list[tuple[Any, str]]] = {
     ],
     "restore": [
         (restored, "measured"),
-        (restore_cube, "what_is_taken"),
-        (restore_cube, "where_taken"),
-        (restore_cube, "taken_curve"),
+        (weights, "what_is_taken"),
+        (weights, "where_taken"),
+        (weights, "taken_curve"),
         (strategies, "measured_ways"),
-        (question_sets, "question_sets"),
+        (restored, "question_sets"),
     ],
     "ask": [(restored, "measured"), (restored, "flipped")],
     "overview": [

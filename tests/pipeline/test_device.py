@@ -14,7 +14,7 @@ import pytest
 
 from sftknow_core.errors import ModelError, Stopped
 from sftknow_core.pipeline.device import DeviceLock, device_name
-from sftknow_core.serve.child import child_environment
+from sftknow_core.serve.process import child_environment
 from sftknow_core.store.cache import Cache
 
 HOLDER = """

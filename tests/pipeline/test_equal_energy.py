@@ -10,8 +10,7 @@ from small_chain import do_chain
 
 from sftknow_core.errors import SpecError
 from sftknow_core.pipeline.delta import ModelPair
-from sftknow_core.pipeline.equal_energy import COMPARABLE, at_equal_energy
-from sftknow_core.pipeline.states import StateLoader, restored_state
+from sftknow_core.pipeline.states import COMPARABLE, StateLoader, at_equal_energy, restored_state
 from sftknow_core.pipeline.workspace import Workspace
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec, Strategy

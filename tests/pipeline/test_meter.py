@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sftknow_core.pipeline.meter import Meter, size
-from sftknow_core.pipeline.passes import Pass
+from sftknow_core.pipeline.passes import Meter, Pass, size
 from sftknow_core.pipeline.reporter import Reporter
 
 

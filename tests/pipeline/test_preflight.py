@@ -19,7 +19,7 @@ from sftknow_core.model.io.tensors import FolderSource
 from sftknow_core.pipeline import preflight
 from sftknow_core.pipeline.delta import ModelPair, compare_models
 from sftknow_core.pipeline.export import export_restored
-from sftknow_core.pipeline.preflight_1 import Job, Preflight, check_job
+from sftknow_core.pipeline.preflight import Job, Preflight, check_job
 from sftknow_core.pipeline.rebuild import rebuild
 from sftknow_core.pipeline.workspace import Workspace
 from sftknow_core.update.spec import RestoreSpec

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from sftknow_core.present.charts import accuracy, accuracy_figures, across
+from sftknow_core.present.charts import accuracy, across
 from sftknow_core.present.charts.across import ACCURACY, KL
 from sftknow_core.present.charts.palette import DARK, LIGHT, Palette
 
@@ -52,7 +52,7 @@ def named(figure: go.Figure, name: str) -> list[go.Scatter]:
 
 
 def test_changes_are_in_points_with_their_intervals_and_the_mean_below() -> None:
-    tuning, restoring = accuracy_figures.change_figure(changes()).data
+    tuning, restoring = accuracy.change_figure(changes()).data
     assert list(tuning.x) == pytest.approx([-10, -10, -10]) and list(restoring.x) == pytest.approx([10] * 3)
     assert list(tuning.error_x.arrayminus) == pytest.approx([0, 40, 20])
     assert tuning.y[0] > tuning.y[2] and tuning.marker.symbol != restoring.marker.symbol
@@ -61,7 +61,7 @@ def test_changes_are_in_points_with_their_intervals_and_the_mean_below() -> None
 
 
 def test_flips_lie_left_when_lost_and_right_when_gained() -> None:
-    figure = accuracy_figures.flips_figure(changes())
+    figure = accuracy.flips_figure(changes())
     bars = {bar.name: bar for bar in figure.data}
     assert list(bars["right → wrong by tuning"].x) == [-3, -3]
     assert list(bars["wrong → right by restoring"].x) == [1, 1]
@@ -156,7 +156,7 @@ def test_each_cell_of_the_heat_map_says_its_number_and_can_be_read(palette: Pale
 
 def test_tables_without_rows_make_empty_figures() -> None:
     none = changes().iloc[:0]
-    for figure in (accuracy_figures.change_figure(none), accuracy_figures.flips_figure(none)):
+    for figure in (accuracy.change_figure(none), accuracy.flips_figure(none)):
         assert figure.data == ()
     table = cells().iloc[:0]
     assert across.over_n_figure(table, table.assign(seed=0)).data == ()

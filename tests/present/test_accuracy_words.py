@@ -6,7 +6,7 @@ import pandas as pd
 
 from sftknow_core.present.text import accuracy, tokens
 from sftknow_core.results.accuracy import Group
-from sftknow_core.results.question_filters import ASKED, FIVE_SHOT
+from sftknow_core.results.questions import ASKED, FIVE_SHOT
 
 
 def changes() -> pd.DataFrame:

@@ -19,8 +19,8 @@ from fake_chain import make_chains
 
 from sftknow_core.errors import SpecError
 from sftknow_core.present.html import page as page_html
-from sftknow_core.present.html.html_page import as_json
-from sftknow_core.present.html.html_report import render
+from sftknow_core.present.html.page import as_json
+from sftknow_core.present.html.run import render
 from sftknow_core.results import chains, restored
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec

@@ -10,11 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sftknow_core.analysis import paper_numbers as paper
+from sftknow_core.analysis import published as paper
 from sftknow_core.facts.topics import load_topics, topics_id
-from sftknow_core.measure.agreement import Agreement
+from sftknow_core.measure.levels import Agreement
 from sftknow_core.present.charts import mastery
-from sftknow_core.present.charts import mastery_fact_figures as one
 from sftknow_core.present.charts.palette import DARK, LIGHT, Palette
 from sftknow_core.present.text import mastery as mastery_text
 
@@ -141,24 +140,24 @@ def test_the_histogram_has_all_bins_and_the_borders() -> None:
 
 def test_the_heat_map_counts_facts_in_cells() -> None:
     cells = pd.DataFrame({"r_bin": [0, 20, 20], "expected_bin": [0, 19, 20], "n_facts": [100, 10, 1]})
-    heat = one.expected_figure(cells).data[0]
+    heat = mastery.expected_figure(cells).data[0]
     assert (heat.z[0][0], heat.z[19][20], heat.z[20][20]) == (2.0, 1.0, 0.0)
     assert heat.z[5][5] is None
     assert list(heat.customdata[19][20]) == ["above 95%, up to 100%", "above 90%, up to 95%", 10]
     assert mastery_text.cell_table(cells)["expected_bin_to"].tolist() == [0, 0.95, 1.0]
-    assert one.expected_figure(cells.iloc[:0]).data[0].z[0][0] is None
+    assert mastery.expected_figure(cells.iloc[:0]).data[0].z[0][0] is None
 
 
 def test_one_fact_is_drawn_with_its_interval_and_templates() -> None:
-    r, expected = one.place_figure(FACT).data
+    r, expected = mastery.place_figure(FACT).data
     assert r.x[0] == FACT["r"] and r.error_x.array[0] == pytest.approx(0.36 - 52 / 210)
     assert r.error_x.arrayminus[0] == pytest.approx(52 / 210 - 0.14) and expected.x[0] == 0.24
-    lone = one.place_figure(FACT | {"r_low": None, "r_high": None, "expected_mastery": None}).data
+    lone = mastery.place_figure(FACT | {"r_low": None, "r_high": None, "expected_mastery": None}).data
     assert len(lone) == 1 and lone[0].error_x.array is None
-    bars, diamonds, line = one.templates_figure(TEMPLATES, 0.35).data
+    bars, diamonds, line = mastery.templates_figure(TEMPLATES, 0.35).data
     assert list(bars.x) == [1, 2] and list(bars.y) == [0.7, 0.0] and list(diamonds.y) == [0.6, 0.1]
     assert list(line.y) == [0.35, 0.35]
-    assert len(one.templates_figure(TEMPLATES.assign(expected=float("nan")), 0.35).data) == 2
+    assert len(mastery.templates_figure(TEMPLATES.assign(expected=float("nan")), 0.35).data) == 2
 
 
 def test_the_verdict_says_what_borderline_means() -> None:

@@ -9,9 +9,9 @@ import zipfile
 import pandas as pd
 import pytest
 
-from sftknow_core.present.charts import ask_figures
-from sftknow_core.present.text import ask, engine_words, restore_export
-from sftknow_core.present.text.restore_cards_1 import accuracy_cards
+from sftknow_core.present.charts import tokens as tokens_charts
+from sftknow_core.present.text import ask, restore_cards
+from sftknow_core.present.text.restore_cards import accuracy_cards
 from sftknow_core.update.spec import RestoreSpec
 
 COLUMNS = ["split", "domain", "state", "state_id", "k_percent", "accuracy", "low", "high", "n", "chosen"]
@@ -53,15 +53,11 @@ def test_the_engines_line() -> None:
         "rss_bytes": 2e9,
         "loaded_bytes": 0,
     }
-    assert (
-        engine_words.line(status) == "Engine: busy, 2 requests · device cuda · 2.0 GB memory, no model loaded"
-    )
-    assert "starting" in engine_words.line(None) and "starting" in engine_words.line(
-        {**status, "ready": False}
-    )
-    assert engine_words.doing("queued", "", "k = 5%").startswith("k = 5%: waiting for its turn")
+    assert ask.line(status) == "Engine: busy, 2 requests · device cuda · 2.0 GB memory, no model loaded"
+    assert "starting" in ask.line(None) and "starting" in ask.line({**status, "ready": False})
+    assert ask.doing("queued", "", "k = 5%").startswith("k = 5%: waiting for its turn")
     waiting = "waiting for cuda-0: another process is using it"
-    assert engine_words.doing("running", waiting, "tuned") == f"tuned: {waiting}"
+    assert ask.doing("running", waiting, "tuned") == f"tuned: {waiting}"
 
 
 def test_a_questions_tables_sum_to_one() -> None:
@@ -72,17 +68,17 @@ def test_a_questions_tables_sum_to_one() -> None:
     tokens = ask.token_table(answers, 12.5)
     assert tokens.groupby("state")["p"].sum().tolist() == pytest.approx([1, 1, 1])
     assert tokens["rank"].tolist()[:3] == [1, 2, pd.NA] and tokens["token"].iloc[2] == ask.OTHERS
-    axis = ask_figures.first_tokens_figure(tokens).layout.yaxis
+    axis = tokens_charts.first_tokens_figure(tokens).layout.yaxis
     assert list(axis.ticktext) == ["␣Oslo", "&lt;b&gt;", "all others"]
 
 
 def test_the_zip_holds_the_tables_and_the_selection() -> None:
     details = {"base_name": "own", "base_id": "b1", "tuned_name": "t", "tuned_id": "t1"}
-    about = restore_export.selection(details, RestoreSpec(layers="0-1", k_percent="12.50"))
+    about = restore_cards.selection(details, RestoreSpec(layers="0-1", k_percent="12.50"))
     assert about["command"].startswith("sftknow restore --base b1 --tuned t1 --k 12.5")
     assert about["selection"]["k_percent"] in ("12.5", "12.50") and about["selection"]["layers"] == "0-1"
-    made = restore_export.data_zip({"measured": ROWS}, about)
-    assert made == restore_export.data_zip({"measured": ROWS}, about)
+    made = restore_cards.data_zip({"measured": ROWS}, about)
+    assert made == restore_cards.data_zip({"measured": ROWS}, about)
     with zipfile.ZipFile(io.BytesIO(made)) as archive:
         assert archive.namelist() == ["measured.csv", "selection.json"]
         assert json.loads(archive.read("selection.json")) == about

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sftknow_core.present.charts import strategy_figures
+from sftknow_core.present.charts import restore
 from sftknow_core.present.text import restore_cards
 
 _COLUMNS = [
@@ -43,7 +43,7 @@ DETAILS: dict[str, Any] = {
 
 
 def drawn(axis: str) -> dict[str, Any]:
-    return {trace.name: trace for trace in strategy_figures.strategies_figure(ROWS, axis).data}
+    return {trace.name: trace for trace in restore.strategies_figure(ROWS, axis).data}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_has_no_k_is_on_the_axis_of_the_update_only() -> None:
 
 
 def test_lines_are_told_apart_without_colour() -> None:
-    looks = strategy_figures.looks_of(ROWS)
+    looks = restore.looks_of(ROWS)
     assert len({(look.symbol, look.dash) for look in looks.values()}) == len(looks) == 5
     across = drawn("k")
     names = ["base", "base after five examples", "tuned, nothing put back"]

@@ -12,12 +12,12 @@ from sftknow_core.analysis import rows as rows_analysis
 from sftknow_core.analysis.claims import all_claims
 from sftknow_core.analysis.context import Study
 from sftknow_core.analysis.grid import CHOSEN, TUNED, Cell
+from sftknow_core.analysis.rows import energy_rows
 from sftknow_core.analysis.study import About, StudyResults
-from sftknow_core.analysis.study_energy import energy_rows
 from sftknow_core.analysis.verdict import Status
 from sftknow_core.present.charts import study as study_charts
 from sftknow_core.present.charts.palette import DARK
-from sftknow_core.present.charts.study_verdict_figures import verdict_figures
+from sftknow_core.present.charts.study import verdict_figures
 from sftknow_core.present.html.study import render
 
 CELL = Cell("0", "1920")

@@ -7,7 +7,7 @@ import pytest
 
 from sftknow_core.model.train.sft_spec import DEMO, PAPER
 from sftknow_core.pipeline.estimate import Estimate, Piece
-from sftknow_core.present.charts.training_figures import loss_figure
+from sftknow_core.present.charts.chain import loss_figure
 from sftknow_core.present.text import training
 from sftknow_core.results.training import Removal
 from sftknow_core.serve.job_specs import ChainJob, DeltaJob, DemoJob, JobSpec, SftJob

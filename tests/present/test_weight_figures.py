@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sftknow_core.analysis import paper_weights_1
+from sftknow_core.analysis import published
 from sftknow_core.present.charts import weights
-from sftknow_core.present.charts.weight_heat import heat_figure
+from sftknow_core.present.charts.weights import heat_figure
 from sftknow_core.present.text import weights as weights_text
 
 BARS = pd.DataFrame(
@@ -65,7 +65,7 @@ def test_paper_lies_under_the_curve_only_when_asked() -> None:
     columns = ["k_percent", "share", "null_share", "share_1e-6", "share_1e-4", "in_paper"]
     rows = pd.DataFrame([(0, 0, 0, 0, 0, False), (1, 0.7, 0.6, 0.5, 0.4, True)], columns=columns)
     assert len(weights.concentration_figure(rows, 1, None).data) == 5
-    with_paper = weights.concentration_figure(rows, 1, paper_weights_1.concentration())
+    with_paper = weights.concentration_figure(rows, 1, published.concentration())
     assert len(with_paper.data) == 15 and sum(bool(t.showlegend) for t in with_paper.data[:10]) == 1
     assert not weights.concentration_figure(rows, 0, None).layout.shapes  # 0 has no place on this axis
 

@@ -14,9 +14,9 @@ import pytest
 from fake_chain import make_chains
 
 from sftknow_core.errors import SpecError
-from sftknow_core.results import accuracy_views, questions
+from sftknow_core.results import accuracy, questions
 from sftknow_core.results.chains import chain_summary, levels
-from sftknow_core.results.question_filters import ASKED, FIVE_SHOT, Filters
+from sftknow_core.results.questions import ASKED, FIVE_SHOT, Filters
 from sftknow_core.store.cache import Cache
 
 
@@ -27,7 +27,7 @@ def table() -> pd.DataFrame:
 
 
 def test_accuracies_by_level() -> None:
-    rows = accuracy_views.by_level(table()).set_index(["level", "state"])
+    rows = accuracy.by_level(table()).set_index(["level", "state"])
     assert rows.loc[(4, "base"), ["accuracy", "n", "n_right"]].tolist() == [0.75, 8, 6]
     assert rows.loc[(4, "tuned"), "n_right"] == 3 and rows.loc[(4, "restored"), "n_right"] == 4
     low, high = rows.loc[(0, "base"), ["low", "high"]]
@@ -35,7 +35,7 @@ def test_accuracies_by_level() -> None:
 
 
 def test_changes_are_paired_and_tested() -> None:
-    rows = accuracy_views.changes(table()).set_index(["step", "level"])
+    rows = accuracy.changes(table()).set_index(["step", "level"])
     tuning = rows.loc[("tuning", 4)]
     assert tuning[["n", "before", "after", "difference", "n_lost", "n_gained"]].tolist() == [
         8, 0.75, 0.375, -0.375, 4, 1,
@@ -52,7 +52,7 @@ def test_changes_are_paired_and_tested() -> None:
 
 
 def test_the_mean_counts_levels_alike() -> None:
-    rows = accuracy_views.changes(table())
+    rows = accuracy.changes(table())
     mean = rows[rows["level"].isna() & (rows["step"] == "tuning")].iloc[0]
     assert mean[["before", "after", "difference"]].tolist() == pytest.approx([0.375, 0.1875, -0.1875])
     assert (mean["n"], mean["n_lost"], mean["n_gained"]) == (10, 4, 1) and pd.isna(mean["p_holm"])
@@ -60,16 +60,16 @@ def test_the_mean_counts_levels_alike() -> None:
 
 
 def test_a_level_of_one_question_is_in_no_mean_and_says_why() -> None:
-    rows = accuracy_views.changes(table().iloc[1:])
+    rows = accuracy.changes(table().iloc[1:])
     assert rows.loc[rows["level"] == 0, "reason"].eq("one question has no spread").all()
     mean = rows[rows["level"].isna() & (rows["step"] == "tuning")].iloc[0]
     assert mean["difference"] == pytest.approx(-0.375) and mean["n"] == 8
 
 
 def test_without_a_restored_state_there_is_one_step() -> None:
-    rows = accuracy_views.changes(table().drop(columns="restored"))
+    rows = accuracy.changes(table().drop(columns="restored"))
     assert set(rows["step"]) == {"tuning"}
-    assert accuracy_views.changes(table().iloc[:0]).empty and accuracy_views.by_level(table().iloc[:0]).empty
+    assert accuracy.changes(table().iloc[:0]).empty and accuracy.by_level(table().iloc[:0]).empty
 
 
 def test_answers_are_the_chains_and_agree_with_the_browsers_flips(
@@ -77,22 +77,22 @@ def test_answers_are_the_chains_and_agree_with_the_browsers_flips(
 ) -> None:
     cache, (run_id,) = Cache(tmp_path), make_chains(tmp_path, per_level=8, ks=(5, 20))
     asked, k = questions.gather(cache, run_id), float(chain_summary(cache, run_id)["chosen"]["k_percent"])
-    found = accuracy_views.answers(asked, k, ASKED)
+    found = accuracy.answers(asked, k, ASKED)
     expected = levels(cache, run_id)[["domain", "level", "state", "accuracy", "low", "high", "n"]]
-    got = accuracy_views.by_level(found)[expected.columns]
+    got = accuracy.by_level(found)[expected.columns]
     order = ["domain", "level", "state"]
     pd.testing.assert_frame_equal(
         got.sort_values(order).reset_index(drop=True),
         expected.sort_values(order).reset_index(drop=True),
         check_dtype=False,
     )
-    rows = accuracy_views.changes(accuracy_views.answers(asked, k, FIVE_SHOT))
+    rows = accuracy.changes(accuracy.answers(asked, k, FIVE_SHOT))
     mean = rows[rows["level"].isna() & (rows["domain"] == "in")].set_index("step")
     counts = questions.flip_counts(asked, Filters(k, FIVE_SHOT, split="test", domain="in"))
     assert counts["right → wrong by tuning"] == mean.loc["tuning", "n_lost"]
     assert counts["wrong → right by tuning"] == mean.loc["tuning", "n_gained"]
     assert counts["healed by restoring"] == mean.loc["restoring", "n_gained"]
     assert counts["broken by restoring"] == mean.loc["restoring", "n_lost"]
-    assert "restored" not in accuracy_views.answers(asked, 0.0, ASKED)
+    assert "restored" not in accuracy.answers(asked, 0.0, ASKED)
     with pytest.raises(SpecError, match="base"):
-        accuracy_views.answers(asked, k, "asked twice")
+        accuracy.answers(asked, k, "asked twice")

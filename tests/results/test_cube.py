@@ -12,9 +12,14 @@ from fake_runs import spec
 from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.results import cube
 from sftknow_core.results.cube import delta_run, open_cube, region_tensors
-from sftknow_core.results.cube_places import change_summary, score_histogram, where_changes_sit
-from sftknow_core.results.cube_selection import concentration_curve, selection
-from sftknow_core.store import cube_layout
+from sftknow_core.results.cube_selection import (
+    change_summary,
+    concentration_curve,
+    score_histogram,
+    selection,
+    where_changes_sit,
+)
+from sftknow_core.store import run as run_store
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_folder import RunFolder
@@ -177,7 +182,7 @@ def test_counts_of_a_model_of_billions(cache: Cache) -> None:
 def test_a_query_for_one_score_reads_its_row_groups_only(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cube_layout, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(run_store, "ROWS_PER_GROUP", 4)
     run_id = write_cube(cache, small_model())
     for path in RunFolder(cache, run_id).part_paths("cube"):
         part = pq.ParquetFile(path)

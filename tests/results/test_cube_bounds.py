@@ -16,8 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sftknow_core.results.cube import open_cube
-from sftknow_core.results.cube_places import score_histogram, where_changes_sit
-from sftknow_core.results.cube_selection import concentration_curve, selection
+from sftknow_core.results.cube_selection import (
+    concentration_curve,
+    score_histogram,
+    selection,
+    where_changes_sit,
+)
 from sftknow_core.store.cache import Cache
 
 ROUNDING = 1e-12

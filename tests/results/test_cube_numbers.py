@@ -21,8 +21,15 @@ from fake_cube import E_, small_model, tensor, write_cube
 
 from sftknow_core.errors import SpecError
 from sftknow_core.results.cube import open_cube
-from sftknow_core.results.cube_places import change_summary, score_histogram, where_changes_sit
-from sftknow_core.results.cube_selection import CURVE_KS, concentration_curve, k_at_energy, selection
+from sftknow_core.results.cube_selection import (
+    CURVE_KS,
+    change_summary,
+    concentration_curve,
+    k_at_energy,
+    score_histogram,
+    selection,
+    where_changes_sit,
+)
 from sftknow_core.store.cache import Cache
 
 SUM_R = 11 + 2 * E_

@@ -9,7 +9,7 @@ import pytest
 from fake_chain import make_chains
 
 from sftknow_core.results import question_detail, questions
-from sftknow_core.results.later_states import later_states
+from sftknow_core.results.strategies import later_states
 from sftknow_core.store.cache import Cache
 
 

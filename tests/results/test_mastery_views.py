@@ -17,7 +17,7 @@ from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.measure.levels import level_of_expected
 from sftknow_core.results import mastery
 from sftknow_core.results import mastery_facts as facts
-from sftknow_core.results.mastery_filters import PAGE_SIZE, SORTS, FactFilters, Population
+from sftknow_core.results.mastery import PAGE_SIZE, SORTS, FactFilters, Population
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_folder import RunFolder
 

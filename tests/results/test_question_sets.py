@@ -9,7 +9,7 @@ from fake_chain import make_chains
 
 from sftknow_core.errors import SpecError
 from sftknow_core.results import chains, restored
-from sftknow_core.results.question_sets import finished_stamp, own_set, question_sets
+from sftknow_core.results.restored import finished_stamp, own_set, question_sets
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 

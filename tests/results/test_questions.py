@@ -19,9 +19,8 @@ import pyarrow as pa
 import pytest
 
 from sftknow_core.errors import CacheError, SpecError
-from sftknow_core.results import question_detail, question_spread, questions
-from sftknow_core.results.question_filters import ASKED, FIVE_SHOT, PAGE_SIZE, Filters
-from sftknow_core.results.questions import Asked, browse, gather
+from sftknow_core.results import question_detail, questions
+from sftknow_core.results.questions import ASKED, FIVE_SHOT, PAGE_SIZE, Asked, Filters, browse, gather
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_spec import RunSpec
@@ -199,17 +198,17 @@ def test_course_goes_from_base_over_tuned_to_the_largest_k(asked: Asked) -> None
 
 
 def test_spread_counts_every_scored_question_once(asked: Asked) -> None:
-    spread = question_spread.spread(asked, Filters(20.0))
+    spread = question_detail.spread(asked, Filters(20.0))
     assert spread["n_tuned"].sum() == 4 and spread["n_restored"].sum() == 4
     assert spread["low"].iloc[0] == 0 and spread["high"].iloc[-1] == pytest.approx(2.0)
     assert spread["n_tuned"].iloc[-1] == 1 and spread["n_tuned"].iloc[10] == 1  # 2.0; 0.5 of bins of 0.05
-    assert question_spread.spread(asked, Filters(20.0, domain="out")).empty
-    assert question_spread.moved_less(asked, Filters(20.0, flip="always right"), 1.0) == (2, 4)
-    assert question_spread.moved_less(asked, Filters(20.0, split="test"), None) == (0, 3)
+    assert question_detail.spread(asked, Filters(20.0, domain="out")).empty
+    assert question_detail.moved_less(asked, Filters(20.0, flip="always right"), 1.0) == (2, 4)
+    assert question_detail.moved_less(asked, Filters(20.0, split="test"), None) == (0, 3)
 
 
 def test_levels_have_accuracy_over_all_and_kl_over_the_scored(asked: Asked) -> None:
-    rows = question_spread.by_level(asked, Filters(20.0)).set_index(["state", "level"])
+    rows = question_detail.by_level(asked, Filters(20.0)).set_index(["state", "level"])
     assert rows.loc[("tuned", 4), ["n", "accuracy", "n_scored", "kl_nats"]].tolist() == [2, 0.5, 2, 1.25]
     assert rows.loc[("restored", 3), ["n", "accuracy", "n_scored"]].tolist() == [2, 0.5, 1]
     assert rows.loc[("restored", 3), "kl_nats"] == pytest.approx(0.1)
@@ -270,8 +269,8 @@ def test_a_few_far_kls_do_not_squeeze_the_others() -> None:
     }
     states |= {"kl": [kl / 2 for kl in kls], "gold_p": [0.5] * len(kls), "gold_rank": [1] * len(kls)}
     asked = Asked(pa.table(table), pa.table(states), (20.0,), True)
-    spread = question_spread.spread(asked, Filters(20.0))
-    assert len(spread) == question_spread.N_BINS + 1 and spread["beyond"].tolist() == [False] * 40 + [True]
+    spread = question_detail.spread(asked, Filters(20.0))
+    assert len(spread) == question_detail.N_BINS + 1 and spread["beyond"].tolist() == [False] * 40 + [True]
     end = spread["high"].iloc[39]
     last = spread.iloc[-1]
     assert 0.95 < end < 1.0 and last["low"] == pytest.approx(end) and last["high"] == 60

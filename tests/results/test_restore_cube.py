@@ -8,7 +8,7 @@ import pytest
 from fake_cube import small_model, write_cube
 
 from sftknow_core.errors import SpecError
-from sftknow_core.results.restore_cube import taken_curve, what_is_taken, where_taken
+from sftknow_core.results.weights import taken_curve, what_is_taken, where_taken
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 

@@ -10,15 +10,14 @@ import pytest
 from small_chain import small_facts_file, small_model
 from small_study import small_study
 
-from sftknow_core.analysis.study_tables import StudyTables
+from sftknow_core.analysis.grid import StudyTables
 from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.pipeline.study.pool import InThisProcess
 from sftknow_core.pipeline.study.run import run_study
 from sftknow_core.pipeline.study.spec import Restoring
 from sftknow_core.pipeline.workspace import Workspace
-from sftknow_core.results.kept_frames import FOLDER, read_kept
 from sftknow_core.results.studies import list_studies, study_cells, study_overview
-from sftknow_core.results.study_frames import keep_study_frames, study_chains, study_frames
+from sftknow_core.results.study_frames import FOLDER, keep_study_frames, read_kept, study_chains, study_frames
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.study_record import CELLS, all_cells

@@ -8,8 +8,8 @@ import pytest
 from fake_runs import do_run, save_weights
 
 from sftknow_core.errors import CacheError
-from sftknow_core.results.model_views import base_models
 from sftknow_core.results.training import (
+    base_models,
     loss_curve,
     plan_removal,
     run_table,

@@ -23,7 +23,6 @@ from sftknow_core.cli.app import app
 from sftknow_core.errors import SpecError
 from sftknow_core.pipeline.reporter import BarReporter
 from sftknow_core.serve import jobs as module
-from sftknow_core.serve.child import JOB_VARIABLE, child_environment
 from sftknow_core.serve.job_specs import (
     ChainJob,
     DeltaJob,
@@ -34,7 +33,7 @@ from sftknow_core.serve.job_specs import (
     command_line,
 )
 from sftknow_core.serve.jobs import NICE_VARIABLE, Job, JobState, dismiss, jobs, look, start, stop
-from sftknow_core.serve.process import JobReporter, recorded, reporter
+from sftknow_core.serve.process import JOB_VARIABLE, JobReporter, child_environment, recorded, reporter
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_state import Owner
 

@@ -15,9 +15,8 @@ from processes import started
 
 from sftknow_core.errors import SftknowError, SpecError, Stopped
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.control import queue_run, record_ending, request_stop
 from sftknow_core.store.files import CacheWarning
-from sftknow_core.store.open_run import open_run
+from sftknow_core.store.open_run import open_run, queue_run, record_ending, request_stop
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import DONE, EVENTS, PARTS, STOP, RunFolder
 from sftknow_core.store.run_state import STALE_SECONDS, Owner, RunState, fold

@@ -17,7 +17,7 @@ import slow_restore
 import torch
 from tiny_models import save_pair
 
-from sftknow_core.model.io.tensors import open_source
+from sftknow_core.model.io.adapter import open_source
 from sftknow_core.update.delta import Delta, measure_delta
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.report import RestoreReport

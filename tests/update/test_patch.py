@@ -18,15 +18,14 @@ from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import ModelError, SpecError
 from sftknow_core.model.io import tensor_writer
-from sftknow_core.model.io.tensors import open_source
+from sftknow_core.model.io.adapter import open_source
 from sftknow_core.update import pair as pair_module
 from sftknow_core.update import patch as patch_module
 from sftknow_core.update.lineage import Lineage
 from sftknow_core.update.output_layout import layout_for, layout_of_tuned
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.patch import check_patchable, write_patch, write_patched
-from sftknow_core.update.patch_file import PatchWriter
-from sftknow_core.update.patch_reader import PatchReader
+from sftknow_core.update.patch_file import PatchReader, PatchWriter
 from sftknow_core.update.restore import survey, write_restored
 from sftknow_core.update.select import Plan, plan_for
 from sftknow_core.update.spec import RestoreSpec

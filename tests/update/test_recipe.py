@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_pair
 
 from sftknow_core.errors import ModelError, SpecError
+from sftknow_core.model.io.adapter import open_source
 from sftknow_core.model.io.identity import model_id
-from sftknow_core.model.io.tensors import FolderSource, open_source
+from sftknow_core.model.io.tensors import FolderSource
 from sftknow_core.update.lineage import Lineage
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.ranking import Cut

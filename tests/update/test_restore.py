@@ -13,7 +13,8 @@ from tiny_models import ARCHITECTURES, save_pair, tiny_model
 from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import ModelError, SpecError
-from sftknow_core.model.io.tensors import ModelSource, open_source
+from sftknow_core.model.io.adapter import open_source
+from sftknow_core.model.io.tensors import ModelSource
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.report import RestoreReport
 from sftknow_core.update.restore import restore_into, survey

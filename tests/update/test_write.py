@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import ModelError, SpecError
 from sftknow_core.model.io import tensor_writer
-from sftknow_core.model.io.tensors import open_source
+from sftknow_core.model.io.adapter import open_source
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.restore import restore_into, write_restored
 from sftknow_core.update.select import Plan, Region, select

@@ -11,9 +11,15 @@ from typing import NamedTuple
 import torch
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.generate.batching import by_length, pad_left, shrinking_batches, tokens_at_once
+from sftknow_core.model.generate.batching import (
+    by_length,
+    forward_logits,
+    last_logits,
+    pad_left,
+    shrinking_batches,
+    tokens_at_once,
+)
 from sftknow_core.model.generate.decode import Prompt, check_request
-from sftknow_core.model.generate.forward import forward_logits, last_logits
 from sftknow_core.model.io.load import LanguageModel
 
 CHUNK_BYTES = 2**28  # float32 logits yielded at once

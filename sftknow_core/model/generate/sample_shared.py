@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from transformers import DynamicCache
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.generate.batching import by_length, pad_left, shrinking_batches, tokens_at_once
+from sftknow_core.model.generate.batching import (
+    by_length,
+    last_logits,
+    pad_left,
+    shrinking_batches,
+    tokens_at_once,
+)
 from sftknow_core.model.generate.decode import (
     Completion,
     Progress,
@@ -30,7 +36,6 @@ from sftknow_core.model.generate.decode import (
     generate,
     to_completions,
 )
-from sftknow_core.model.generate.forward import last_logits
 from sftknow_core.model.generate.sampling import SeededSampler, pick_tokens
 from sftknow_core.model.io.load import LanguageModel
 

@@ -25,8 +25,8 @@ from torch import nn
 
 from sftknow_core.errors import ModelError
 from sftknow_core.model.io.layout import Layout, TensorMeta
-from sftknow_core.model.io.load import adapter_base, read_json
 from sftknow_core.model.io.safetensors_files import SafetensorsReader, read_header
+from sftknow_core.model.io.sources import adapter_base, is_adapter, read_json
 from sftknow_core.model.io.tensors import FolderSource, TensorSource, meta_model
 
 BLOCK_WEIGHTS = 1 << 20
@@ -230,3 +230,16 @@ def _low_rank(
             f"the base has {list(meta.shape)}. The adapter was trained on another base model."
         )
     return _LowRank(left, right, scale)
+
+
+def open_source(path: Path, *, base: Path | None = None) -> TensorSource:
+    """The weights in a model folder, a safetensors file or a LoRA adapter folder.
+
+    `base` is the adapter's base model; without it the adapter's own `base_model_name_or_path` must be a
+    folder here. Raises ModelError when the weights cannot be read, with what to do about it.
+    """
+    if not path.exists():
+        raise ModelError(f"{path}: no such folder or file.")
+    if is_adapter(path):
+        return AdapterSource.open(path, base)
+    return FolderSource(path)

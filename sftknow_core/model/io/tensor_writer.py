@@ -9,18 +9,22 @@ a folder of the final name is always whole.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, NamedTuple
 
 import torch
 
 from sftknow_core.errors import ModelError, SpecError
+from sftknow_core.model.io.identity import model_id_of
 from sftknow_core.model.io.safetensors_files import (
     DTYPE_CODES,
     INDEX_NAME,
@@ -28,8 +32,55 @@ from sftknow_core.model.io.safetensors_files import (
     DiskTensor,
     read_index,
 )
-from sftknow_core.model.io.stored_ranges import stored_dtypes, stored_ranges
 from sftknow_core.model.io.tensors import FolderSource
+
+# Where the weights of a canonical tensor lie in a checkpoint, and how large that checkpoint is.
+#
+# A canonical tensor can be stored in pieces, under several tied names, or as part of a tensor that others share
+# (`model/io/disk_mapping.py`).
+
+
+class StoredRange(NamedTuple):
+    """Consecutive weights of a canonical tensor that are consecutive in a stored tensor too."""
+
+    disk_name: str
+    at: int
+    """Place of the first one in the flattened stored tensor."""
+    first: int
+    """Place of the first one among the weights asked for."""
+    last: int
+    """Behind the place of the last one."""
+
+
+def stored_ranges(template: FolderSource, name: str, start: int, stop: int) -> Iterator[StoredRange]:
+    """Every place in which weights [start, stop) of a canonical tensor are stored."""
+    aliases = [alias for alias, canonical in template.tied.items() if canonical == name]
+    for stored in (name, *aliases):
+        offset = 0
+        for piece in template.mapping.pieces.get(stored, ()):
+            first, last = max(start, offset), min(stop, offset + piece.numel)
+            if first < last:
+                yield StoredRange(piece.disk_name, piece.start + first - offset, first - start, last - start)
+            offset += piece.numel
+
+
+def stored_dtypes(template: FolderSource, dtypes: Mapping[str, torch.dtype]) -> dict[str, torch.dtype]:
+    """dtype by stored tensor, from dtypes by canonical name; one that several share takes the widest."""
+    found: dict[str, list[torch.dtype]] = {}
+    for name, pieces in template.mapping.pieces.items():
+        for piece in pieces:
+            found.setdefault(piece.disk_name, []).append(dtypes[template.tied.get(name, name)])
+    return {name: reduce(torch.promote_types, several) for name, several in found.items()}
+
+
+def stored_bytes(template: FolderSource, dtypes: Mapping[str, torch.dtype]) -> int:
+    """Bytes of all stored tensors in these dtypes; the files' headers come on top."""
+    new = stored_dtypes(template, dtypes)
+    return sum(
+        tensor.n_bytes // tensor.dtype.itemsize * new[name].itemsize if name in new else tensor.n_bytes
+        for name, tensor in template.disk.items()
+    )
+
 
 _SIDE_FILES = {
     "added_tokens.json",
@@ -221,3 +272,78 @@ def _require_room(folder: Path, n_bytes: int) -> None:
             f"{folder.parent}: the model needs {n_bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; nothing "
             "was left behind. Make room or choose another disk."
         )
+
+
+# The model_id that a checkpoint would have on the disk, without writing it.
+#
+# `CheckpointHasher` takes what a `CheckpointWriter` takes and keeps a running hash per stored tensor. Where
+# ranges of a stored tensor come out of order their bytes wait in memory; in canonical order none do, but for
+# tensors that are stored joined together in another order.
+
+
+_READ_BYTES = 1 << 22
+
+
+class CheckpointHasher:
+    """Weight files of `template`'s layout, of which only the hashes are kept; `write` every range of every
+    canonical tensor once, then ask for `model_id`."""
+
+    def __init__(self, template: FolderSource, dtypes: Mapping[str, torch.dtype]) -> None:
+        """`dtypes`: the dtype of each canonical tensor in the checkpoint."""
+        self._template = template
+        self._dtypes = stored_dtypes(template, dtypes)
+        self._running = {name: _TensorHash(t, self._dtypes.get(name)) for name, t in template.disk.items()}
+        for name in template.mapping.extra:
+            self._add_extra(template.disk[name])
+
+    def write(self, name: str, start: int, values: torch.Tensor) -> None:
+        """Take values [start, start + len) of a canonical tensor."""
+        for place in stored_ranges(self._template, name, start, start + values.numel()):
+            dtype = self._dtypes[place.disk_name]
+            part = values[place.first : place.last].to(device="cpu", dtype=dtype).contiguous()
+            raw = part.view(torch.uint8).numpy().tobytes()
+            self._running[place.disk_name].add(place.at * dtype.itemsize, raw)
+
+    def model_id(self, folders: list[Path], dtype: torch.dtype) -> str:
+        """The id, with config and tokenizer as `copy_side_files` brings them from `folders` with `dtype`.
+
+        Raises ModelError when a range is still missing.
+        """
+        hashes = {name: running.hexdigest(name) for name, running in self._running.items()}
+        with TemporaryDirectory(prefix="sftknow-") as temporary:
+            folder = Path(temporary)
+            copy_side_files(folders, folder, dtype)
+            return model_id_of(folder, hashes)
+
+    def _add_extra(self, tensor: DiskTensor) -> None:
+        with tensor.file.open("rb") as file:
+            file.seek(tensor.offset)
+            for start in range(0, tensor.n_bytes, _READ_BYTES):
+                n_bytes = min(_READ_BYTES, tensor.n_bytes - start)
+                self._running[tensor.name].add(start, file.read(n_bytes))
+
+
+class _TensorHash:
+    """The hash of one stored tensor, as `identity.tensor_hashes` takes it."""
+
+    def __init__(self, tensor: DiskTensor, dtype: torch.dtype | None) -> None:
+        code = tensor.code if dtype is None else DTYPE_CODES[dtype]
+        self._digest = hashlib.sha256(f"{code} {list(tensor.shape)}\n".encode())
+        self._n_bytes = tensor.n_bytes
+        if dtype is not None:
+            self._n_bytes = tensor.n_bytes // tensor.dtype.itemsize * dtype.itemsize
+        self._done = 0
+        self._waiting: dict[int, bytes] = {}
+
+    def add(self, offset: int, raw: bytes) -> None:
+        """Take the bytes from `offset` on."""
+        self._waiting[offset] = raw
+        while (ready := self._waiting.pop(self._done, None)) is not None:
+            self._digest.update(ready)
+            self._done += len(ready)
+
+    def hexdigest(self, name: str) -> str:
+        """The hash of the whole; `name` is for the message when some of it is missing."""
+        if self._done != self._n_bytes:
+            raise ModelError(f"tensor {name}: {self._done:,} of {self._n_bytes:,} bytes came to be hashed.")
+        return self._digest.hexdigest()

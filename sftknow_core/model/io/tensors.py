@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from sftknow_core.errors import ModelError
 from sftknow_core.model.io.disk_mapping import DiskMapping, Piece, identity_mapping, map_disk
 from sftknow_core.model.io.layout import Layout, TensorMeta, describe, describe_unknown
-from sftknow_core.model.io.load import is_adapter, read_json
+from sftknow_core.model.io.load import read_json
 from sftknow_core.model.io.safetensors_files import (
     DTYPES,
     DiskTensor,
@@ -33,7 +33,6 @@ __all__ = [
     "TensorMeta",
     "TensorSource",
     "meta_model",
-    "open_source",
 ]
 
 log = logging.getLogger(__name__)
@@ -181,21 +180,6 @@ class FolderSource(TensorSource):
             if not torch.equal(a, b):
                 return True
         return False
-
-
-def open_source(path: Path, *, base: Path | None = None) -> TensorSource:
-    """The weights in a model folder, a safetensors file or a LoRA adapter folder.
-
-    `base` is the adapter's base model; without it the adapter's own `base_model_name_or_path` must be a
-    folder here. Raises ModelError when the weights cannot be read, with what to do about it.
-    """
-    if not path.exists():
-        raise ModelError(f"{path}: no such folder or file.")
-    if is_adapter(path):
-        from sftknow_core.model.io.adapter import AdapterSource
-
-        return AdapterSource.open(path, base)
-    return FolderSource(path)
 
 
 def meta_model(folder: Path) -> tuple[nn.Module | None, str]:

@@ -174,7 +174,7 @@ def limit_threads(n: int) -> None:
     if "torch" not in sys.modules:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[name] = str(n)
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: serve/child.py
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: serve/process.py
     import torch
 
     if torch.get_num_threads() != n:

@@ -16,7 +16,7 @@ from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.topics import Topic
 from sftknow_core.pipeline.chain import plan_chain
-from sftknow_core.pipeline.estimate_1 import Estimate, Load, estimate
+from sftknow_core.pipeline.estimate import Load, StudyEstimate, estimate_study
 from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import GROUPS, choose_questions
 from sftknow_core.pipeline.study.spec import Cell, StudySpec
@@ -60,7 +60,7 @@ class StudyPlan:
     """Whether the facts' levels are in the cache; else nobody knows which cells are possible."""
     n_questions: Mapping[str, int]
     """Group ("dev in", "test in", "test out") -> questions asked of every state; empty before mastery is known."""
-    estimate: Estimate
+    estimate: StudyEstimate
 
     def of(self, state: str) -> list[PlannedCell]:
         """The cells that are cached, to do or impossible."""
@@ -120,7 +120,7 @@ def plan(spec: StudySpec, ws: Workspace) -> StudyPlan:
         cells,
         mastery is not None,
         counts,
-        estimate(ws.cache, base.model_id, loads, spec.workers, spec.checkpoints),
+        estimate_study(ws.cache, base.model_id, loads, spec.workers, spec.checkpoints),
     )
 
 

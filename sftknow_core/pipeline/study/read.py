@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sftknow_core.errors import SpecError
-from sftknow_core.facts.dataset import DEMO
-from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.dataset import DEMO, FactsRef
 from sftknow_core.model.train.sft_spec import SftSpec
 from sftknow_core.pipeline.evaluate import EvaluateSpec
 from sftknow_core.pipeline.questions import QuestionSpec

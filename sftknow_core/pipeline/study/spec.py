@@ -14,15 +14,15 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.errors import SpecError
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.facts.fact import FactSet
-from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.facts.train_set import LEVELS
 from sftknow_core.model.train.sft_spec import METHODS, PRESETS, SftSpec
 from sftknow_core.pipeline.chain import CHAIN_VERSION, PAPER_KS, ChainSpec
-from sftknow_core.pipeline.equal_energy import check_comparable
 from sftknow_core.pipeline.evaluate import EvaluateSpec
-from sftknow_core.pipeline.presets import sft_spec
 from sftknow_core.pipeline.questions import QuestionSpec
+from sftknow_core.pipeline.sft import sft_spec
+from sftknow_core.pipeline.states import check_comparable
 from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ STUDY_VERSION = 1
 LARGE = 1920
 """The paper's largest size that all levels have; analysis/study.py reads verdicts about large N there."""
 AUTO = "auto"
-"""The preset that fits the base model's size (pipeline/presets.py)."""
+"""The preset that fits the base model's size (pipeline/sft.py)."""
 _SEED = "seed"
 
 

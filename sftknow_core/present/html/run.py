@@ -7,13 +7,18 @@ from typing import Any
 
 import pandas as pd
 
+from sftknow_core import __version__
 from sftknow_core.present.charts import tokens as tokens_charts
-from sftknow_core.present.html.page import Plain, as_table
+from sftknow_core.present.charts.palette import THEMES
+from sftknow_core.present.html import run_data
+from sftknow_core.present.html.page import Plain, as_table, bullets, cards, page_of
 from sftknow_core.present.html.run_data import Shown, Slider
+from sftknow_core.present.text import restore, story, tokens
 from sftknow_core.present.text import tokens as tokens_text
-from sftknow_core.results import question_detail, question_spread, questions
-from sftknow_core.results.question_filters import Filters
+from sftknow_core.results import chains, question_detail, questions, restored
+from sftknow_core.results.questions import Filters
 from sftknow_core.store.cache import Cache
+from sftknow_core.store.run_folder import RunFolder
 
 MOST_SHIFTED = 40
 """Questions in the list."""
@@ -37,7 +42,7 @@ def add_tokens(shown: Shown, cache: Cache, run_id: str, slider: Slider) -> tuple
     """Test questions that were scored. Returns the opened ones, and why there are none (None: there are)."""
     asked = questions.gather(cache, run_id)
     split = "test" if "test" in asked.splits else asked.splits[0]
-    if not asked.ks or not len(question_spread.spread(asked, Filters(asked.ks[0], split=split))):
+    if not asked.ks or not len(question_detail.spread(asked, Filters(asked.ks[0], split=split))):
         return [], "First tokens were not measured in this chain, or base begins no answer rightly."
     opened: list[Plain] = []
     for i, k in enumerate(slider.ks):
@@ -60,8 +65,8 @@ def _restored(ks: tuple[float, ...], k: float) -> float:
 
 def _add_spread(shown: Shown, asked: questions.Asked, filters: Filters, name: str, k: float) -> None:
     """The histogram of KL, and KL against accuracy; at k = 0 restored is tuned itself."""
-    spread = question_spread.spread(asked, filters)
-    levels = question_spread.by_level(asked, filters)
+    spread = question_detail.spread(asked, filters)
+    levels = question_detail.by_level(asked, filters)
     if not k:
         spread = spread.assign(n_restored=spread["n_tuned"])
         levels = levels[levels["state"] == "tuned"].reset_index(drop=True)
@@ -125,3 +130,65 @@ def _plain_table(table: pd.DataFrame) -> Plain:
     rows = [["–" if pd.isna(v) else str(v) for v in row] for row in table.itertuples(index=False)]
     names = [str(name) for name in table.columns]
     return {"head": names, "numeric": [name != "token" for name in names], "rows": rows}
+
+
+# A finished chain -> one HTML file that opens anywhere, offline: figures, slider, questions, definitions.
+#
+#     cache --html_data, html_tokens--> JSON --html/report.html.j2--> page with plotly.js inside, once
+#
+# Nothing in it can load or send anything: its policy lets only its own two scripts run, which are named by their
+# hashes. What models said goes in as JSON and becomes text nodes, never markup. The same cache gives the same bytes.
+
+
+def render(cache: Cache, run_id: str) -> str:
+    """The report of a finished chain. Raises SpecError when the run is none, CacheError when a part of it is gone."""
+    details = chains.chain_details(cache, run_id)
+    rows = restored.measured(cache, run_id, run_data.spec_of(details))
+    slider, shown = run_data.slider_of(cache, details, rows), Shown()
+    label = run_data.add_chains(shown, cache, run_id)
+    run_data.add_answers(shown, cache, run_id, details, slider, rows)
+    no_weights = run_data.first_or_reason(lambda: run_data.add_weights(shown, cache, details, slider))
+    opened, no_tokens = add_tokens(shown, cache, run_id, slider)
+    manifest = RunFolder(cache, run_id).manifest()
+    page = {
+        "label": label,
+        "run_id": run_id,
+        "version": __version__,
+        "finished_at": manifest.finished_at if manifest else "",
+        "numbers": cards(story.key_numbers(details)),
+        "how_measured": story.how_measured(details),
+        "mean_shift": story.mean_shift(details),
+        "rule": details["chosen"]["rule"],
+        "definitions": _definitions(),
+        "opened": opened,
+        "no_weights": no_weights,
+        "no_tokens": no_tokens,
+        "splits": slider.splits,
+        "test_costs": restore.TEST_COSTS,
+        "colours": THEMES,
+    }
+    return page_of("report.html.j2", page, _data(shown, slider))
+
+
+def _definitions() -> list[tuple[str, Any]]:
+    parts = (
+        ("The chain", story.DEFINITIONS),
+        ("The slider", restore.DEFINITIONS),
+        ("Token shifts", tokens.DEFINITIONS),
+    )
+    return [(name, bullets(text)) for name, text in parts]
+
+
+def _data(shown: Shown, slider: Slider) -> Mapping[str, Any]:
+    """What the script reads."""
+    return {
+        "labels": slider.labels,
+        "chosen": slider.chosen,
+        "split": slider.splits[0],
+        "words": {split: restore.SPLITS[split] for split in slider.splits},
+        "figures": shown.figures,
+        "marks": shown.marks,
+        "tables": shown.tables,
+        "lists": shown.lists,
+        "numbers": shown.numbers,
+    }

@@ -22,12 +22,12 @@ from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present.charts import chain as figures
 from sftknow_core.present.charts import restore as restore_charts
 from sftknow_core.present.charts.palette import THEMES, Palette
-from sftknow_core.present.charts.weight_heat import heat_figure
+from sftknow_core.present.charts.weights import heat_figure
 from sftknow_core.present.html.page import Plain, as_table, bullets, cards
-from sftknow_core.present.terminal_1 import percent
+from sftknow_core.present.terminal import percent
 from sftknow_core.present.text import restore as restore_text
 from sftknow_core.present.text.story import KeyNumber, Part
-from sftknow_core.results import chains, cube, restore_cube, restored, weights
+from sftknow_core.results import chains, cube, restored, weights
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 from sftknow_core.update.spec import percent as percent_of
@@ -177,17 +177,17 @@ def add_weights(shown: Shown, cache: Cache, details: Mapping[str, Any], slider: 
     if slider.delta_id is None:
         return "The weights of these two models were not compared in this cache."
     try:
-        curve = restore_cube.taken_curve(cache, slider.delta_id, spec_of(details))
+        curve = weights.taken_curve(cache, slider.delta_id, spec_of(details))
     except SpecError as error:
         return f"Counts are not known for this way of choosing weights: {error}"
     score = restore_text.score_of(spec_of(details))
     shown.draw("taken", partial(restore_charts.taken_figure, curve, float("nan"), score), thinned(curve))
     for i, k in enumerate(slider.ks):
         spec = spec_of(details, k)
-        numbers = restore_cube.what_is_taken(cache, slider.delta_id, spec)
+        numbers = weights.what_is_taken(cache, slider.delta_id, spec)
         shown.numbers[f"taken.{i}"] = cards(restore_text.cards(numbers, spec))
         shown.mark(f"taken.{i}", partial(restore_charts.taken_figure, curve, k, score))
-        where = restore_cube.where_taken(cache, slider.delta_id, spec)
+        where = weights.where_taken(cache, slider.delta_id, spec)
         share = 100 * float(numbers["n_restored"]) / float(numbers["n_region"])
         places = pd.concat([where.modules, where.layers], ignore_index=True)
         shown.draw(

@@ -16,15 +16,13 @@ import plotly.graph_objects as go
 
 from sftknow_core import __version__
 from sftknow_core.analysis import rows as rows_analysis
-from sftknow_core.analysis import study_energy
 from sftknow_core.analysis.claims import part_table, verdict_table
 from sftknow_core.analysis.paper_table import COLUMNS, Column, said
 from sftknow_core.analysis.study import StudyResults
 from sftknow_core.present.charts import study as study_charts
 from sftknow_core.present.charts.palette import THEMES, Palette
-from sftknow_core.present.charts.study_verdict_figures import UNITS, verdict_figures
-from sftknow_core.present.html.html_page import page_of
-from sftknow_core.present.html.page import Plain, bullets
+from sftknow_core.present.charts.study import UNITS, verdict_figures
+from sftknow_core.present.html.page import Plain, bullets, page_of
 from sftknow_core.present.html.run_data import Shown
 from sftknow_core.present.text import study as study_text
 
@@ -111,7 +109,7 @@ def _figures(shown: Shown, results: StudyResults) -> list[Plain]:
         rows = rows_analysis.format_rows(study, cell)
         made.append(("format", f"Knowledge or format{where}", beyond["format"], knowledge, rows))
         energy = _of(study_charts.energy_figure, study, cell)
-        rows = study_energy.energy_rows(study, cell)
+        rows = rows_analysis.energy_rows(study, cell)
         made.append(("energy", f"Strategies at equal energy{where}", beyond["energy"], energy, rows))
     healed = _of(study_charts.healed_figure, study, large)
     rows = rows_analysis.healed_rows(study, large)

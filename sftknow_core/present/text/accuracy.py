@@ -9,10 +9,10 @@ import pandas as pd
 
 from sftknow_core.analysis.published import TABLE2_N
 from sftknow_core.facts.fact import DOMAIN_NAMES
-from sftknow_core.present.terminal_1 import points
+from sftknow_core.present.terminal import points
 from sftknow_core.present.text.story import KeyNumber, Part, nothing_put_back
 from sftknow_core.results.accuracy import Group
-from sftknow_core.results.question_filters import FIVE_SHOT
+from sftknow_core.results.questions import FIVE_SHOT
 
 DEFINITIONS = """\
 - **Accuracy** (%): greedy answers to test questions. "Mean": the mean over the mastery levels, so that each level

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from sftknow_core.analysis.paper_numbers import CITATION, SET_NAMES, mastery_distribution, sets_of
+from sftknow_core.analysis.published import CITATION, SET_NAMES, mastery_distribution, sets_of
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.facts.synonyms import load_synonyms, with_synonyms
 from sftknow_core.facts.topics import Topic, load_topics, topics_id

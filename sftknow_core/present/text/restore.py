@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from sftknow_core.present.terminal_1 import percent, points
+from sftknow_core.present.terminal import percent, points
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.update.spec import RestoreSpec, Strategy
 

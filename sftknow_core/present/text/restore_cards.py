@@ -2,13 +2,102 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shlex
+import zipfile
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 import pandas as pd
 
-from sftknow_core.present.terminal_1 import percent
+from sftknow_core.facts.fact import DOMAIN_NAMES
+from sftknow_core.present.terminal import percent, points
+from sftknow_core.present.text.story import KeyNumber, Part
+from sftknow_core.update.spec import RestoreSpec
+
+# Accuracy at the current k -> the cards that a reader watches while sliding.
+
+Row = Mapping[str, Any]
+
+
+def accuracy_cards(
+    rows: pd.DataFrame, shown: Row, split: str, changes: pd.DataFrame
+) -> tuple[KeyNumber, ...]:
+    """One card a domain of the split: accuracy of the shown state, and its difference to tuned.
+
+    rows: restore_views.measured. shown: its row of the state. changes: restore_views.flip_counts against tuned;
+    empty for tuned itself. On dev there is a further card: test at the k chosen on dev.
+    """
+    means = rows[rows["level"].isna()]
+    of_split = means[means["split"] == split]
+    cards = [_domain(of_split, shown, split, domain, changes) for domain in sorted(set(of_split["domain"]))]
+    if split == "dev" and (card := _on_test(means)) is not None:
+        cards.append(card)
+    return tuple(cards)
+
+
+def _domain(rows: pd.DataFrame, shown: Row, split: str, domain: str, changes: pd.DataFrame) -> KeyNumber:
+    rows = rows[rows["domain"] == domain]
+    here = _state(rows, rows["state_id"] == shown["state_id"])
+    others = [
+        f"{name} {_value(row)}"
+        for name in ("tuned", "base")
+        if (row := _state(rows, rows["state"] == name)) is not None
+    ]
+    n = 0 if here is None else int(here["n"])
+    said = f"{n:,} {split} questions, mean over the mastery levels. For comparison: {', '.join(others)}."
+    against = changes[changes["domain"] == domain] if len(changes) else changes
+    parts = (_accuracy("accuracy", here), _difference(against))
+    return KeyNumber(f"{DOMAIN_NAMES.get(domain, domain).capitalize()}, {_k(shown)}", parts, said)
+
+
+def _on_test(means: pd.DataFrame) -> KeyNumber | None:
+    """Test at the k that was chosen on dev; None where that k was not asked on these questions."""
+    chosen = means[means["chosen"] & (means["split"] == "test")]
+    if chosen.empty:
+        return None
+    parts = tuple(
+        _accuracy(DOMAIN_NAMES.get(domain, domain), _state(chosen, chosen["domain"] == domain))
+        for domain in sorted(set(chosen["domain"]))
+    )
+    n = int(chosen["n"].sum())
+    return KeyNumber(
+        f"Test, {_k(dict(chosen.iloc[0]))} chosen on dev",
+        parts,
+        f"{n:,} test questions, which had no say in choosing k. This card stands still while you slide.",
+    )
+
+
+def _difference(against: pd.DataFrame) -> Part:
+    if against.empty:
+        return Part("against tuned", "–", "this is tuned")
+    row = against.iloc[0]
+    if pd.isna(row["gain"]):
+        return Part("against tuned", "–", "too few questions")
+    interval = f"95%: {points(row['gain_low'])} to {points(row['gain_high'])}"
+    return Part("against tuned", f"{points(row['gain'])} points", interval)
+
+
+def _accuracy(label: str, row: Row | None) -> Part:
+    if row is None or isnan(row["accuracy"]):
+        return Part(label, "–", "not scored")
+    return Part(label, _value(row), f"95%: {percent(row['low'])} to {percent(row['high'])}%")
+
+
+def _value(row: Row) -> str:
+    return "–" if isnan(row["accuracy"]) else f"{percent(row['accuracy'])}%"
+
+
+def _k(shown: Row) -> str:
+    return "tuned, k = 0%" if shown["state"] == "tuned" else f"k = {shown['k_percent']:g}%"
+
+
+def _state(rows: pd.DataFrame, which: pd.Series[bool]) -> Row | None:
+    found = rows[which]
+    return dict(found.iloc[0]) if len(found) else None
+
 
 OTHERS = ("top", "largest", "random")
 """What is worth measuring first: the paper's order, the one that takes back most of the update, and chance."""
@@ -92,3 +181,39 @@ def commands(details: Mapping[str, Any], rows: pd.DataFrame) -> str:
         if asked.get(name, value) != value:
             words += [f"--{name}", str(asked[name])]
     return "\n".join(shlex.join([*words, "--strategy", name]) for name in lacking(rows))
+
+
+# What can be downloaded of a slider position: the tables of its figures as one zip, and the selection as JSON.
+
+_WHEN = (1980, 1, 1, 0, 0, 0)
+"""Equal tables give equal files."""
+
+
+def selection(details: Mapping[str, Any], spec: RestoreSpec) -> dict[str, Any]:
+    """Which weights of which two models go back: enough for `sftknow restore` to make the model.
+
+    It is no recipe: that holds the threshold too, which takes a pass over the weights to find.
+    """
+    names = ("base_name", "base_id", "tuned_name", "tuned_id")
+    plain = {name: value for name, value in spec.to_json().items() if value is not None}
+    return {**{name: details[name] for name in names}, "selection": plain, "command": command(details, spec)}
+
+
+def command(details: Mapping[str, Any], spec: RestoreSpec) -> str:
+    """The command that writes the restored model."""
+    base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
+    words = ["sftknow restore", f"--base {base}", f"--tuned {details['tuned_id']}", f"--k {spec.k_percent:f}"]
+    words += [f"--strategy {spec.strategy}", f"--region {spec.region}"]
+    words += [f"--layers {spec.layers}"] if spec.layers else []
+    return " ".join([*words, "--out NEW_FOLDER"])
+
+
+def data_zip(tables: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> bytes:
+    """One CSV a table, and selection.json, zipped. tables: name -> table."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, table in tables.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}.csv", _WHEN), table.to_csv(index=False))
+        text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+        archive.writestr(zipfile.ZipInfo("selection.json", _WHEN), text)
+    return held.getvalue()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sftknow_core.present.terminal_1 import percent, points
+from sftknow_core.present.terminal import percent, points
 
 Summary = Mapping[str, Any]
 DOMAINS = {"test_in": "in-domain", "test_out": "out-of-domain"}

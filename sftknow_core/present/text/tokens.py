@@ -20,7 +20,7 @@ from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
 from sftknow_core.facts.topics import Topic, load_topics, topics_id
 from sftknow_core.present.charts.tokens import GOLD, spelled
 from sftknow_core.results.question_detail import FirstToken
-from sftknow_core.results.question_filters import FIVE_SHOT
+from sftknow_core.results.questions import FIVE_SHOT
 from sftknow_core.store.run_spec import RunSpec
 
 DEFINITIONS = """\

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from sftknow_core.model.train.sft_spec import DEMO, SftSpec
 from sftknow_core.pipeline.estimate import Estimate
-from sftknow_core.pipeline.meter import size
+from sftknow_core.pipeline.passes import size
 from sftknow_core.results.training import Removal
 from sftknow_core.serve.job_state import JobProgress
 

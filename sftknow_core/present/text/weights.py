@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from sftknow_core.analysis import paper_weights_1
-from sftknow_core.present.terminal_1 import percent
+from sftknow_core.analysis import published
+from sftknow_core.present.terminal import percent
 from sftknow_core.present.text.restore import compact
 from sftknow_core.present.text.story import KeyNumber, Part
 
@@ -28,7 +28,7 @@ DEFINITIONS = f"""\
   comes from base weights near zero, not from which weights were changed.
 - **Enrichment** (×, no unit): a group's share of what is put back / its share of the region's weights. ×1: by chance.
 - **transformer**: attention and MLP of all layers, without norms. **outside**: weights in no layer.
-- **Paper**: {paper_weights_1.CITATION}; LLaMA-3-8B, 32 layers, full fine-tuning.
+- **Paper**: {published.CITATION}; LLaMA-3-8B, 32 layers, full fine-tuning.
 """
 COLUMNS = {
     "by": ("by", "layer or module", None),
@@ -139,11 +139,11 @@ def paper_note(n_layers: int) -> str:
     """What the paper's numbers beside ours are."""
     grouped = (
         ""
-        if n_layers == paper_weights_1.N_LAYERS
+        if n_layers == published.N_LAYERS
         else f" Its 32 layers are brought to {n_layers} groups of equal depth."
     )
     return (
-        f"Paper: {paper_weights_1.CITATION}, tables 3, 9 and 10, LLaMA-3-8B.{grouped} Tables 9 and 10 do not state N, "
+        f"Paper: {published.CITATION}, tables 3, 9 and 10, LLaMA-3-8B.{grouped} Tables 9 and 10 do not state N, "
         "level or k, and other architectures split their weights otherwise: compare enrichments, not shares."
     )
 

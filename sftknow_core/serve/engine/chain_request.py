@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sftknow_core.errors import SpecError
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.facts.fact import FactSet
-from sftknow_core.facts.facts_ref import FactsRef
 from sftknow_core.pipeline.evaluate import FIVE_SHOT
 from sftknow_core.pipeline.questions import QuestionSpec, choose_questions
 from sftknow_core.pipeline.workspace import DEMO
@@ -44,7 +44,7 @@ class AskedChain:
     evaluate: Mapping[str, Any]
     """How it asked: fields of EvaluateSpec."""
     own_set: str
-    """Id of the chain's question set (results/question_sets.py)."""
+    """Id of the chain's question set (results/restored.py)."""
 
     def evaluation(
         self,
@@ -108,7 +108,7 @@ def asked_chain(cache: Cache, run_id: str) -> AskedChain:
 
 
 def question_set(cache: Cache, chain: AskedChain, per_level: int | None) -> str:
-    """The id of the set that an evaluation of this size asks (results/question_sets.py), without asking it.
+    """The id of the set that an evaluation of this size asks (results/restored.py), without asking it.
 
     Raises DataError where the facts' file is gone, CacheError where the mastery scores are.
     """

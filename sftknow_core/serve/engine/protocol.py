@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from sftknow_core.errors import SpecError
-from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.facts.matcher import Matcher
 from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.update.spec import RestoreSpec

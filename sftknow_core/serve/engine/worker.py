@@ -170,8 +170,8 @@ class Engine:
         if self._desk is None:
             import sftknow_core.measure.shift
             import sftknow_core.update.restore  # noqa: F401 - the slow ones, which the tasks import when they need them
+            from sftknow_core.serve.engine.model import EngineReporter, EngineWorkspace
             from sftknow_core.serve.engine.tasks import Desk
-            from sftknow_core.serve.engine.workspace import EngineReporter, EngineWorkspace
 
             reporter = EngineReporter(self._tell)
             ws = EngineWorkspace(

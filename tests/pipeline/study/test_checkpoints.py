@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from small_study import small_study
 
-from sftknow_core.pipeline.study.checkpoints import tuned_model
 from sftknow_core.pipeline.study.pool import InThisProcess
-from sftknow_core.pipeline.study.run import run_study
+from sftknow_core.pipeline.study.run import run_study, tuned_model
 from sftknow_core.pipeline.study.spec import Checkpoints
 from sftknow_core.pipeline.workspace import Workspace
 from sftknow_core.store.cache import Cache

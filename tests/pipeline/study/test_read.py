@@ -8,7 +8,7 @@ import pytest
 
 from sftknow_core.analysis.study import default_plan
 from sftknow_core.errors import SpecError
-from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.pipeline.study.read import read_study, shipped, study_from
 from sftknow_core.pipeline.study.spec import Cell, Checkpoints, Restoring
 

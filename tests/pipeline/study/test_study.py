@@ -19,8 +19,8 @@ from sftknow_core.pipeline.study.run import run_study
 from sftknow_core.pipeline.study.spec import Restoring
 from sftknow_core.pipeline.workspace import Workspace
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.control import request_stop
 from sftknow_core.store.listing import list_runs
+from sftknow_core.store.open_run import request_stop
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.study_record import CELLS
 

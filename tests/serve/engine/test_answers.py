@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sftknow_core.serve.engine.answers import ANSWERS_KEPT, AnswerState, Board
+from sftknow_core.serve.engine.client import ANSWERS_KEPT, AnswerState, Board
 
 
 def ended(board: Board, request_id: str) -> None:

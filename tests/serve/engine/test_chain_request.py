@@ -13,7 +13,7 @@ from engine_requests import Bench, Chain
 from small_chain import small_facts_file
 
 from sftknow_core.errors import CacheError, DataError, SpecError
-from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.pipeline.export import export_restored
 from sftknow_core.pipeline.workspace import Workspace
 from sftknow_core.serve.engine.chain_request import AskedChain, asked_chain, question_set

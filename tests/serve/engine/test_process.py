@@ -18,9 +18,8 @@ from engine_requests import Chain
 from small_chain import small_facts_file
 
 from sftknow_core.errors import SftknowError, SpecError
-from sftknow_core.serve.child import child_environment
-from sftknow_core.serve.engine.answers import AnswerState
-from sftknow_core.serve.engine.client import EngineClient
+from sftknow_core.serve.engine.client import AnswerState, EngineClient
+from sftknow_core.serve.process import child_environment
 from sftknow_core.update.spec import RestoreSpec
 
 PATIENCE_SECONDS = 60.0

@@ -9,7 +9,7 @@ import pytest
 from engine_requests import Bench
 
 from sftknow_core.errors import SpecError
-from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.facts.matcher import FactMatcher
 from sftknow_core.facts.synonyms import load_synonyms
 from sftknow_core.pipeline.mastery import score_facts

@@ -13,7 +13,7 @@ from engine_requests import Bench, Chain
 from small_chain import small_facts_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.measure import reference
 from sftknow_core.pipeline import evaluate
 from sftknow_core.pipeline.export import export_restored

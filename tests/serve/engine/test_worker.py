@@ -15,7 +15,7 @@ from engine_requests import Bench, Chain
 from small_chain import small_facts_file
 
 from sftknow_core.errors import SpecError
-from sftknow_core.facts.facts_ref import FactsRef
+from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.pipeline.device import DeviceLock
 from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.serve.engine.protocol import AskRequest, EvaluateRequest, Models, from_json, to_json
@@ -249,7 +249,7 @@ def test_waiting_for_the_device_can_be_cancelled(chain: Chain) -> None:
 
 
 def test_a_run_stopped_from_outside_is_no_cancel(bench: Bench, chain: Chain) -> None:
-    from sftknow_core.store.control import request_stop
+    from sftknow_core.store.open_run import request_stop
 
     request = chain.evaluate(RestoreSpec(k_percent="33"))
 
