@@ -56,7 +56,7 @@ with show.messages():
         show.unfinished(found.unfinished)
         st.stop()
     rows = accuracy.accuracies(key, group)
-    accuracy.say_what_is_wrong("accuracy")
+    accuracy.warn_invalid_params("accuracy")
     with st.container(horizontal=True):
         states = accuracy.pick_states("accuracy")
         level = accuracy.pick_level("accuracy")

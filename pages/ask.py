@@ -12,8 +12,8 @@ key, found, run_id, details = open_chain(
     "back (**restored**): what they answer, and which token each expects first.",
 )
 engine.warm(key[0])
-if not mode.may_act():
-    mode.say_why()
+if not mode.actions_allowed():
+    mode.explain_read_only()
 with show.messages():
     question = asking.pick(key, run_id, details)
 engine.status(key[0])

@@ -21,7 +21,7 @@ key, found = head(
 with show.messages():
     runs = reads.finished(key)
     if runs.empty:
-        reads.nothing_yet(key[0], found.unfinished)
+        reads.empty_state(key[0], found.unfinished)
     run_id = reads.pick_run(key, runs)
     details = reads.details(key, run_id)
     stamp = mastery_stamp(Cache(key[0]), run_id)
@@ -111,7 +111,7 @@ def one_by_one(mastered: Mastered, population: Population) -> None:
 
 with show.messages():
     st.caption(mastery_text.how_measured(details))
-    reads.say_what_is_wrong(mastered)
+    reads.warn_invalid_params(mastered)
     with st.container(horizontal=True):
         view = reads.pick_view()
         population = reads.pick_population(mastered)

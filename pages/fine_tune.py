@@ -17,10 +17,10 @@ with show.messages():
     cache = Cache(key[0])
     running = jobs.panel(cache, "fine_tune")
 
-if mode.may_act():
+if mode.actions_allowed():
     label = "Start another fine-tuning" if running else "Start a fine-tuning"
     with st.expander(label, expanded=not running):
-        wish: training.Wish | None = None
+        wish: training.TrainingForm | None = None
         try:
             wish = training.ask(key)
             refused = training.problem(wish)
@@ -42,7 +42,7 @@ if mode.may_act():
         with st.expander("Definitions and units"):
             st.markdown(training_text.DEFINITIONS)
 else:
-    mode.say_why()
+    mode.explain_read_only()
 
 st.subheader("Runs")
 with show.messages():

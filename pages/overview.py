@@ -41,7 +41,7 @@ with show.messages():
         "says otherwise. Three endpoints: tuned (k = 0), hybrid (k = 100%: embeddings, LM head, norms stay tuned) and "
         f"base. k was chosen on dev: {details['chosen']['rule']}."
     )
-    addresses.say({"overview.split": ["dev", "test"]})
+    addresses.warn({"overview.split": ["dev", "test"]})
     split = st.segmented_control(
         "Questions", ["dev", "test"], default="dev", required=True, key="overview.split", bind="query-params"
     )

@@ -25,7 +25,7 @@ with show.messages():
 def page(compared: str) -> None:
     """Everything that depends on the selection."""
     with show.messages():
-        restoring.say_what_is_wrong(weights_text.STRATEGIES)
+        restoring.warn_invalid_params(weights_text.STRATEGIES)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             ranking = restoring.pick_ranking(weights_text.STRATEGIES)
         spec = restoring.with_k(ranking)
@@ -38,7 +38,7 @@ def page(compared: str) -> None:
             st.markdown(weights_text.DEFINITIONS)
         identical(compared, spec, weights_text.what_identical_means(numbers))
         sizes(compared, spec)
-        addresses.say({"weights.paper": addresses.ON_OFF})
+        addresses.warn({"weights.paper": addresses.ON_OFF})
         paper = st.toggle("Show the paper's numbers", key="weights.paper", bind="query-params")
         concentrated(compared, spec, paper)
         places(compared, spec, paper)
@@ -49,7 +49,7 @@ def identical(compared: str, spec: RestoreSpec, said: str) -> None:
     st.subheader("What stayed exactly the same")
     st.markdown(said)
     scopes = {"all": "whole model", "region": "this region"}
-    addresses.say({"weights.scope": list(scopes.values())})
+    addresses.warn({"weights.scope": list(scopes.values())})
     whole = restoring.choice("Weights of", "weights.scope", scopes) == "all"
     region, layers = ("all", None) if whole else (spec.region, spec.layers)
     table = weights.changed_shares(key[0], compared, region, layers)

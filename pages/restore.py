@@ -29,8 +29,8 @@ def position() -> None:
     """The selection, and accuracy there."""
     with show.messages():
         key = restoring.as_it_is_now(opened)
-        restoring.say_what_is_wrong(restore_text.STRATEGIES)
-        addresses.say({"restore.split": ["dev", "test"]})
+        restoring.warn_invalid_params(restore_text.STRATEGIES)
+        addresses.warn({"restore.split": ["dev", "test"]})
         with st.container(horizontal=True, vertical_alignment="bottom"):
             chosen = restoring.pick_ranking(restore_text.STRATEGIES)
             questions = measuring.pick_questions(key, run_id)
@@ -84,7 +84,7 @@ def answers(rows: pd.DataFrame, place: measuring.Place) -> str:
 def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_text.Numbers | None) -> str:
     """Accuracy against what was put back; returns the axis chosen."""
     st.subheader("What it answers: accuracy against what was put back")
-    addresses.say({"restore.axis": list(restore_text.AXES.values())})
+    addresses.warn({"restore.axis": list(restore_text.AXES.values())})
     axis = restoring.choice("Axis", "restore.axis", restore_text.AXES)
     headline = restored.headline(rows, split)
     now = restore.now_on(axis, k, taken)
@@ -107,7 +107,7 @@ def levels(rows: pd.DataFrame, shown: Mapping[str, Any], split: str) -> None:
 def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) -> None:
     """Questions whose answer changed, against tuned or against the k before."""
     heading = st.container()
-    restoring.say_what_is_wrong_of_flips()
+    restoring.warn_invalid_flip_params()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         state, name = restoring.pick_before(rows, shown, place)
         flip = restoring.choice("Change", "restore.flip", restore_text.FLIP_NAMES)
@@ -145,15 +145,15 @@ def put_back(spec: RestoreSpec, taken: restore_text.Numbers) -> None:
     delta_id = restoring.delta_run(opened, details["base_id"], details["tuned_id"])
     score, k = restore_text.score_of(spec), float(spec.k_percent or 0)
     st.markdown(f"**How much the first k% hold**, {restore_text.STRATEGIES[spec.strategy]}")
-    curve = restoring.taken_curve(delta_id, restoring.frozen(spec, k=False), opened[0])
+    curve = restoring.reverted_curve(delta_id, restoring.frozen(spec, k=False), opened[0])
     alt = f"Share of the summed {score} and of the squared change that the first k% hold, with the null"
-    drawn = restore.taken_figure(curve, k, score, show.palette())
+    drawn = restore.reverted_figure(curve, k, score, show.palette())
     show.figure(drawn, curve, "restore.taken", alt)
     st.markdown(
         "**Where they sit**: part of each layer and module put back; ×: enrichment; dashed: as by chance"
     )
     alt = "Share of each layer's and each module's weights that is put back, with its enrichment"
-    places = restoring.where_taken(delta_id, restoring.frozen(spec), opened[0])
+    places = restoring.reverted_by_place(delta_id, restoring.frozen(spec), opened[0])
     share = restore.share_of(taken)
     drawn = restore.places_figure(places.layers, places.modules, share, show.palette())
     listed = restore.listed_places(places.layers, places.modules)

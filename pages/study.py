@@ -13,7 +13,7 @@ with show.messages():
     found = studies.studies(key)
     running = jobs.panel(cache, "study", ended=not found)
     if not found:
-        studies.nothing_yet(cache, running)
+        studies.empty_state(cache, running)
         st.stop()
     about = studies.overview(key, studies.pick(found))
     st.markdown(study.progress(about))

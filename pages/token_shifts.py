@@ -13,7 +13,7 @@ from sftknow_core.present.text import accuracy as accuracy_text
 from sftknow_core.present.text import tokens as tokens_text
 from sftknow_core.results import question_detail, questions
 from sftknow_core.results.accuracy import KL_LEVEL
-from sftknow_core.results.questions import Asked, Filters
+from sftknow_core.results.questions import Filters, QuestionTable
 from sftknow_core.store.cache import Cache
 
 st.html(questions__widgets.STYLE)
@@ -54,7 +54,7 @@ def browse() -> None:
 
 
 def open_question(
-    asked: Asked, stamp: str, filters: Filters, page: questions.Page, opened: Mapping[str, Any]
+    asked: QuestionTable, stamp: str, filters: Filters, page: questions.Page, opened: Mapping[str, Any]
 ) -> None:
     """One question: what was answered, its first token, its course over k, and the prompts."""
     k = filters.k_percent
@@ -76,7 +76,7 @@ def open_question(
                 questions__widgets.prompt(sent)
 
 
-def moved(asked: Asked, stamp: str, filters: Filters, opened: Mapping[str, Any] | None) -> None:
+def moved(asked: QuestionTable, stamp: str, filters: Filters, opened: Mapping[str, Any] | None) -> None:
     """How far the questions of the chosen split and domain moved, and what that goes with."""
     k = filters.k_percent
     st.subheader("How far all questions moved")
@@ -108,7 +108,7 @@ with show.messages():
     if not group.run_ids or not details["train_set"]:
         st.info(accuracy_text.NO_CELL)
         st.stop()
-    accuracy.say_what_is_wrong("token_shifts")
+    accuracy.warn_invalid_params("token_shifts")
     states = accuracy.pick_states("token_shifts")
     drawn, cells, rows = accuracy.kl_over_n(key, group, states, show.palette())
     st.caption(accuracy_text.who_is_shown(group, cells))

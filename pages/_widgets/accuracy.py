@@ -20,7 +20,7 @@ from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text.accuracy import OFF
 from sftknow_core.results import accuracy
 from sftknow_core.results.accuracy import Group
-from sftknow_core.results.questions import ASKED, FIVE_SHOT, Asked
+from sftknow_core.results.questions import ASKED, FIVE_SHOT, QuestionTable
 from sftknow_core.store.cache import Cache
 
 _QUESTIONS = Path(__file__).parents[1] / "token_shifts.py"
@@ -100,9 +100,9 @@ def choice(label: str, key: str, options: Sequence[str], default: str | None = N
     )
 
 
-def say_what_is_wrong(page: str) -> None:
+def warn_invalid_params(page: str) -> None:
     """What the address asks of the figures over N, and no widget offers."""
-    addresses.say({f"{page}.state": list(STATES), f"{page}.level": list(LEVELS), f"{page}.paper": _PAPERS})
+    addresses.warn({f"{page}.state": list(STATES), f"{page}.level": list(LEVELS), f"{page}.paper": _PAPERS})
 
 
 def pick_states(page: str) -> tuple[str, ...]:
@@ -115,10 +115,10 @@ def pick_level(page: str) -> int | None:
     return LEVELS[choice("Test questions", f"{page}.level", list(LEVELS))]
 
 
-def pick_base(asked: Asked) -> str:
+def pick_base(asked: QuestionTable) -> str:
     """How base was asked: after five examples where it was, for that is the fair before."""
     bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
-    addresses.say({"accuracy.base": bases})
+    addresses.warn({"accuracy.base": bases})
     return choice("Base answers", "accuracy.base", bases)
 
 
@@ -133,7 +133,7 @@ def pick_heat(rows: pd.DataFrame, train_set: Mapping[str, Any]) -> tuple[int, st
     sizes = sorted({int(n) for n in rows["n_train"].dropna()})
     names = {f"{n:,}": n for n in sizes}
     default = f"{train_set['n']:,}" if train_set["n"] in sizes else next(iter(names))
-    addresses.say({"accuracy.n": list(names), "accuracy.heat": _HEATS}, {"accuracy.n": default})
+    addresses.warn({"accuracy.n": list(names), "accuracy.heat": _HEATS}, {"accuracy.n": default})
     with st.container(horizontal=True):
         n = names[choice("N facts fine-tuned on", "accuracy.n", list(names), default)]
         return n, choice("Model", "accuracy.heat", _HEATS)
@@ -146,7 +146,7 @@ def links(table: pd.DataFrame, run_id: str, k: float, base: str) -> None:
     """
     domain = {DOMAIN_NAMES[d]: d for d in table["domain"].unique() if d in DOMAIN_NAMES}
     names = list(domain)
-    addresses.say({"accuracy.domain": names})
+    addresses.warn({"accuracy.domain": names})
     chosen = domain[choice("Topics", "accuracy.domain", names)]
     here = table[table["domain"] == chosen]
     for flip, (step, count) in FLIPS.items():

@@ -19,7 +19,7 @@ ON_OFF = ("false", "true")
 NOTHING = "nothing: it is left out"
 
 
-def say(offers: Mapping[str, Sequence[str]], instead: Mapping[str, str] | None = None) -> None:
+def warn(offers: Mapping[str, Sequence[str]], instead: Mapping[str, str] | None = None) -> None:
     """A warning for each value that is not offered.
 
     offers: parameter -> what its widget offers, as it stands in the address. instead: parameter -> what is shown, for
@@ -31,12 +31,12 @@ def say(offers: Mapping[str, Sequence[str]], instead: Mapping[str, str] | None =
         _check(name, choices.__contains__, listed or "nothing here", shown)
 
 
-def say_several(offers: Mapping[str, Sequence[str]]) -> None:
+def warn_each(offers: Mapping[str, Sequence[str]]) -> None:
     """The same for widgets in which several can be chosen, which leave out what is wrong."""
-    say(offers, dict.fromkeys(offers, NOTHING))
+    warn(offers, dict.fromkeys(offers, NOTHING))
 
 
-def say_number(name: str, low: float, high: float, instead: str, *, is_new: bool = True) -> None:
+def warn_number(name: str, low: float, high: float, instead: str, *, is_new: bool = True) -> None:
     """A warning where the parameter is no number from low to high; high may be infinite.
 
     is_new: whether the address is looked at; without, only what was said before is said again.

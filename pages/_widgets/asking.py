@@ -64,7 +64,7 @@ def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
             )
             prompt = restoring.choice("How it is sent", _PROMPT, ask_text.PROMPTS, ask_text.PROMPT_HELP)
             pressed = st.form_submit_button(
-                "Ask base, tuned and restored", type="primary", disabled=not mode.may_act()
+                "Ask base, tuned and restored", type="primary", disabled=not mode.actions_allowed()
             )
     st.session_state[slider.SHARED_K] = k
     return Question(text, prompt, k) if pressed else None
@@ -76,8 +76,8 @@ def _start(details: Mapping[str, Any]) -> None:
     Where the chosen one is 0 restored would be tuned once more: then a usual one.
     """
     chosen = float(details["chosen"]["k_percent"]) or slider.FIRST_K
-    addresses.say_number(_K, 0, 100, f"{float(st.session_state.get(slider.SHARED_K, chosen)):g}")
-    addresses.say({_PROMPT: list(ask_text.PROMPTS.values())})
+    addresses.warn_number(_K, 0, 100, f"{float(st.session_state.get(slider.SHARED_K, chosen)):g}")
+    addresses.warn({_PROMPT: list(ask_text.PROMPTS.values())})
     if not _is_k(st.query_params.get(_K, "0")):
         del st.query_params[_K]
     slider.start_k(_K, chosen)

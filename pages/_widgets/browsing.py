@@ -72,7 +72,7 @@ class Browser:
         """The page that is turned to, from 1."""
         # A list that a filter makes shorter is in the address with its old page once more: no link, and nobody's fault.
         followed = self.page_key not in st.session_state
-        addresses.say_number(self.page_key, 1, n_pages, "the first page", is_new=followed)
+        addresses.warn_number(self.page_key, 1, n_pages, "the first page", is_new=followed)
         self.turn_to(min(st.session_state.get(self.page_key, 1), n_pages))
         return st.pagination(n_pages, key=self.page_key, bind="query-params") if n_pages > 1 else 1
 

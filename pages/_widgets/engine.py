@@ -23,7 +23,7 @@ _LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Asking:
+class PendingRequest:
     """A wish of one session, as requests that are done in order."""
 
     about: Any
@@ -34,7 +34,7 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class Standing:
+class EngineStatus:
     """How far a wish is."""
 
     about: Any
@@ -56,7 +56,7 @@ def client(root: str) -> EngineClient:
 
 def warm(root: str) -> None:
     """Start the engine where none runs, without waiting; never in show mode, and not again after it died."""
-    if mode.may_act():
+    if mode.actions_allowed():
         engine = client(root)
         if engine.notice is None and not engine.running:
             _try(engine.start)
@@ -76,36 +76,36 @@ def ask(slot: str, root: str, about: Any, requests: Mapping[str, Request]) -> No
     forget(slot, root)
     engine = client(root)
     ids = tuple(engine.submit(request) for request in requests.values())
-    st.session_state[slot] = Asking(about, ids, tuple(requests))
+    st.session_state[slot] = PendingRequest(about, ids, tuple(requests))
 
 
 def forget(slot: str, root: str) -> None:
     """Cancel what the slot asked, and drop it."""
     asking = st.session_state.pop(slot, None)
-    if isinstance(asking, Asking):
+    if isinstance(asking, PendingRequest):
         _cancel(asking, root)
 
 
-def standing(slot: str, root: str) -> Standing | None:
+def standing(slot: str, root: str) -> EngineStatus | None:
     """How far the slot's wish is; None where there is none."""
     asking = st.session_state.get(slot)
-    if not isinstance(asking, Asking):
+    if not isinstance(asking, PendingRequest):
         return None
     try:
         answers = [client(root).poll(request_id) for request_id in asking.ids]
     except SftknowError as error:  # this server does not know it any more
-        return Standing(asking.about, AnswerState.FAILED, 0.0, "", error=str(error))
+        return EngineStatus(asking.about, AnswerState.FAILED, 0.0, "", error=str(error))
     return _together(asking, answers)
 
 
-def _together(asking: Asking, answers: Sequence[Answer]) -> Standing:
+def _together(asking: PendingRequest, answers: Sequence[Answer]) -> EngineStatus:
     share = sum(1.0 if a.state.ended else a.share or 0.0 for a in answers) / len(answers)
     for answer, name in zip(answers, asking.names, strict=True):
         if answer.state is not AnswerState.DONE:
             text = ask_text.doing(str(answer.state), answer.text, name)
-            return Standing(asking.about, answer.state, share, text, error=answer.error)
+            return EngineStatus(asking.about, answer.state, share, text, error=answer.error)
     results = tuple(answer.result or {} for answer in answers)
-    return Standing(asking.about, AnswerState.DONE, 1.0, "", results)
+    return EngineStatus(asking.about, AnswerState.DONE, 1.0, "", results)
 
 
 def watch(slot: str, root: str) -> None:
@@ -123,7 +123,7 @@ def _progress(slot: str, root: str) -> None:
     progress(slot, root, now)
 
 
-def progress(slot: str, root: str, now: Standing) -> None:
+def progress(slot: str, root: str, now: EngineStatus) -> None:
     """The bar with its words, and a button to cancel; for a fragment that draws itself again."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(min(now.share, 1.0), text=now.text)
@@ -132,11 +132,11 @@ def progress(slot: str, root: str, now: Standing) -> None:
 
 def cancel(slot: str, root: str) -> None:
     """Have the slot's wish end; it stays there as cancelled."""
-    if isinstance(asking := st.session_state.get(slot), Asking):
+    if isinstance(asking := st.session_state.get(slot), PendingRequest):
         _cancel(asking, root)
 
 
-def failed(slot: str, root: str, now: Standing) -> None:
+def failed(slot: str, root: str, now: EngineStatus) -> None:
     """In place of a result: why there is none, and a button to ask again."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if now.state is AnswerState.CANCELLED:
@@ -148,7 +148,7 @@ def failed(slot: str, root: str, now: Standing) -> None:
 
 def status(root: str) -> None:
     """A line about the engine: starting, ready or busy, with device and memory; its death with a button."""
-    if not mode.may_act():
+    if not mode.actions_allowed():
         return
     engine = client(root)
     if is_dead(root):
@@ -190,7 +190,7 @@ def _last_status(engine: EngineClient) -> Mapping[str, Any] | None:
         return None
 
 
-def _cancel(asking: Asking, root: str) -> None:
+def _cancel(asking: PendingRequest, root: str) -> None:
     for request_id in asking.ids:
         _try(lambda one=request_id: client(root).cancel(one))  # type: ignore[misc]
 

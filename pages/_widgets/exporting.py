@@ -51,11 +51,11 @@ def section(
             on_click="ignore",
             help="Which weights of which two models go back, and the command that makes the model.",
         )
-        if mode.may_act() and not _zero(spec):
+        if mode.actions_allowed() and not _zero(spec):
             _recipe(key[0], details, spec, name)
     st.caption(restore.EXPORTS)
-    if not mode.may_act():
-        mode.say_why()
+    if not mode.actions_allowed():
+        mode.explain_read_only()
     elif _zero(spec):
         st.caption("k = 0% puts nothing back: that is the tuned model as it is.")
     else:

@@ -201,7 +201,7 @@ _WIDTHS = {"question": 270, "gold": 110, "level": 58, "r": 62, "flag": 66}
 BROWSER = Browser(_NAME, _FACT, "fact", PAGE_SIZE)
 
 
-def nothing_yet(root: str, unfinished: pd.DataFrame) -> NoReturn:
+def empty_state(root: str, unfinished: pd.DataFrame) -> NoReturn:
     """The page of a cache without a finished mastery run: what to do next, what is under way, and no more."""
     st.info(
         f"No mastery run in `{root}` has finished yet. In a terminal, `sftknow mastery` scores the facts of the demo "
@@ -274,7 +274,7 @@ def _widget(widget: Any, label: str, name: str, options: Sequence[Any] | None = 
     return widget(label, *given, key=key, bind="query-params", on_change=BROWSER.first_page, **how)
 
 
-def say_what_is_wrong(mastered: Mastered) -> None:
+def warn_invalid_params(mastered: Mastered) -> None:
     """What the address asks for and no widget offers."""
     usual = SINGLE if _FACT in st.query_params else ALL
     one = {
@@ -290,8 +290,8 @@ def say_what_is_wrong(mastered: Mastered) -> None:
         "levels": [*map(str, range(5))],
         "topics": [topic_name(topic) for topic in mastered.topics],
     }
-    addresses.say({f"{_NAME}.{name}": choices for name, choices in one.items()})
-    addresses.say_several({f"{_NAME}.{name}": choices for name, choices in several.items()})
+    addresses.warn({f"{_NAME}.{name}": choices for name, choices in one.items()})
+    addresses.warn_each({f"{_NAME}.{name}": choices for name, choices in several.items()})
 
 
 def opened_in(mastered: Mastered, found: Places) -> dict[str, Any] | None:

@@ -76,7 +76,7 @@ def draw(root: str, where: str, ended: bool, command: str | None = None) -> None
     over = [job for job in found if job.state is not JobState.RUNNING] if ended else []
     for number, job in enumerate(over[:_N_ENDED]):
         _ended(cache, job, where, with_loss=number == 0 and not running)
-    if len(over) > 1 and mode.may_act():
+    if len(over) > 1 and mode.actions_allowed():
         st.button(
             f"Dismiss all {len(over):,} jobs that have ended", key=f"{where}.dismiss_all", on_click=_dismiss,
             args=(cache, [job.job_id for job in over]), help="Their runs and results stay.",
@@ -98,8 +98,8 @@ def offer_demo(root: str) -> None:
         running = panel(cache, _WAITING)
     if running:
         return
-    if not mode.may_act():
-        mode.say_why()
+    if not mode.actions_allowed():
+        mode.explain_read_only()
     else:
         st.button("Start the demo", type="primary", key="demo.start", on_click=start, args=(cache, DemoJob()))
 
@@ -109,7 +109,7 @@ def _running(cache: Cache, job: Job, where: str) -> None:
         st.markdown(f"**{plain(training.job_title(job.arguments))}**")
         share = (job.progress.share if job.progress else None) or 0.0
         st.progress(share, text=plain(training.how_far(job.progress, job.stopping)))
-        if mode.may_act():
+        if mode.actions_allowed():
             st.button(
                 "Stop", key=f"{where}.stop.{job.job_id}", disabled=job.stopping, on_click=_stop,
                 args=(cache, job.job_id), help="The same job, started again, goes on where it stopped.",
@@ -131,7 +131,7 @@ def _ended(cache: Cache, job: Job, where: str, *, with_loss: bool) -> None:
                     icon=":material/monitoring:",
                     query_params={"run": run_id},
                 )
-            if mode.may_act():
+            if mode.actions_allowed():
                 st.button(
                     "Dismiss", key=f"{where}.dismiss.{job.job_id}", on_click=_dismiss,
                     args=(cache, [job.job_id]), help="Only this notice goes; its runs and results stay.",

@@ -15,7 +15,7 @@ from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.present.text import restore, restore_cards
 from sftknow_core.results import restored
 from sftknow_core.serve.engine import chain_request
-from sftknow_core.serve.engine.chain_request import AskedChain
+from sftknow_core.serve.engine.chain_request import ChainRequests
 from sftknow_core.serve.engine.client import AnswerState
 from sftknow_core.serve.engine.protocol import Request
 from sftknow_core.store.cache import Cache
@@ -55,8 +55,8 @@ class Place(NamedTuple):
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
-def _asked_chain(root: str, run_id: str) -> AskedChain:
-    return chain_request.asked_chain(Cache(root), run_id)
+def _asked_chain(root: str, run_id: str) -> ChainRequests:
+    return chain_request.chain_requests(Cache(root), run_id)
 
 
 @st.cache_data(show_spinner="Choosing the questions …", max_entries=64)
@@ -73,13 +73,13 @@ def pick_questions(key: Key, run_id: str) -> Questions:
     """The chain's own questions, or a stratified set of another size. Raises SpecError for a size that is none."""
     known = question_sets_of(key, run_id)
     others = known.loc[~known["own"], "n_level"].tolist()
-    sizes = sorted({*others, *(_SIZES if mode.may_act() else ())})
+    sizes = sorted({*others, *(_SIZES if mode.actions_allowed() else ())})
     picked = st.selectbox(
         "Questions a level",
         [OWN, *map(str, sizes)],
         key="restore.questions",
         bind="query-params",
-        accept_new_options=mode.may_act(),
+        accept_new_options=mode.actions_allowed(),
         width=190,
         help=restore.QUESTIONS_HELP,
     )
@@ -162,10 +162,10 @@ def _below(key: Key, details: Any, place: Place, rows: pd.DataFrame) -> None:
     now = engine.standing(_SLOT, root)
     if now is not None and not now.state.ended:
         engine.progress(_SLOT, root, now)
-    elif lacking and (mode.may_act() or lacking != (restored.FIVE_SHOT,)):
+    elif lacking and (mode.actions_allowed() or lacking != (restored.FIVE_SHOT,)):
         _not_asked(key, details, place, rows, lacking, now)
     with st.container(horizontal=True, vertical_alignment="center"):
-        if mode.may_act():
+        if mode.actions_allowed():
             st.toggle("Measure new k at once", value=True, key=_AT_ONCE, help=restore.AT_ONCE_HELP)
             engine.status(root)
     st.caption(restore.SPLITS[place.split])
@@ -181,7 +181,7 @@ def _ask_for(opened: Key, details: Any, place: Place) -> None:
     if now is not None and (not lacking or now.about != _wish(place)):
         engine.forget(_SLOT, root)
         now = None
-    if not mode.may_act() or not st.session_state.get(_AT_ONCE, True) or now is not None:
+    if not mode.actions_allowed() or not st.session_state.get(_AT_ONCE, True) or now is not None:
         return
     if not lacking:
         _prepare(root, details, place)
@@ -201,7 +201,7 @@ def _not_asked(
     place: Place,
     rows: pd.DataFrame,
     lacking: tuple[str, ...],
-    now: engine.Standing | None,
+    now: engine.EngineStatus | None,
 ) -> None:
     """Why the position has no measurement of its own, and how to get one."""
     root = key[0]
@@ -210,8 +210,8 @@ def _not_asked(
     except SftknowError as error:
         st.info(f"{str(error)[0].upper()}{str(error)[1:]}.")
     else:
-        if not mode.may_act():
-            mode.say_why()
+        if not mode.actions_allowed():
+            mode.explain_read_only()
         elif now is None and (st.session_state.get(_AT_ONCE, True) or _button(lacking, place.k)):
             engine.ask(_SLOT, root, _wish(place), _requests(chain, lacking, place))
             st.rerun()
@@ -227,7 +227,7 @@ def _button(lacking: tuple[str, ...], k: float) -> bool:
     return st.button(restore.measure_label(lacking, k), key="restore.measure", type="primary")
 
 
-def _requests(chain: AskedChain, lacking: tuple[str, ...], place: Place) -> dict[str, Request]:
+def _requests(chain: ChainRequests, lacking: tuple[str, ...], place: Place) -> dict[str, Request]:
     """The current k first: it is what the reader waits for. The ceiling last: nothing else needs it."""
     found: dict[str, Request] = {}
     per_level = place.questions.per_level

@@ -9,7 +9,7 @@ from sftknow_core.store.cache import read_only
 WHY = "Show mode: here results are browsed and nothing is started. `sftknow app` without `--read-only` can do more."
 
 
-def may_act() -> bool:
+def actions_allowed() -> bool:
     """Whether this page may offer to start, write, delete or export something on the server."""
     return not read_only()
 
@@ -23,6 +23,6 @@ def badge() -> None:
             st.caption("Everything measured can be browsed; nothing is started or written here.")
 
 
-def say_why() -> None:
+def explain_read_only() -> None:
     """In place of what show mode leaves out."""
     st.caption(WHY)

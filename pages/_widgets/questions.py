@@ -21,7 +21,16 @@ from sftknow_core.present.charts import tokens as tokens_charts
 from sftknow_core.present.text import tokens as tokens_text
 from sftknow_core.present.text.tokens import SentPrompt, topic_name
 from sftknow_core.results import question_detail, questions, strategies
-from sftknow_core.results.questions import ASKED, FIVE_SHOT, FLIPS, PAGE_SIZE, SORTS, Asked, Filters, Page
+from sftknow_core.results.questions import (
+    ASKED,
+    FIVE_SHOT,
+    FLIPS,
+    PAGE_SIZE,
+    SORTS,
+    Filters,
+    Page,
+    QuestionTable,
+)
 from sftknow_core.store.cache import Cache
 
 # The list of the question browser: which columns, the page's rows, one of which can be opened, and a download.
@@ -68,7 +77,7 @@ _WIDTH = 96
 def pick_columns() -> list[str]:
     """The columns of the list, in the order they were chosen; without any the first ones."""
     headers = {name: header for name, (header, _, _) in _COLUMNS.items()}
-    addresses.say_several({f"{_NAME}.columns": list(headers.values())})
+    addresses.warn_each({f"{_NAME}.columns": list(headers.values())})
     with st.popover("Columns", help="Which columns the list has, in which order"):
         chosen = st.multiselect(
             "Columns of the list",
@@ -83,7 +92,11 @@ def pick_columns() -> list[str]:
 
 
 def listed(
-    asked: Asked, filters: Filters, page: Page, opened: Mapping[str, Any] | None, columns: Sequence[str]
+    asked: QuestionTable,
+    filters: Filters,
+    page: Page,
+    opened: Mapping[str, Any] | None,
+    columns: Sequence[str],
 ) -> None:
     """The page's rows, of which one can be opened (the opened one is ticked), and a download of all that pass."""
     BROWSER.listed(
@@ -116,14 +129,14 @@ STYLE = """<style>
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def gathered(root: str, run_id: str, stamp: str) -> Asked:
+def gathered(root: str, run_id: str, stamp: str) -> QuestionTable:
     """See questions.gather; nobody changes it. stamp: `asked_in`. A k measured since adds only its own answers."""
     own, cache = _own(root, run_id, stamp.split("+")[0]), Cache(root)
     return questions.with_later(own, cache, run_id, strategies.later_states(cache, run_id))
 
 
 @st.cache_resource(show_spinner="Reading the answers of all states …", max_entries=4)
-def _own(root: str, run_id: str, stamp: str) -> Asked:
+def _own(root: str, run_id: str, stamp: str) -> QuestionTable:
     """See questions.gather_own. stamp: questions.stages_stamp."""
     return questions.gather_own(Cache(root), run_id)
 
@@ -161,15 +174,15 @@ def by_level(root: str, run_id: str, stamp: str, population: Filters) -> pd.Data
     return question_detail.by_level(gathered(root, run_id, stamp), population)
 
 
-def asked_in(key: Key, run_id: str) -> tuple[Asked, str]:
+def asked_in(key: Key, run_id: str) -> tuple[QuestionTable, str]:
     """The chain's questions, and the stamp that further reads are remembered under."""
     stamp = questions.stages_stamp(Cache(key[0]), run_id) + _later(key, run_id)
     return gathered(key[0], run_id, stamp), stamp
 
 
-def _say_what_is_wrong(asked: Asked, bases: list[str]) -> None:
+def _say_what_is_wrong(asked: QuestionTable, bases: list[str]) -> None:
     """What the address asks for and the filters do not offer."""
-    addresses.say_several(
+    addresses.warn_each(
         {
             f"{_WIDGET_NAME}.levels": [*map(str, range(5))],
             f"{_WIDGET_NAME}.topics": [topic_name(topic) for topic in asked.topics],
@@ -182,12 +195,12 @@ def _say_what_is_wrong(asked: Asked, bases: list[str]) -> None:
         "sort": list(SORTS),
     }
     offers["descending"] = list(reversed(addresses.ON_OFF))
-    addresses.say({f"{_WIDGET_NAME}.{name}": choices for name, choices in offers.items()})
+    addresses.warn({f"{_WIDGET_NAME}.{name}": choices for name, choices in offers.items()})
     for name in ("kl_from", "kl_to"):
-        addresses.say_number(f"{_WIDGET_NAME}.{name}", 0, float("inf"), "any")
+        addresses.warn_number(f"{_WIDGET_NAME}.{name}", 0, float("inf"), "any")
 
 
-def pick_k(asked: Asked, chosen: float) -> float:
+def pick_k(asked: QuestionTable, chosen: float) -> float:
     """One of the measured k; where the address names none the one last looked at, else the one chosen on dev.
 
     The address is written by hand: Streamlit takes a slider's default out of it, and each reader's is another.
@@ -196,7 +209,7 @@ def pick_k(asked: Asked, chosen: float) -> float:
     named = {f"{k:g}": k for k in asked.ks}
     last = st.session_state.get(slider.SHARED_K)
     usual = next(k for k in (last, chosen, *asked.ks) if k in asked.ks)
-    addresses.say({_K: list(named)}, {_K: f"{usual:g}"})
+    addresses.warn({_K: list(named)}, {_K: f"{usual:g}"})
     if wanted in named:
         st.session_state[_K] = named[wanted]
     elif st.session_state.get(_K) not in asked.ks:
@@ -228,7 +241,7 @@ class Picked(NamedTuple):
     """Kind of change -> how many questions pass the other filters."""
 
 
-def pick_filters(asked: Asked, k: float) -> Picked:
+def pick_filters(asked: QuestionTable, k: float) -> Picked:
     """The widgets above the list. Raises SpecError for a KL range the wrong way round."""
     chips = st.container()
     wanted = _pick_others(asked, k)
@@ -263,7 +276,7 @@ def _change_to_address() -> None:
     BROWSER.first_page()
 
 
-def _pick_others(asked: Asked, k: float) -> Filters:
+def _pick_others(asked: QuestionTable, k: float) -> Filters:
     """All filters but the kind of change."""
     bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
     _say_what_is_wrong(asked, bases)
@@ -312,7 +325,7 @@ def _kl_bound(name: str) -> float | None:
     return _widget(st.number_input, f"KL {name} (nats)", f"kl_{name}", **how)  # type: ignore[no-any-return]
 
 
-def opened_in(asked: Asked, filters: Filters) -> dict[str, Any] | None:
+def opened_in(asked: QuestionTable, filters: Filters) -> dict[str, Any] | None:
     """The question that the address names, as a row of Asked.questions; else the first of the list, if any.
 
     A question that the chain did not ask is said so.
@@ -326,7 +339,7 @@ def opened_in(asked: Asked, filters: Filters) -> dict[str, Any] | None:
     return found
 
 
-def pick_page(asked: Asked, filters: Filters, n: int, opened: Mapping[str, Any] | None) -> Page:
+def pick_page(asked: QuestionTable, filters: Filters, n: int, opened: Mapping[str, Any] | None) -> Page:
     """The page of the list that is turned to, with the choice of it. n: questions that pass."""
     fact_id = opened["fact_id"] if opened else None
     number = BROWSER.pick_number(questions.n_pages(n))

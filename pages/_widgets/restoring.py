@@ -62,19 +62,19 @@ def _only_k_differs(answered: Any, place: Any) -> bool:
     return bool(answered._replace(spec=at_k) == place)
 
 
-def say_what_is_wrong(strategies: Mapping[str, str]) -> None:
+def warn_invalid_params(strategies: Mapping[str, str]) -> None:
     """What the address asks of the selection, and no widget offers; k and layers are said where they are read."""
-    addresses.say({"restore.strategy": list(strategies), "restore.region": list(REGIONS)})
+    addresses.warn({"restore.strategy": list(strategies), "restore.region": list(REGIONS)})
 
 
-def say_what_is_wrong_of_flips() -> None:
+def warn_invalid_flip_params() -> None:
     """The same of the questions that flipped."""
     names = {
         "before": restore.COMPARED_WITH,
         "flip": restore.FLIP_NAMES,
         "domain": restore.DOMAIN_CHOICES,
     }
-    addresses.say({f"restore.{name}": list(offered.values()) for name, offered in names.items()})
+    addresses.warn({f"restore.{name}": list(offered.values()) for name, offered in names.items()})
 
 
 def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:
@@ -122,27 +122,27 @@ def delta_run(key: Key, base_id: str, tuned_id: str) -> str | None:
 
 
 @_remembered
-def taken(delta_id: str, spec: Frozen, root: str) -> Mapping[str, Any]:
+def reverted(delta_id: str, spec: Frozen, root: str) -> Mapping[str, Any]:
     """See restore_cube.what_is_taken; a delta run never changes."""
-    return weights.what_is_taken(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+    return weights.reverted_summary(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
-def where_taken(delta_id: str, spec: Frozen, root: str) -> weights.Places:
+def reverted_by_place(delta_id: str, spec: Frozen, root: str) -> weights.Places:
     """See restore_cube.where_taken."""
-    return weights.where_taken(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+    return weights.reverted_by_place(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
-def taken_curve(delta_id: str, spec: Frozen, root: str) -> pd.DataFrame:
+def reverted_curve(delta_id: str, spec: Frozen, root: str) -> pd.DataFrame:
     """See restore_cube.taken_curve."""
-    return weights.taken_curve(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+    return weights.reverted_curve(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
 
 
 def taken_if_compared(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -> Mapping[str, Any] | None:
     """What the selection amounts to; None where the two models were not compared in this cache."""
     delta_id = delta_run(key, details["base_id"], details["tuned_id"])
-    return None if delta_id is None else taken(delta_id, frozen(spec), key[0])
+    return None if delta_id is None else reverted(delta_id, frozen(spec), key[0])
 
 
 def tables_of_changes(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -> dict[str, pd.DataFrame]:
@@ -151,8 +151,8 @@ def tables_of_changes(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -
         delta_id = delta_run(key, details["base_id"], details["tuned_id"])
         if delta_id is None:
             return {}
-        curve = taken_curve(delta_id, frozen(spec, k=False), key[0])
-        found = where_taken(delta_id, frozen(spec), key[0])
+        curve = reverted_curve(delta_id, frozen(spec, k=False), key[0])
+        found = reverted_by_place(delta_id, frozen(spec), key[0])
     except SftknowError:
         return {}
     return {"changes_over_k": curve, "layers": found.layers, "modules": found.modules}
@@ -243,7 +243,7 @@ def pick_before(
 
     rows: restore_views.measured. shown: one of them. place: measuring.Place.
     """
-    addresses.say_number(_FROM, 0, 100, "the k looked at before, if any")
+    addresses.warn_number(_FROM, 0, 100, "the k looked at before, if any")
     wanted = choice("Compared with", "restore.before", restore.COMPARED_WITH)
     about = place.run_id, place.questions, frozen(place.spec, k=False)
     trail = walked(st.session_state.get(_TRAIL, []), (about, float(shown["k_percent"])), _linked())

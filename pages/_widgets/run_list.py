@@ -58,12 +58,12 @@ def runs(key: Key) -> None:
     if everything.empty:
         return
     options = [*_KINDS, _UNFINISHED]
-    addresses.say({f"{_NAME}.show": options})
+    addresses.warn({f"{_NAME}.show": options})
     wanted = st.segmented_control(
         "Show", options, default=options[0], required=True, key=f"{_NAME}.show", bind="query-params"
     )
     chosen = _list(_matching(everything, wanted))
-    if not mode.may_act():
+    if not mode.actions_allowed():
         return
     with st.container(horizontal=True):
         _deletion(key, chosen)
@@ -103,11 +103,11 @@ def _list(rows: pd.DataFrame) -> tuple[str, ...]:
     stamp = hashlib.sha256("".join(rows["run_id"]).encode()).hexdigest()[:8]
     event = st.dataframe(
         shown, hide_index=True, column_config=columns, column_order=list(columns), placeholder="–",
-        key=f"{_NAME}.runs.{stamp}", on_select="rerun" if mode.may_act() else "ignore",
+        key=f"{_NAME}.runs.{stamp}", on_select="rerun" if mode.actions_allowed() else "ignore",
         selection_mode="multi-row", alt="Runs of this cache, newest first",
     )  # fmt: skip
     show.downloads(rows, f"{_NAME}.runs")
-    picked = event["selection"]["rows"] if mode.may_act() else []
+    picked = event["selection"]["rows"] if mode.actions_allowed() else []
     return tuple(rows["run_id"].iloc[[i for i in picked if i < len(rows)]])
 
 

@@ -23,7 +23,7 @@ _COLUMNS = {
 def drawn_again(root: str, details: Mapping[str, Any], fact: Mapping[str, Any]) -> None:
     """A button, progress, and then the completions by template; words where the prompts are not known."""
     prompts, _ = mastery.prompts_of(fact, details["inputs"].get("topics"))
-    if prompts is None or not mode.may_act():
+    if prompts is None or not mode.actions_allowed():
         return
     wish = (details["run_id"], fact["fact_id"])
     now = engine.standing(_SLOT, root)

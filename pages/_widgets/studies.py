@@ -70,13 +70,13 @@ def pick(found: Sequence[Mapping[str, Any]]) -> str:
     return pick_one("Study", "study.run", labels, st.query_params.get(PARAMETER), "study")
 
 
-def nothing_yet(cache: Cache, running: bool) -> None:
+def empty_state(cache: Cache, running: bool) -> None:
     """A cache without a study: what one is, the command, and a button that starts the demo study."""
     st.info(study.EMPTY.format(root=cache.root))
     if running:
         return
-    if not mode.may_act():
-        mode.say_why()
+    if not mode.actions_allowed():
+        mode.explain_read_only()
         return
     st.button(
         "Start the demo study", type="primary", key="study.start", on_click=jobs.start,
@@ -86,7 +86,7 @@ def nothing_yet(cache: Cache, running: bool) -> None:
 
 def offer(cache: Cache, running: bool) -> None:
     """Start a shipped study, or go on with one: its cells that are done are not run again."""
-    if not mode.may_act():
+    if not mode.actions_allowed():
         return
     with st.expander("Start a study, or go on with one"):
         name = st.segmented_control(
@@ -121,7 +121,7 @@ def coverage(about: Mapping[str, Any], plan: Any) -> None:
 def links(about: Mapping[str, Any]) -> None:
     """From one fine-tuning of the study to its own pages."""
     done = {study.cell_name(cell): cell for cell in about["cells"] if cell["chains"]}
-    addresses.say({"study.chain": list(done)})
+    addresses.warn({"study.chain": list(done)})
     name = st.selectbox("Fine-tuning", list(done), key="study.chain", bind="query-params")
     for chain in done[name]["chains"]:
         address = {"run": chain["run_id"]}

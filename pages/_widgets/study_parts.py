@@ -48,14 +48,14 @@ def claims(results: StudyResults) -> None:
     """All claims: how many of each verdict, the list with its filters, effects as figures, and how firm they are."""
     verdicts = results.verdicts
     st.markdown(study_text.counted(verdicts))
-    addresses.say(
+    addresses.warn(
         {
             "study.domain": list(_DOMAINS),
             "study.group": list(study_text.GROUPS),
             "study.repeat": addresses.ON_OFF,
         }
     )
-    addresses.say_several({"study.verdict": [str(one) for one in Status]})
+    addresses.warn_each({"study.verdict": [str(one) for one in Status]})
     with st.container(horizontal=True):
         domain = choice("Test questions", "study.domain", list(_DOMAINS))
         wanted = st.pills(
@@ -110,7 +110,7 @@ def scorecard(results: StudyResults) -> Cell:
     keys = rows[["level", "size", "method"]].drop_duplicates().itertuples(index=False)
     cells = {str(cell): cell for cell in (Cell(*map(str, key)) for key in keys)}
     first = list(cells).index(str(results.cell)) if str(results.cell) in cells else 0
-    addresses.say({"study.cell": list(cells)}, {"study.cell": list(cells)[first]})
+    addresses.warn({"study.cell": list(cells)}, {"study.cell": list(cells)[first]})
     name = st.selectbox("Look closer at", list(cells), index=first, key="study.cell", bind="query-params")
     own = study_text.shares_of(rows, cells[name])
     show.listed(own, "study.shares", f"Kept, healed, learnt, retained: {name}", study_text.SCORE_COLUMNS)
@@ -130,7 +130,7 @@ _DRAWN: dict[str, Callable[..., go.Figure | None]] = {
 def paper(results: StudyResults) -> None:
     """One of the paper's tables or figures at a time, this study's numbers beside the paper's."""
     names = {study_text.table_name(table_id): table_id for table_id in TABLES}
-    addresses.say({"study.table": list(names)})
+    addresses.warn({"study.table": list(names)})
     name = st.selectbox("Table or figure", list(names), key="study.table", bind="query-params", width=220)
     table = results.table(names[name])
     st.markdown(f"**{table.title}**")
@@ -191,8 +191,8 @@ def beyond(results: StudyResults, cell: Cell) -> None:
         (
             "healed",
             f"Which questions does restoring heal? N = {cell.size}",
-            study_charts.healed_figure(study, cell.size, colours),
-            rows_analysis.healed_rows(study, cell.size),
+            study_charts.recovered_figure(study, cell.size, colours),
+            rows_analysis.recovered_rows(study, cell.size),
         ),
     ]
     for name, title, drawn, table in parts:

@@ -43,7 +43,7 @@ _USUAL = "the usual one"
 
 
 @dataclass(frozen=True)
-class Wish:
+class TrainingForm:
     """What the form says."""
 
     job: ChainJob | SftJob
@@ -73,7 +73,7 @@ def preset_of(folder: Path | None, lora: bool) -> SftSpec:
     return SftSpec(method=method) if folder is None else sft_spec(ModelHandle(folder, "", ""), method=method)
 
 
-def ask(key: Key) -> Wish:
+def ask(key: Key) -> TrainingForm:
     """The form. Raises SpecError for fields that hold no number where one is needed."""
     models = run_list.base_models(key)
     _say_what_is_wrong(models)
@@ -107,7 +107,7 @@ def ask(key: Key) -> Wish:
     if restores and not parts:
         raise SpecError("k: got nothing; allowed: percentages with commas between, e.g. 5, 20, 60")
     job = ChainJob(**common, ks=parts, questions=int(questions)) if restores else SftJob(**common)
-    return Wish(job, train_preview.find_base(models, base), _folder(models, base))
+    return TrainingForm(job, train_preview.find_base(models, base), _folder(models, base))
 
 
 def _say_what_is_wrong(models: pd.DataFrame) -> None:
@@ -119,12 +119,12 @@ def _say_what_is_wrong(models: pd.DataFrame) -> None:
         "method": _METHODS,
         "afterwards": _AFTERWARDS,
     }
-    addresses.say(
+    addresses.warn(
         {f"{_NAME}.{name}": choices for name, choices in offers.items()}, {f"{_NAME}.level": _LEVEL}
     )
     numbers = {"seed": (0, "0"), "questions": (1, str(QUESTIONS)), "lr": (0, _USUAL), "epochs": (0, _USUAL)}
     for name, (least, usual) in (numbers | {"batch": (0, _USUAL)}).items():
-        addresses.say_number(f"{_NAME}.{name}", least, float("inf"), usual)
+        addresses.warn_number(f"{_NAME}.{name}", least, float("inf"), usual)
 
 
 def _bases(models: pd.DataFrame) -> dict[str, str]:
@@ -211,7 +211,7 @@ def _folder(models: pd.DataFrame, base: str) -> Path | None:
     return path if path and path.is_dir() else None
 
 
-def problem(wish: Wish) -> str | None:
+def problem(wish: TrainingForm) -> str | None:
     """Why the job would be refused whatever the models and facts; None where nothing stands against it."""
     try:
         wish.job.check()
@@ -256,7 +256,7 @@ def speeds(key: Key, base_id: str, lora: bool) -> dict[str, training_results.Spe
     return training_results.speeds(Cache(key[0]), base_id, "lora" if lora else "full", without)
 
 
-def show_train_set(key: Key, wish: Wish) -> tuple[Preview | None, FactSet, Levels | None]:
+def show_train_set(key: Key, wish: TrainingForm) -> tuple[Preview | None, FactSet, Levels | None]:
     """What would be trained on; None where the job has to score mastery first. Raises DataError, SpecError."""
     stamp = _stamp(wish.job.data)
     facts = facts_of(wish.job.data, stamp)
@@ -290,7 +290,9 @@ def show_train_set(key: Key, wish: Wish) -> tuple[Preview | None, FactSet, Level
     return drawn, facts, levels
 
 
-def estimated(key: Key, wish: Wish, drawn: Preview | None, facts: FactSet, levels: Levels | None) -> Estimate:
+def estimated(
+    key: Key, wish: TrainingForm, drawn: Preview | None, facts: FactSet, levels: Levels | None
+) -> Estimate:
     """Time and memory of the job, as far as they can be told."""
     job, models = wish.job, run_list.base_models(key)
     chain = job if isinstance(job, ChainJob) else None

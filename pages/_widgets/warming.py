@@ -193,9 +193,9 @@ def _restore(key: Key, run_id: str, colours: Palette) -> None:
     comparing.measured_ways(now, run_id, None)
     delta_id = restoring.delta_run(key, details["base_id"], details["tuned_id"])
     if delta_id is not None:
-        restoring.taken(delta_id, restoring.frozen(spec), key[0])
-        restoring.where_taken(delta_id, restoring.frozen(spec), key[0])
-        restoring.taken_curve(delta_id, restoring.frozen(spec, k=False), key[0])
+        restoring.reverted(delta_id, restoring.frozen(spec), key[0])
+        restoring.reverted_by_place(delta_id, restoring.frozen(spec), key[0])
+        restoring.reverted_curve(delta_id, restoring.frozen(spec, k=False), key[0])
 
 
 def _ask(key: Key, run_id: str, colours: Palette) -> None:

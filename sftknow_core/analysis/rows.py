@@ -180,7 +180,7 @@ def _share(name: str, k: float | None, found: Estimate) -> Row:
     }
 
 
-def healed_rows(study: Study, size: str | None = None, domain: str = "in") -> pd.DataFrame:
+def recovered_rows(study: Study, size: str | None = None, domain: str = "in") -> pd.DataFrame:
     """Which mastery levels restoring (k chosen on dev) heals and breaks; counts add up the seeds: HEALED.
 
     n_wrong: wrong in tuned. share_healed: of these, right after restoring. share_broken: of the right ones, wrong

@@ -12,7 +12,7 @@ from sftknow_core.cli import options as o
 from sftknow_core.present import terminal
 
 if TYPE_CHECKING:
-    from sftknow_core.pipeline.evaluate import Exam
+    from sftknow_core.pipeline.evaluate import EvaluationPlan
     from sftknow_core.pipeline.states import State, StateLoader
     from sftknow_core.store.run_folder import RunFolder
 
@@ -220,9 +220,9 @@ def shift(
 
 def _exam(
     ws: Any, base: str, model: str, facts_and_topics: Any, questions: str, prompt: str, matcher: str
-) -> tuple[Exam, State, StateLoader]:
+) -> tuple[EvaluationPlan, State, StateLoader]:
     from sftknow_core.pipeline.delta import ModelPair
-    from sftknow_core.pipeline.evaluate import Exam
+    from sftknow_core.pipeline.evaluate import EvaluationPlan
     from sftknow_core.pipeline.mastery import score_facts
     from sftknow_core.pipeline.questions import choose_questions
     from sftknow_core.pipeline.states import StateLoader, base_state, tuned_state
@@ -231,13 +231,13 @@ def _exam(
     known, asked = ws.open_model(base), ws.open_model(model)
     scored = score_facts(ws, known, facts.facts, topics)
     chosen = choose_questions(facts.facts, scored.levels, o.question_spec(questions))
-    exam = Exam(ws, known, facts, topics, scored, chosen, o.evaluation(prompt, matcher))
+    exam = EvaluationPlan(ws, known, facts, topics, scored, chosen, o.evaluation(prompt, matcher))
     if asked.model_id == known.model_id:
         return exam, base_state(known), StateLoader(ws, known)
     return exam, tuned_state(known, asked), StateLoader(ws, known, ModelPair(known, asked))
 
 
-def _asked(exam: Exam, state: State, loader: StateLoader) -> RunFolder:
+def _asked(exam: EvaluationPlan, state: State, loader: StateLoader) -> RunFolder:
     from sftknow_core.pipeline.evaluate import UNITS_PER_QUESTION, evaluate
 
     exam.ws.reporter.stage(f"asking {len(exam.questions):,} questions: {state.label}")

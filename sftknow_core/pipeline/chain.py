@@ -15,14 +15,14 @@ from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.topics import Topic
 from sftknow_core.facts.train_set import LEVELS, TrainSet, draw_train_set
-from sftknow_core.pipeline.chain_summary import Asked, summarise_chain
+from sftknow_core.pipeline.chain_summary import EvaluatedState, summarise_chain
 from sftknow_core.pipeline.delta import ModelPair, compare_models
 from sftknow_core.pipeline.evaluate import (
     COMPLETION,
     FIVE_SHOT,
     UNITS_PER_QUESTION,
     EvaluateSpec,
-    Exam,
+    EvaluationPlan,
     evaluate,
 )
 from sftknow_core.pipeline.mastery import Mastery, score_facts
@@ -139,7 +139,7 @@ def run_chain(
     *,
     tuned: ModelHandle | None = None,
     mastery: Mastery | None = None,
-    exam: Exam | None = None,
+    exam: EvaluationPlan | None = None,
 ) -> ChainResult:
     """Do the chain, or take from the cache what is there; with `tuned` nothing is trained.
 
@@ -154,7 +154,7 @@ def run_chain(
         if not run.done:
             outer, ws.parent = ws.parent, run
             try:
-                exam = exam or Exam(ws, base, facts, topics, mastery, plan.questions, spec.evaluate)
+                exam = exam or EvaluationPlan(ws, base, facts, topics, mastery, plan.questions, spec.evaluate)
                 assert (exam.questions, exam.spec) == (plan.questions, spec.evaluate)
                 _do(ws, run, base, facts, spec, sft, tuned, exam, plan)
             finally:
@@ -195,7 +195,7 @@ def _do(
     spec: ChainSpec,
     sft: SftSpec | None,
     tuned: ModelHandle | None,
-    exam: Exam,
+    exam: EvaluationPlan,
     plan: ChainPlan,
 ) -> None:
     specs, train_set, questions = spec.restore_specs(), plan.train_set, plan.questions
@@ -238,11 +238,11 @@ def _do(
         stages["controls"] = {s.state_id: evaluate(compare, s, loader).run_id for s in compared}
     if spec.baselines:
         stages["five_shot"] = ask_after_exemplars(ws, exam, loader)
-    of = Asked(states, compared, beside, stages, spec.evaluate.matcher, questions)
+    of = EvaluatedState(states, compared, beside, stages, spec.evaluate.matcher, questions)
     ws.finish(run, summarise_chain(ws.cache, base, tuned, of, train_set, facts))
 
 
-def ask_after_exemplars(ws: Workspace, exam: Exam, loader: StateLoader) -> str | None:
+def ask_after_exemplars(ws: Workspace, exam: EvaluationPlan, loader: StateLoader) -> str | None:
     """The run of the base after five exemplars; None where a topic has too few train facts to show."""
     from sftknow_core.errors import DataError
 
@@ -257,7 +257,7 @@ def ask_after_exemplars(ws: Workspace, exam: Exam, loader: StateLoader) -> str |
         return None
 
 
-def to_complete(ws: Workspace, exam: Exam, questions: tuple[Fact, ...]) -> Exam | None:
+def to_complete(ws: Workspace, exam: EvaluationPlan, questions: tuple[Fact, ...]) -> EvaluationPlan | None:
     """Questions as beginnings of sentences; None where some fact cannot be asked so."""
     from sftknow_core.errors import DataError
 

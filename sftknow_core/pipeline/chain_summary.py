@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluatedState:
     """What a chain asked, and of which models."""
 
     states: Sequence[State]
@@ -53,7 +53,12 @@ class Asked:
 
 
 def summarise_chain(
-    cache: Cache, base: ModelHandle, tuned: ModelHandle, of: Asked, train_set: TrainSet | None, facts: FactSet
+    cache: Cache,
+    base: ModelHandle,
+    tuned: ModelHandle,
+    of: EvaluatedState,
+    train_set: TrainSet | None,
+    facts: FactSet,
 ) -> dict[str, Any]:
     """The summary that a chain's manifest holds."""
     states, stages, matcher, questions = of.states, of.stages, of.matcher, of.questions
@@ -127,7 +132,7 @@ def _state_row(state: State, run: RunFolder, learnt: RunFolder | None, matcher: 
     return row
 
 
-def _control_row(cache: Cache, state: State, of: Asked) -> Row:
+def _control_row(cache: Cache, state: State, of: EvaluatedState) -> Row:
     """As `_state_row`, what was restored, and beside_k: the k that takes back the same part of the update, or None."""
     assert state.spec is not None
     k = of.beside.get(state.spec)

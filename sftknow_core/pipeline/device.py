@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.files import disk_errors
-from sftknow_core.store.open_run import took
+from sftknow_core.store.open_run import try_acquire
 from sftknow_core.store.run_state import Owner
 
 _POLL_SECONDS = 0.1
@@ -66,7 +66,7 @@ class DeviceLock:
             return
         with self._waiting() as mine:
             told = False
-            while not (self._comes_next(mine) and took(self._lock)):
+            while not (self._comes_next(mine) and try_acquire(self._lock)):
                 check()
                 if not told:
                     tell(f"waiting for {self.name}: another process is using it")

@@ -58,7 +58,7 @@ class EvaluateSpec:
 
 
 @dataclass
-class Exam:
+class EvaluationPlan:
     """A base model's questions: asked of it and of every state derived from it.
 
     What the token shift needs of the base alone is computed once and shared by all states.
@@ -73,7 +73,7 @@ class Exam:
     questions: tuple[Fact, ...]
     spec: EvaluateSpec = field(default_factory=EvaluateSpec)
 
-    def anew(self, **changes: Any) -> Exam:
+    def anew(self, **changes: Any) -> EvaluationPlan:
         """The same with other questions or another way of asking; templates and prompts are not worked out again."""
         other = replace(self, **changes)
         other.__dict__ |= {"templates": self.templates, "probes": self.probes}
@@ -156,7 +156,7 @@ class Exam:
         return RunSpec("evaluate", inputs, params, versions)
 
 
-def evaluate(exam: Exam, state: State, loader: StateLoader) -> RunFolder:
+def evaluate(exam: EvaluationPlan, state: State, loader: StateLoader) -> RunFolder:
     """The run that holds answers, first_token, accuracies and shifts of one state.
 
     From the cache where it is there. Raises Stopped when asked to stop; goes on at the first missing chunk.
@@ -173,7 +173,7 @@ def evaluate(exam: Exam, state: State, loader: StateLoader) -> RunFolder:
         return run
 
 
-def _ask_all(exam: Exam, run: Run, state: State, loader: StateLoader, units: float) -> None:
+def _ask_all(exam: EvaluationPlan, run: Run, state: State, loader: StateLoader, units: float) -> None:
     from sftknow_core.measure.accuracy import answer_and_keep, answer_questions
     from sftknow_core.measure.shift import first_token_rows
 
@@ -207,7 +207,7 @@ def _ask_all(exam: Exam, run: Run, state: State, loader: StateLoader, units: flo
         run.check_stop()
 
 
-def _teller(exam: Exam, run: Run, done: int, n: int, units: float) -> Callable[[int, int], None]:
+def _teller(exam: EvaluationPlan, run: Run, done: int, n: int, units: float) -> Callable[[int, int], None]:
     """Tells after every batch of a chunk how many questions are answered, and stops there when asked to."""
     told = 0
 
@@ -221,11 +221,11 @@ def _teller(exam: Exam, run: Run, done: int, n: int, units: float) -> Callable[[
     return tell
 
 
-def _chunk(exam: Exam, index: int) -> Sequence[Fact]:
+def _chunk(exam: EvaluationPlan, index: int) -> Sequence[Fact]:
     return exam.questions[index * CHUNK_QUESTIONS : (index + 1) * CHUNK_QUESTIONS]
 
 
-def _finish(exam: Exam, run: Run, state: State, loader: StateLoader) -> None:
+def _finish(exam: EvaluationPlan, run: Run, state: State, loader: StateLoader) -> None:
     from sftknow_core.measure.accuracy import summarise_accuracy
     from sftknow_core.measure.shift_summary import summarise_shift
 

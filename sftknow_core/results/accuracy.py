@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from sftknow_core.results.chains import LEVEL_ORDER, Survey, comparable
-from sftknow_core.results.questions import Asked, Filters, answered, over
+from sftknow_core.results.questions import Filters, QuestionTable, answered, over
 from sftknow_core.results.views import chain_summary
 from sftknow_core.stats.intervals import t_interval, wilson
 from sftknow_core.stats.paired import MIN_QUESTIONS, holm, mcnemar, paired_difference, permutation_test
@@ -42,7 +42,7 @@ _CHANGES = [
 ]  # fmt: skip
 
 
-def answers(asked: Asked, k_percent: float, base: str) -> pd.DataFrame:
+def answers(asked: QuestionTable, k_percent: float, base: str) -> pd.DataFrame:
     """The test questions of a mastery level: fact_id, domain, level, and base, tuned, restored: right or not.
 
     base: ASKED or FIVE_SHOT of question_filters. With k_percent 0 nothing was restored, and that column is missing.

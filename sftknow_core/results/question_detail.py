@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from sftknow_core.errors import SpecError
-from sftknow_core.results.questions import Asked, Filters, answered, condition, over
+from sftknow_core.results.questions import Filters, QuestionTable, answered, condition, over
 from sftknow_core.results.strategies import later_states
 from sftknow_core.results.views import chain_summary
 from sftknow_core.stats.intervals import t_interval, wilson
@@ -40,7 +40,7 @@ _LEVEL_COLUMNS = [
 ]  # fmt: skip
 
 
-def spread(asked: Asked, filters: Filters) -> pd.DataFrame:
+def spread(asked: QuestionTable, filters: Filters) -> pd.DataFrame:
     """Histogram of KL: low, high (nats), n_tuned, n_restored at k, beyond; empty where nothing was scored.
 
     N_BINS bins of one width from 0. Where a few KLs lie far beyond the others, the bins end at the 98% quantile, and
@@ -66,7 +66,7 @@ def spread(asked: Asked, filters: Filters) -> pd.DataFrame:
     return found[_SPREAD_COLUMNS]
 
 
-def moved_less(asked: Asked, filters: Filters, kl_nats: float | None) -> tuple[int, int]:
+def moved_less(asked: QuestionTable, filters: Filters, kl_nats: float | None) -> tuple[int, int]:
     """How many of the scored questions of the split and domain have a smaller KL by tuning, and how many there are."""
     where, values = condition(filters.without_details())
     query = f"SELECT count(*) FILTER (kl < ?), count(kl) FROM ({answered(filters)}) WHERE {where}"
@@ -75,7 +75,7 @@ def moved_less(asked: Asked, filters: Filters, kl_nats: float | None) -> tuple[i
     return int(less), int(n)
 
 
-def by_level(asked: Asked, filters: Filters) -> pd.DataFrame:
+def by_level(asked: QuestionTable, filters: Filters) -> pd.DataFrame:
     """Mean KL against accuracy by mastery level, tuned and restored at k, with 95% intervals.
 
     Columns: level, state, n, accuracy, low, high, n_scored, kl_nats, kl_low, kl_high (NaN below two scored).

@@ -188,7 +188,7 @@ _KS = pa.schema([("state_id", pa.string()), ("kind", pa.string()), ("k", pa.floa
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionTable:
     """A chain's questions, in memory; never changed."""
 
     questions: pa.Table
@@ -242,7 +242,7 @@ def stages_stamp(cache: Cache, run_id: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def gather(cache: Cache, run_id: str) -> Asked:
+def gather(cache: Cache, run_id: str) -> QuestionTable:
     """All questions of a finished chain with all its states, and those that were measured later on its questions.
 
     Raises SpecError when the run is no finished chain, CacheError when an evaluation is gone or damaged.
@@ -250,7 +250,7 @@ def gather(cache: Cache, run_id: str) -> Asked:
     return with_later(gather_own(cache, run_id), cache, run_id, later_states(cache, run_id))
 
 
-def with_later(own: Asked, cache: Cache, run_id: str, later: Sequence[Later]) -> Asked:
+def with_later(own: QuestionTable, cache: Cache, run_id: str, later: Sequence[Later]) -> QuestionTable:
     """What `gather_own` gives, with these states besides; only their own parts are read."""
     if not later:
         return own
@@ -267,10 +267,10 @@ def with_later(own: Asked, cache: Cache, run_id: str, later: Sequence[Later]) ->
         questions = con.sql(_BACK_EARLIER).to_arrow_table()
         states = con.sql(_STATES + " SEMI JOIN own USING (fact_id)").to_arrow_table()
     ks = tuple(sorted({*own.ks, *(one.k_percent for one in later)}))
-    return Asked(questions, pa.concat_tables([own.states, states]), ks, own.has_five_shot)
+    return QuestionTable(questions, pa.concat_tables([own.states, states]), ks, own.has_five_shot)
 
 
-def gather_own(cache: Cache, run_id: str) -> Asked:
+def gather_own(cache: Cache, run_id: str) -> QuestionTable:
     """All questions of a finished chain with the states that it measured itself.
 
     Raises SpecError when the run is no finished chain, CacheError when an evaluation is gone or damaged.
@@ -293,10 +293,10 @@ def gather_own(cache: Cache, run_id: str) -> Asked:
         ids = {"base": chain["base_id"], "tuned": chain["tuned_id"]}
         questions = con.sql(_QUESTIONS, params=ids).to_arrow_table()
         states = con.sql(_STATES).to_arrow_table()
-    return Asked(questions, states, tuple(sorted(k for _, _, k in named if k)), five is not None)
+    return QuestionTable(questions, states, tuple(sorted(k for _, _, k in named if k)), five is not None)
 
 
-def browse(asked: Asked, filters: Filters, page: int = 1, opened: str | None = None) -> Page:
+def browse(asked: QuestionTable, filters: Filters, page: int = 1, opened: str | None = None) -> Page:
     """Page `page` (the nearest there is) of what passes; with `opened` also where that question stands."""
     where, values = condition(filters)
     with over(asked) as con:
@@ -325,14 +325,14 @@ def n_pages(n: int) -> int:
     return max(1, -(-n // PAGE_SIZE))
 
 
-def one(asked: Asked, fact_id: str) -> dict[str, Any] | None:
+def one(asked: QuestionTable, fact_id: str) -> dict[str, Any] | None:
     """One question's row of Asked.questions; None: it was not asked."""
     with over(asked) as con:
         found = con.sql("FROM questions WHERE fact_id = ?", params=[fact_id]).to_arrow_table().to_pylist()
     return found[0] if found else None
 
 
-def flip_counts(asked: Asked, filters: Filters) -> dict[str, int]:
+def flip_counts(asked: QuestionTable, filters: Filters) -> dict[str, int]:
     """What became of the answer -> how many questions, whatever `filters.flip` is."""
     where, values = condition(replace(filters, flip="all"))
     counts = ", ".join(f"count(*) FILTER ({text})" for text in FLIPS.values())
@@ -341,7 +341,7 @@ def flip_counts(asked: Asked, filters: Filters) -> dict[str, int]:
     return dict(zip(FLIPS, found, strict=True))
 
 
-def all_passing(asked: Asked, filters: Filters) -> pd.DataFrame:
+def all_passing(asked: QuestionTable, filters: Filters) -> pd.DataFrame:
     """Everything that passes, in order: what a download holds."""
     where, values = condition(filters)
     query = f"SELECT * FROM ({answered(filters)}) WHERE {where} {filters.order}"
@@ -350,7 +350,7 @@ def all_passing(asked: Asked, filters: Filters) -> pd.DataFrame:
     return found
 
 
-def course(asked: Asked, fact_id: str) -> pd.DataFrame:
+def course(asked: QuestionTable, fact_id: str) -> pd.DataFrame:
     """One question over k: k_percent, state, answer, is_right, gold_p, gold_rank, kl; base first (k NaN), then by k."""
     query = """SELECT k AS k_percent, kind AS state, answer, is_right, gold_p, gold_rank, kl FROM states
                WHERE fact_id = ? ORDER BY k NULLS FIRST"""
@@ -360,7 +360,7 @@ def course(asked: Asked, fact_id: str) -> pd.DataFrame:
 
 
 @contextmanager
-def over(asked: Asked) -> Iterator[duckdb.DuckDBPyConnection]:
+def over(asked: QuestionTable) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in which the two tables can be queried by their names, questions and states."""
     with open_tables(questions=asked.questions, states=asked.states) as con:
         yield con

@@ -60,7 +60,7 @@ class Places:
     """The same by module."""
 
 
-def what_is_taken(cache: Cache, delta_id: str, spec: RestoreSpec) -> Mapping[str, Any]:
+def reverted_summary(cache: Cache, delta_id: str, spec: RestoreSpec) -> Mapping[str, Any]:
     """The numbers of a selection. delta_id: see cube.delta_run.
 
     They are the row of `cube_selection.selection`, n_model (weights of the whole model), null_share (the share
@@ -81,7 +81,7 @@ def what_is_taken(cache: Cache, delta_id: str, spec: RestoreSpec) -> Mapping[str
     return {**measured, "n_model": n_model, "null_share": None, "null_error": None, **of_null}
 
 
-def where_taken(cache: Cache, delta_id: str, spec: RestoreSpec) -> Places:
+def reverted_by_place(cache: Cache, delta_id: str, spec: RestoreSpec) -> Places:
     """Where the weights of a selection sit. Raises as `what_is_taken` does."""
     score, direction = _ranking(spec)
     ranking: dict[str, Any] = {"score": score, "direction": direction}
@@ -93,7 +93,7 @@ def where_taken(cache: Cache, delta_id: str, spec: RestoreSpec) -> Places:
     return Places(layers[layers["layer"].notna()].reset_index(drop=True), modules)
 
 
-def taken_curve(cache: Cache, delta_id: str, spec: RestoreSpec) -> pd.DataFrame:
+def reverted_curve(cache: Cache, delta_id: str, spec: RestoreSpec) -> pd.DataFrame:
     """The same over all k (0 to 100 in halves, finer near 0); the spec's own k does not count.
 
     Columns: k_percent, share, share_error (of the region's sum of the score that ranks), energy_taken_back,

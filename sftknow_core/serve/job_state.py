@@ -102,7 +102,7 @@ def jobs_folder(cache: Cache) -> Path:
     return cache.root / "jobs"
 
 
-def look(cache: Cache, job_id: str) -> Job:
+def job_of(cache: Cache, job_id: str) -> Job:
     """One job as it is now. Raises SpecError when there is none of that id."""
     folder = jobs_folder(cache) / job_id
     asked = read_json(folder / JOB) if folder.name == job_id else None

@@ -33,8 +33,8 @@ from sftknow_core.serve.job_state import (
     Job,
     JobProgress,
     JobState,
+    job_of,
     jobs_folder,
-    look,
     process_of,
     runs_under_way,
 )
@@ -55,7 +55,7 @@ from sftknow_core.store.open_run import request_stop
 from sftknow_core.store.run_spec import utc_now
 from sftknow_core.store.run_state import Owner
 
-__all__ = ["Job", "JobProgress", "JobState", "dismiss", "jobs", "look", "start", "stop"]
+__all__ = ["Job", "JobProgress", "JobState", "dismiss", "job_of", "jobs", "start", "stop"]
 
 _POLL_SECONDS = 0.05
 NICE_VARIABLE = "SFTKNOW_JOB_NICE"
@@ -93,7 +93,7 @@ def start(cache: Cache, spec: JobSpec) -> Job:
         except OSError:
             shutil.rmtree(folder)
             raise
-    return look(cache, folder.name)
+    return job_of(cache, folder.name)
 
 
 def jobs(cache: Cache) -> list[Job]:
@@ -101,7 +101,7 @@ def jobs(cache: Cache) -> list[Job]:
     found = []
     for path in jobs_folder(cache).glob(f"*/{JOB}"):
         with suppress(SpecError):  # dismissed meanwhile, in another browser
-            found.append(look(cache, path.parent.name))
+            found.append(job_of(cache, path.parent.name))
     return sorted(found, key=lambda job: job.job_id, reverse=True)
 
 
@@ -112,7 +112,7 @@ def stop(cache: Cache, job_id: str, *, wait_seconds: float = 4.0) -> Job:
     as it is. Raises SpecError when there is none of that id, CacheError where the cache is only shown.
     """
     check_may_write("stop a job")
-    job = look(cache, job_id)
+    job = job_of(cache, job_id)
     if job.state is not JobState.RUNNING:
         return job
     (job.folder / STOP).touch()
@@ -124,13 +124,13 @@ def stop(cache: Cache, job_id: str, *, wait_seconds: float = 4.0) -> Job:
     if not asked or not _ends(cache, job_id, give_up - wait_seconds / 2):
         _terminate(process_of(job.folder))
         _ends(cache, job_id, give_up)
-    return look(cache, job_id)
+    return job_of(cache, job_id)
 
 
 def dismiss(cache: Cache, job_id: str) -> None:
     """Forget a job that has ended; its runs stay. Raises SpecError for a running one, CacheError as `start`."""
     check_may_write("dismiss a job")
-    job = look(cache, job_id)
+    job = job_of(cache, job_id)
     if job.state is JobState.RUNNING:
         raise SpecError(f"job {job_id} is running; stop it before dismissing it")
     shutil.rmtree(job.folder)
@@ -188,7 +188,7 @@ def _terminate(owner: Owner | None) -> None:
 
 def _ends(cache: Cache, job_id: str, until: float) -> bool:
     """Wait for a job's end, at most until this moment of the monotonic clock."""
-    while look(cache, job_id).state is JobState.RUNNING:
+    while job_of(cache, job_id).state is JobState.RUNNING:
         if time.monotonic() >= until:
             return False
         time.sleep(_POLL_SECONDS)

@@ -74,7 +74,7 @@ def disk_full(path: Path) -> CacheError:
     )
 
 
-def says_full(error: Exception) -> bool:
+def is_disk_full(error: Exception) -> bool:
     """Whether an error of another library, which has no errno, tells of a full disk."""
     return "No space left on device" in str(error) and not isinstance(error, CacheError)
 

@@ -22,7 +22,7 @@ from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.files import TEMPORARY_PREFIX, disk_errors, write_atomic
 from sftknow_core.store.ingest import up_to_date
 from sftknow_core.store.listing import RunInfo, list_runs
-from sftknow_core.store.open_run import took
+from sftknow_core.store.open_run import try_acquire
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.run_spec import utc_now
 from sftknow_core.store.run_state import RunState
@@ -196,7 +196,7 @@ def _locked(cache: Cache, run_ids: Iterable[str]) -> Iterator[None]:
     with ExitStack() as stack:
         for run_id in run_ids:
             lock = FileLock(cache.run_lock(run_id), thread_local=False)
-            if not took(lock):
+            if not try_acquire(lock):
                 raise CacheError(f"run {run_id} is under way; stop it first: sftknow runs stop {run_id}")
             stack.callback(lock.release)
         yield

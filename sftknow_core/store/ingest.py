@@ -31,7 +31,7 @@ from sftknow_core.store.opening import (
     damage_explained,
     new_in_memory,
     open_catalogue,
-    open_to_look,
+    open_read_only,
 )
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.run_spec import RunSpec, canonical_json
@@ -144,7 +144,7 @@ def up_to_date(cache: Cache) -> Iterator[duckdb.DuckDBPyConnection]:
 def _as_it_is(cache: Cache) -> Iterator[duckdb.DuckDBPyConnection]:
     """The file where it holds just what the run folders hold, else a catalogue in memory, kept by this process."""
     on_disk = stamps_on_disk(cache)
-    con = open_to_look(cache)
+    con = open_read_only(cache)
     if con is not None and not _fits(con, cache, on_disk):
         con.close()
         con = None

@@ -107,7 +107,7 @@ def _wait_for(lock: FileLock, run: RunFolder, check: Callable[[], None], on_even
 
     Raises what the other owner's run ended with, when it failed or was stopped meanwhile.
     """
-    if took(lock):
+    if try_acquire(lock):
         return
     if _owned_here.get(lock.lock_file) == threading.get_ident():
         raise SftknowError(f"run {run.run_id} asks for itself: it would wait for its own end for ever")
@@ -116,7 +116,7 @@ def _wait_for(lock: FileLock, run: RunFolder, check: Callable[[], None], on_even
     news = [event for event in events if event.get("type") == "progress"][-1:]
     while True:
         check()
-        is_ours = took(lock)
+        is_ours = try_acquire(lock)
         try:
             events, offset = run.events(offset)
             for event in news + events:
@@ -135,7 +135,7 @@ def _wait_for(lock: FileLock, run: RunFolder, check: Callable[[], None], on_even
         time.sleep(_POLL_SECONDS)
 
 
-def took(lock: FileLock) -> bool:
+def try_acquire(lock: FileLock) -> bool:
     """Take the lock without waiting; False when somebody else has it. Raises CacheError."""
     try:
         with disk_errors(Path(lock.lock_file)):
@@ -255,7 +255,7 @@ def queue_run(cache: Cache, spec: RunSpec, about: Mapping[str, Any] | None = Non
     check_may_write("queue a run")
     run = RunFolder(cache, spec.run_id)
     lock = FileLock(cache.run_lock(run.run_id), thread_local=False)
-    if not is_hit(run) and took(lock):
+    if not is_hit(run) and try_acquire(lock):
         try:
             with disk_errors(run.root):
                 run.root.mkdir(parents=True, exist_ok=True)
@@ -270,7 +270,7 @@ def queue_run(cache: Cache, spec: RunSpec, about: Mapping[str, Any] | None = Non
 def record_ending(cache: Cache, run_id: str, state: RunState, reason: str) -> None:
     """Put on record how a run ended whose process died before it could; does nothing to one under way."""
     lock = FileLock(cache.run_lock(run_id), thread_local=False)
-    if took(lock):
+    if try_acquire(lock):
         try:
             record_state(RunFolder(cache, run_id), state, reason)
         finally:

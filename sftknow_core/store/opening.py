@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from sftknow_core.errors import CacheError
 from sftknow_core.store.cache import Cache, check_may_write
-from sftknow_core.store.files import disk_errors, disk_full, says_full
+from sftknow_core.store.files import disk_errors, disk_full, is_disk_full
 from sftknow_core.store.migrations import migrate
 
 # Nothing is downloaded at run time: only what is built in (icu, json, parquet) is used.
@@ -88,7 +88,7 @@ def open_catalogue(cache: Cache, wait_seconds: float = _WAIT_SECONDS) -> Iterato
             con.close()
 
 
-def open_to_look(cache: Cache) -> duckdb.DuckDBPyConnection | None:
+def open_read_only(cache: Cache) -> duckdb.DuckDBPyConnection | None:
     """The catalogue's file as it is, without a lock of ours and without writing; the caller closes it.
 
     None where there is none, where another process writes into it, and where it is damaged: then the run
@@ -152,7 +152,7 @@ def damage_explained(cache: Cache) -> Iterator[None]:
         with disk_errors(cache.catalogue):
             yield
     except duckdb.Error as error:
-        if says_full(error):
+        if is_disk_full(error):
             raise disk_full(cache.catalogue) from error
         raise CacheError(
             f"the catalogue {cache.catalogue} cannot be used ({error}). Nothing is lost: make it anew from "

@@ -27,7 +27,7 @@ from sftknow_core.store.files import (
     disk_errors,
     disk_full,
     flush_tree,
-    says_full,
+    is_disk_full,
     sha256_of,
     write_atomic,
 )
@@ -189,7 +189,7 @@ class Run(RunFolder):
                     final.replace(self.root / f"{TEMPORARY_PREFIX}old-{name}")
                 temporary.replace(final)
         except Exception as error:
-            if says_full(error):
+            if is_disk_full(error):
                 raise disk_full(final) from error
             raise
         finally:

@@ -24,7 +24,7 @@ from sftknow_core.errors import SpecError
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.files import disk_errors
 from sftknow_core.store.line_log import LineLog, read_lines
-from sftknow_core.store.open_run import took
+from sftknow_core.store.open_run import try_acquire
 from sftknow_core.store.run_folder import DONE, RunFolder
 
 KIND = "study"
@@ -91,7 +91,7 @@ def reopen(cache: Cache, run_id: str) -> None:
     """Make a finished study one to go on with; its cells stay on record. One under way is left alone."""
     run = RunFolder(cache, run_id)
     lock = FileLock(cache.run_lock(run_id), thread_local=False)
-    if took(lock):
+    if try_acquire(lock):
         try:
             with disk_errors(run.root):
                 (run.root / DONE).unlink(missing_ok=True)

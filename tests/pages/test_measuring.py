@@ -15,7 +15,7 @@ from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.results import chains, restored
-from sftknow_core.serve.engine.chain_request import AskedChain
+from sftknow_core.serve.engine.chain_request import ChainRequests
 from sftknow_core.serve.engine.protocol import Models
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
@@ -40,16 +40,16 @@ def test_a_chain_of_an_earlier_version_says_what_to_do(
     assert any("earlier version" in one.value for one in at.info) and not fake.asked
 
 
-def older(root: str, run_id: str) -> AskedChain:
+def older(root: str, run_id: str) -> ChainRequests:
     raise SpecError("this chain was made by an earlier version")
 
 
-def as_asked(run_id: str, cache: Cache) -> AskedChain:
+def as_asked(run_id: str, cache: Cache) -> ChainRequests:
     """What a request about the made-up chain is made from."""
     summary = chains.chain_summary(cache, run_id)
     models = Models("demo", summary["tuned_id"], summary["base_id"], summary["tuned_id"])
     own = restored.own_set(cache, run_id)
-    return AskedChain(models, FactsRef(), QuestionSpec(6), "m", {"prompt": "paper"}, own)
+    return ChainRequests(models, FactsRef(), QuestionSpec(6), "m", {"prompt": "paper"}, own)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_energy_has_one_line_a_strategy_and_equal_numbers_with_the_grid(study):
 
 
 def test_healed_questions_are_counted_by_level(study):
-    rows = rows_analysis.healed_rows(study, "1920")
+    rows = rows_analysis.recovered_rows(study, "1920")
     own = rows[rows["train_level"] == "0"].set_index("level")
     grid = study.grid()
     was, now = grid.by_seed(CELL, TUNED), grid.by_seed(CELL, CHOSEN)
@@ -70,7 +70,9 @@ def test_healed_questions_are_counted_by_level(study):
         assert own.loc[level, "share_healed"] == pytest.approx(healed / wrong)
     assert own["part_of_healed"].sum() == pytest.approx(1)
     bars = [
-        trace for trace in study_charts.healed_figure(study, "1920").data if trace.name.startswith("healed")
+        trace
+        for trace in study_charts.recovered_figure(study, "1920").data
+        if trace.name.startswith("healed")
     ]
     assert list(bars[0].y) == own["n_healed"].tolist()
 
@@ -89,7 +91,7 @@ def test_what_was_not_measured_has_no_figure():
     bare = Study(make(mean_of, levels=("2",), sizes=("60",), seeds=(3,), ks=(0.0,), per_level=10))
     assert study_charts.figure5(bare) is None
     assert study_charts.energy_figure(bare, Cell("2", "60")) is None
-    assert study_charts.healed_figure(bare, "60") is None
+    assert study_charts.recovered_figure(bare, "60") is None
     assert study_charts.restoration_figure(bare, "1920") is None
     assert rows_analysis.kl_rows(bare)[0].empty
 

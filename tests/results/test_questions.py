@@ -20,7 +20,7 @@ import pytest
 
 from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.results import question_detail, questions
-from sftknow_core.results.questions import ASKED, FIVE_SHOT, PAGE_SIZE, Asked, Filters, browse, gather
+from sftknow_core.results.questions import ASKED, FIVE_SHOT, PAGE_SIZE, Filters, QuestionTable, browse, gather
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_spec import RunSpec
@@ -102,15 +102,15 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cache, str]:
 
 
 @pytest.fixture(scope="module")
-def asked(chain: tuple[Cache, str]) -> Asked:
+def asked(chain: tuple[Cache, str]) -> QuestionTable:
     return gather(*chain)
 
 
-def found(asked: Asked, **wishes: Any) -> list[str]:
+def found(asked: QuestionTable, **wishes: Any) -> list[str]:
     return browse(asked, Filters(**{"k_percent": 20.0} | wishes)).rows["fact_id"].tolist()
 
 
-def test_one_row_a_question_and_one_a_state(asked: Asked) -> None:
+def test_one_row_a_question_and_one_a_state(asked: QuestionTable) -> None:
     assert (asked.questions.num_rows, asked.states.num_rows) == (6, 24)
     assert asked.ks == (5.0, 20.0) and asked.has_five_shot
     assert asked.topics == ["P19", "P50"] and asked.splits == ["dev", "test"]
@@ -120,7 +120,7 @@ def test_one_row_a_question_and_one_a_state(asked: Asked) -> None:
     assert questions.one(asked, "f9") is None
 
 
-def test_back_at_k_is_the_smallest_k_that_answers_rightly_what_tuned_does_not(asked: Asked) -> None:
+def test_back_at_k_is_the_smallest_k_that_answers_rightly_what_tuned_does_not(asked: QuestionTable) -> None:
     back = asked.questions.column("back_at_k").to_pylist()
     assert back == [20.0, None, None, 5.0, None, None]
 
@@ -141,7 +141,7 @@ def test_back_at_k_is_the_smallest_k_that_answers_rightly_what_tuned_does_not(as
         (FIVE_SHOT, "always wrong", 20, {"f4"}),
     ],
 )
-def test_flips(asked: Asked, base: str, flip: str, k: float, expected: set[str]) -> None:
+def test_flips(asked: QuestionTable, base: str, flip: str, k: float, expected: set[str]) -> None:
     filters = Filters(float(k), base, flip)
     assert set(browse(asked, filters).rows["fact_id"]) == expected
     counts = questions.flip_counts(asked, filters)
@@ -163,11 +163,11 @@ def test_flips(asked: Asked, base: str, flip: str, k: float, expected: set[str])
         ({"levels": (4,), "search": "x1"}, {"f1"}),
     ],
 )
-def test_filters(asked: Asked, wishes: dict[str, Any], expected: set[str]) -> None:
+def test_filters(asked: QuestionTable, wishes: dict[str, Any], expected: set[str]) -> None:
     assert set(found(asked, **wishes)) == expected
 
 
-def test_sorting_puts_null_last_both_ways_and_keeps_the_order_asked_for_ties(asked: Asked) -> None:
+def test_sorting_puts_null_last_both_ways_and_keeps_the_order_asked_for_ties(asked: QuestionTable) -> None:
     assert found(asked) == ["f0", "f3", "f1", "f5", "f2", "f4"]
     assert found(asked, descending=False) == ["f5", "f1", "f3", "f0", "f2", "f4"]
     assert found(asked, sort="level") == ["f0", "f1", "f2", "f3", "f4", "f5"]
@@ -180,7 +180,7 @@ def test_wrong_wishes_are_refused() -> None:
             Filters(20.0, **wrong)  # type: ignore[arg-type]
 
 
-def test_a_page_knows_its_neighbours(asked: Asked) -> None:
+def test_a_page_knows_its_neighbours(asked: QuestionTable) -> None:
     page = browse(asked, Filters(20.0), opened="f3")
     assert (page.place, page.previous_id, page.next_id, page.n) == (2, "f0", "f1", 6)
     page = browse(asked, Filters(20.0, levels=(0,)), opened="f3")
@@ -189,7 +189,7 @@ def test_a_page_knows_its_neighbours(asked: Asked) -> None:
     assert questions.n_pages(0) == 1 and questions.n_pages(PAGE_SIZE + 1) == 2
 
 
-def test_course_goes_from_base_over_tuned_to_the_largest_k(asked: Asked) -> None:
+def test_course_goes_from_base_over_tuned_to_the_largest_k(asked: QuestionTable) -> None:
     course = questions.course(asked, "f0")
     assert course["state"].tolist() == ["base", "tuned", "restored", "restored"]
     assert course["k_percent"].tolist()[1:] == [0, 5, 20]
@@ -197,7 +197,7 @@ def test_course_goes_from_base_over_tuned_to_the_largest_k(asked: Asked) -> None
     assert course["gold_p"].tolist() == [0.001, 0.001, 0.001, 0.4]
 
 
-def test_spread_counts_every_scored_question_once(asked: Asked) -> None:
+def test_spread_counts_every_scored_question_once(asked: QuestionTable) -> None:
     spread = question_detail.spread(asked, Filters(20.0))
     assert spread["n_tuned"].sum() == 4 and spread["n_restored"].sum() == 4
     assert spread["low"].iloc[0] == 0 and spread["high"].iloc[-1] == pytest.approx(2.0)
@@ -207,7 +207,7 @@ def test_spread_counts_every_scored_question_once(asked: Asked) -> None:
     assert question_detail.moved_less(asked, Filters(20.0, split="test"), None) == (0, 3)
 
 
-def test_levels_have_accuracy_over_all_and_kl_over_the_scored(asked: Asked) -> None:
+def test_levels_have_accuracy_over_all_and_kl_over_the_scored(asked: QuestionTable) -> None:
     rows = question_detail.by_level(asked, Filters(20.0)).set_index(["state", "level"])
     assert rows.loc[("tuned", 4), ["n", "accuracy", "n_scored", "kl_nats"]].tolist() == [2, 0.5, 2, 1.25]
     assert rows.loc[("restored", 3), ["n", "accuracy", "n_scored"]].tolist() == [2, 0.5, 1]
@@ -268,7 +268,7 @@ def test_a_few_far_kls_do_not_squeeze_the_others() -> None:
         "is_right": [True] * len(kls),
     }
     states |= {"kl": [kl / 2 for kl in kls], "gold_p": [0.5] * len(kls), "gold_rank": [1] * len(kls)}
-    asked = Asked(pa.table(table), pa.table(states), (20.0,), True)
+    asked = QuestionTable(pa.table(table), pa.table(states), (20.0,), True)
     spread = question_detail.spread(asked, Filters(20.0))
     assert len(spread) == question_detail.N_BINS + 1 and spread["beyond"].tolist() == [False] * 40 + [True]
     end = spread["high"].iloc[39]

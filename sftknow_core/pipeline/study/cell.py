@@ -19,7 +19,7 @@ from sftknow_core.errors import CacheError, ModelError, SftknowError, Stopped
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.topics import Topic
 from sftknow_core.pipeline.chain import ask_after_exemplars, run_chain, to_complete
-from sftknow_core.pipeline.evaluate import Exam, evaluate
+from sftknow_core.pipeline.evaluate import EvaluationPlan, evaluate
 from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import choose_questions
 from sftknow_core.pipeline.reporter import Reporter
@@ -123,10 +123,12 @@ class _Place:
     spec: StudySpec
 
     @cached_property
-    def exam(self) -> Exam:
+    def exam(self) -> EvaluationPlan:
         """The questions that all cells ask, with what the base model says to them."""
         questions = choose_questions(self.facts.facts, self.mastery.levels, self.spec.questions)
-        return Exam(self.ws, self.base, self.facts, self.topics, self.mastery, questions, self.spec.evaluate)
+        return EvaluationPlan(
+            self.ws, self.base, self.facts, self.topics, self.mastery, questions, self.spec.evaluate
+        )
 
     @cached_property
     def mastery(self) -> Mastery:

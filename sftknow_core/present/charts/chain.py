@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from sftknow_core.present.charts.marks import STATES, hover, joined, panels, points, said_of, styled
+from sftknow_core.present.charts.marks import STATES, hover, hover_data, joined, panels, points, styled
 from sftknow_core.present.charts.palette import LIGHT, Palette, faded
 
 LEVEL_NAMES = ("0 · never", "1 · up to 25%", "2 · up to 50%", "3 · up to 75%", "4 · up to 100%")
@@ -146,7 +146,7 @@ def _curve(rows: pd.DataFrame, palette: Palette) -> go.Scatter:
     return go.Scatter(
         x=rows["k_percent"].tolist(),
         y=rows["accuracy"].tolist(),
-        customdata=said_of(rows),
+        customdata=hover_data(rows),
         mode="lines+markers",
         line={"color": palette.restored, "width": 2.4},
         marker={"size": 7},

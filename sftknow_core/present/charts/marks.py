@@ -62,7 +62,7 @@ def points(
             across(along): list(places),
             f"error_{along}": _arms(rows, colour),
         },
-        customdata=said_of(rows),
+        customdata=hover_data(rows),
         mode="markers",
         marker={"symbol": symbol, "size": _SIZES[state], "color": colour, "line": line},
         name=state,
@@ -100,7 +100,7 @@ def across(along: str) -> str:
     return "y" if along == "x" else "x"
 
 
-def said_of(rows: pd.DataFrame) -> list[list[Any]]:
+def hover_data(rows: pd.DataFrame) -> list[list[Any]]:
     """What a point says when one points at it: name, low, high, n."""
     no_k = pd.Series(float("nan"), index=rows.index)
     ks = rows.get("k_percent", no_k)

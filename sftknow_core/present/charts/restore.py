@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from sftknow_core.present.charts.marks import hover, panels, points, said_of, styled
+from sftknow_core.present.charts.marks import hover, hover_data, panels, points, styled
 from sftknow_core.present.charts.palette import DARK, LIGHT, Palette, faded
 
 AXES = {
@@ -56,7 +56,7 @@ def measured_figure(rows: pd.DataFrame, axis: str, now: float, palette: Palette 
     return styled(figure, palette, height=400, top=48)
 
 
-def taken_figure(curve: pd.DataFrame, now: float, score: str, palette: Palette = LIGHT) -> go.Figure:
+def reverted_figure(curve: pd.DataFrame, now: float, score: str, palette: Palette = LIGHT) -> go.Figure:
     """The share of the summed score and of the update that the first k% hold, the null, and the current k.
 
     curve: restore_cube.taken_curve. score: "r" or "|d|", by which they are ranked. The axis of k is
@@ -175,7 +175,7 @@ def _lines_across(rows: pd.DataFrame, palette: Palette) -> list[go.Scatter]:
         of_state = rows[(rows["state"] == state) & rows["accuracy"].notna()]
         if of_state.empty:
             continue
-        y, said = of_state["accuracy"].iloc[0], said_of(of_state.iloc[:1])
+        y, said = of_state["accuracy"].iloc[0], hover_data(of_state.iloc[:1])
         look: dict[str, Any] = {"color": palette.of(state), "width": 1.8, "dash": dash}
         found.append(
             go.Scatter(
@@ -195,7 +195,7 @@ def _curve(rows: pd.DataFrame, xs: list[float], palette: Palette) -> go.Scatter:
     return go.Scatter(
         x=xs,
         y=rows["accuracy"].tolist(),
-        customdata=said_of(rows),
+        customdata=hover_data(rows),
         mode="lines+markers",
         line={"color": palette.restored, "width": 2.4},
         marker={"size": 8},
@@ -334,7 +334,7 @@ def _line(
 def _said(rows: pd.DataFrame, name: str) -> list[list[Any]]:
     """What a point says: marks.said_of, and what was taken back."""
     found = []
-    for said, row in zip(said_of(rows), rows.to_dict("records"), strict=True):
+    for said, row in zip(hover_data(rows), rows.to_dict("records"), strict=True):
         how = row["block"] if isinstance(row["block"], str) else ""
         how = f"α = {row['alpha']:g}" if not pd.isna(row["alpha"]) else how
         said[0] = said[0] if not how else f"{said[0]}, {how}"
@@ -351,7 +351,7 @@ def _across(rows: pd.DataFrame, state: str, palette: Palette) -> go.Scatter | No
     return go.Scatter(
         x=[0, 100],
         y=of_state["accuracy"].tolist() * 2,
-        customdata=said_of(of_state) * 2,
+        customdata=hover_data(of_state) * 2,
         mode="lines",
         line={"color": palette.of(state), "width": 1.8, "dash": dash},
         name=name,

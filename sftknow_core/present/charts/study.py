@@ -23,8 +23,8 @@ from sftknow_core.analysis.rows import (
     curve_rows,
     energy_rows,
     format_rows,
-    healed_rows,
     kl_rows,
+    recovered_rows,
 )
 from sftknow_core.analysis.verdict import Part, Status, Verdict, number
 from sftknow_core.facts.fact import DOMAIN_NAMES
@@ -224,10 +224,10 @@ def energy_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.Figu
     return strategies_figure(drawn.astype({"n": "int64"}), "update", palette)
 
 
-def healed_figure(study: Study, size: str | None = None, palette: Palette = LIGHT) -> go.Figure | None:
+def recovered_figure(study: Study, size: str | None = None, palette: Palette = LIGHT) -> go.Figure | None:
     """Questions restoring heals and breaks by their mastery level, one panel a train level; counts of all seeds."""
     size = size or next(iter(reversed(study.sizes())), None)
-    rows = healed_rows(study, size)
+    rows = recovered_rows(study, size)
     if size is None or not len(rows):
         return None
     levels = list(dict.fromkeys(rows["train_level"]))

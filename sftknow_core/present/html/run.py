@@ -13,7 +13,7 @@ from sftknow_core.present.charts.palette import THEMES
 from sftknow_core.present.html import run_data
 from sftknow_core.present.html.page import Plain, as_table, bullets, cards, page_of
 from sftknow_core.present.html.run_data import Shown, Slider
-from sftknow_core.present.text import restore, story, tokens
+from sftknow_core.present.text import restore, story
 from sftknow_core.present.text import tokens as tokens_text
 from sftknow_core.results import chains, question_detail, questions, restored
 from sftknow_core.results.questions import Filters
@@ -63,7 +63,7 @@ def _restored(ks: tuple[float, ...], k: float) -> float:
     return k if k in ks else ks[0]
 
 
-def _add_spread(shown: Shown, asked: questions.Asked, filters: Filters, name: str, k: float) -> None:
+def _add_spread(shown: Shown, asked: questions.QuestionTable, filters: Filters, name: str, k: float) -> None:
     """The histogram of KL, and KL against accuracy; at k = 0 restored is tuned itself."""
     spread = question_detail.spread(asked, filters)
     levels = question_detail.by_level(asked, filters)
@@ -79,7 +79,7 @@ def _add_spread(shown: Shown, asked: questions.Asked, filters: Filters, name: st
     shown.draw(f"klevels.{name}", lambda p: tokens_charts.by_level_figure(levels, k, p), levels)
 
 
-def _moved_most(asked: questions.Asked, filters: Filters, k: float) -> pd.DataFrame:
+def _moved_most(asked: questions.QuestionTable, filters: Filters, k: float) -> pd.DataFrame:
     """The scored questions by KL after tuning, which does not depend on k."""
     rows = questions.all_passing(asked, filters)
     rows = rows[rows["kl"].notna()].head(MOST_SHIFTED).reset_index(drop=True)
@@ -174,7 +174,7 @@ def _definitions() -> list[tuple[str, Any]]:
     parts = (
         ("The chain", story.DEFINITIONS),
         ("The slider", restore.DEFINITIONS),
-        ("Token shifts", tokens.DEFINITIONS),
+        ("Token shifts", tokens_text.DEFINITIONS),
     )
     return [(name, bullets(text)) for name, text in parts]
 

@@ -177,17 +177,17 @@ def add_weights(shown: Shown, cache: Cache, details: Mapping[str, Any], slider: 
     if slider.delta_id is None:
         return "The weights of these two models were not compared in this cache."
     try:
-        curve = weights.taken_curve(cache, slider.delta_id, spec_of(details))
+        curve = weights.reverted_curve(cache, slider.delta_id, spec_of(details))
     except SpecError as error:
         return f"Counts are not known for this way of choosing weights: {error}"
     score = restore_text.score_of(spec_of(details))
-    shown.draw("taken", partial(restore_charts.taken_figure, curve, float("nan"), score), thinned(curve))
+    shown.draw("taken", partial(restore_charts.reverted_figure, curve, float("nan"), score), thinned(curve))
     for i, k in enumerate(slider.ks):
         spec = spec_of(details, k)
-        numbers = weights.what_is_taken(cache, slider.delta_id, spec)
+        numbers = weights.reverted_summary(cache, slider.delta_id, spec)
         shown.numbers[f"taken.{i}"] = cards(restore_text.cards(numbers, spec))
-        shown.mark(f"taken.{i}", partial(restore_charts.taken_figure, curve, k, score))
-        where = weights.where_taken(cache, slider.delta_id, spec)
+        shown.mark(f"taken.{i}", partial(restore_charts.reverted_figure, curve, k, score))
+        where = weights.reverted_by_place(cache, slider.delta_id, spec)
         share = 100 * float(numbers["n_restored"]) / float(numbers["n_region"])
         places = pd.concat([where.modules, where.layers], ignore_index=True)
         shown.draw(

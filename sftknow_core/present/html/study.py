@@ -111,8 +111,8 @@ def _figures(shown: Shown, results: StudyResults) -> list[Plain]:
         energy = _of(study_charts.energy_figure, study, cell)
         rows = rows_analysis.energy_rows(study, cell)
         made.append(("energy", f"Strategies at equal energy{where}", beyond["energy"], energy, rows))
-    healed = _of(study_charts.healed_figure, study, large)
-    rows = rows_analysis.healed_rows(study, large)
+    healed = _of(study_charts.recovered_figure, study, large)
+    rows = rows_analysis.recovered_rows(study, large)
     made.append(("healed", f"What restoring heals, N = {large}", beyond["healed"], healed, rows))
     kept = [one for one in made if _draw(shown, one[0], one[3], one[4], COLUMNS)]
     return [

@@ -32,7 +32,7 @@ from sftknow_core.update.spec import RestoreSpec
 
 
 @dataclass(frozen=True)
-class AskedChain:
+class ChainRequests:
     """What requests need to know of a finished chain."""
 
     models: Models
@@ -86,7 +86,7 @@ class AskedChain:
         return self.questions if per_level is None else QuestionSpec(per_level, self.questions.seed)
 
 
-def asked_chain(cache: Cache, run_id: str) -> AskedChain:
+def chain_requests(cache: Cache, run_id: str) -> ChainRequests:
     """Read what a finished chain did. Raises SpecError when it is none, or did not put on record what it asked."""
     summary = chain_summary(cache, run_id)
     info = run_info(cache, run_id)
@@ -97,7 +97,7 @@ def asked_chain(cache: Cache, run_id: str) -> AskedChain:
         )
     asked = RunFolder(cache, run_id).spec
     base = DEMO if summary["base_name"] == DEMO else summary["base_id"]
-    return AskedChain(
+    return ChainRequests(
         models=Models(base, summary["tuned_id"], summary["base_id"], summary["tuned_id"]),
         facts=FactsRef.from_json(info.about["facts"]),
         questions=QuestionSpec(**info.about["questions"]),
@@ -107,7 +107,7 @@ def asked_chain(cache: Cache, run_id: str) -> AskedChain:
     )
 
 
-def question_set(cache: Cache, chain: AskedChain, per_level: int | None) -> str:
+def question_set(cache: Cache, chain: ChainRequests, per_level: int | None) -> str:
     """The id of the set that an evaluation of this size asks (results/restored.py), without asking it.
 
     Raises DataError where the facts' file is gone, CacheError where the mastery scores are.

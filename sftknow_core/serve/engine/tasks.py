@@ -18,7 +18,13 @@ from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.prompts import PROMPTS, load_prompt
 from sftknow_core.facts.topics import Topic
 from sftknow_core.pipeline.delta import ModelPair
-from sftknow_core.pipeline.evaluate import FIVE_SHOT, UNITS_PER_QUESTION, EvaluateSpec, Exam, evaluate
+from sftknow_core.pipeline.evaluate import (
+    FIVE_SHOT,
+    UNITS_PER_QUESTION,
+    EvaluateSpec,
+    EvaluationPlan,
+    evaluate,
+)
 from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import choose_questions
 from sftknow_core.pipeline.states import State, base_state, restored_state, tuned_state
@@ -100,7 +106,7 @@ def _first_tokens(lm: LanguageModel, logits: Any) -> list[Row]:
     ]
 
 
-class Desk:
+class TaskRunner:
     """Where requests are worked on; remembers the last pair, facts and question set.
 
     Of question sets two are kept: the last one asked after five examples (key True), and the last one asked otherwise.
@@ -110,7 +116,7 @@ class Desk:
         self.ws = ws
         self._facts: tuple[Hashable, FactSet, dict[str, Topic]] | None = None
         self._mastery: tuple[Hashable, Mastery] | None = None
-        self._exams: dict[bool, tuple[Hashable, Exam]] = {}
+        self._exams: dict[bool, tuple[Hashable, EvaluationPlan]] = {}
         self._models: dict[str, ModelHandle] = {}
 
     @property
@@ -154,7 +160,7 @@ class Desk:
             "restorations": run.read("restorations").to_pylist() if "restorations" in there else [],
         }
 
-    def _prepare(self, exam: Exam) -> Row:
+    def _prepare(self, exam: EvaluationPlan) -> Row:
         if exam.spec.shifts:
             self.ws.reporter.stage(f"getting ready for {len(exam.questions):,} questions")
             _ = exam.reference
@@ -239,7 +245,7 @@ class Desk:
         self._models[ref] = self.ws.open_model(ref)
         return self._models[ref]
 
-    def _exam_of(self, request: EvaluateRequest, base: ModelHandle) -> Exam:
+    def _exam_of(self, request: EvaluateRequest, base: ModelHandle) -> EvaluationPlan:
         """The question set; the last one is kept, with the base's answers to it."""
         facts, topics, facts_key = self._facts_of(request.facts)
         mastery = self._mastery_of(request, base, facts, topics, facts_key)
@@ -255,7 +261,7 @@ class Desk:
                 raise SpecError(f"there is no question with a mastery level in {', '.join(request.groups)}")
             if not of:  # a base beside the one model serves the token shift
                 self.ws.drop_bases()
-            self._exams[of] = (key, Exam(self.ws, base, facts, topics, mastery, questions, spec))
+            self._exams[of] = (key, EvaluationPlan(self.ws, base, facts, topics, mastery, questions, spec))
         return self._exams[of][1]
 
     def _facts_of(self, ref: FactsRef) -> tuple[FactSet, dict[str, Topic], Hashable]:

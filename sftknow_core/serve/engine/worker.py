@@ -33,7 +33,7 @@ from sftknow_core.store.cache import Cache
 
 if TYPE_CHECKING:
     from sftknow_core.pipeline.device import DeviceLock
-    from sftknow_core.serve.engine.tasks import Desk
+    from sftknow_core.serve.engine.tasks import TaskRunner
 
 IDLE_SECONDS = 600.0
 _TICK_SECONDS = 0.5
@@ -70,7 +70,7 @@ class Engine:
         self._queue: deque[_Queued] = deque()
         self._changed = threading.Condition()
         self._current: _Queued | None = None
-        self._desk: Desk | None = None
+        self._desk: TaskRunner | None = None
         self._last_used = clock()
         self.closing = False
         """Whether nothing more is to be done."""
@@ -165,19 +165,19 @@ class Engine:
         self._tidy()
         return queued is not None
 
-    def _get_ready(self) -> Desk:
+    def _get_ready(self) -> TaskRunner:
         """Import what takes seconds to import; done once, before the first request is there where possible."""
         if self._desk is None:
             import sftknow_core.measure.shift
             import sftknow_core.update.restore  # noqa: F401 - the slow ones, which the tasks import when they need them
             from sftknow_core.serve.engine.model import EngineReporter, EngineWorkspace
-            from sftknow_core.serve.engine.tasks import Desk
+            from sftknow_core.serve.engine.tasks import TaskRunner
 
             reporter = EngineReporter(self._tell)
             ws = EngineWorkspace(
                 self.cache, device=self._device, check=self._check, reporter=reporter, lock=self._lock
             )
-            self._desk = Desk(ws)
+            self._desk = TaskRunner(ws)
         return self._desk
 
     def _answer(self, queued: _Queued) -> None:

@@ -16,7 +16,7 @@ from sftknow_core.errors import CacheError, DataError, SpecError
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.pipeline.export import export_restored
 from sftknow_core.pipeline.workspace import Workspace
-from sftknow_core.serve.engine.chain_request import AskedChain, asked_chain, question_set
+from sftknow_core.serve.engine.chain_request import ChainRequests, chain_requests, question_set
 from sftknow_core.serve.engine.client import EngineClient
 from sftknow_core.serve.engine.protocol import from_json, to_json
 from sftknow_core.serve.job_specs import ExportJob
@@ -47,11 +47,11 @@ def chain_id(cache: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def asked(chain: Chain) -> AskedChain:
-    return asked_chain(Cache(chain.cache), chain_id(chain.cache))
+def asked(chain: Chain) -> ChainRequests:
+    return chain_requests(Cache(chain.cache), chain_id(chain.cache))
 
 
-def test_the_chains_size_finds_the_chains_runs(chain: Chain, asked: AskedChain) -> None:
+def test_the_chains_size_finds_the_chains_runs(chain: Chain, asked: ChainRequests) -> None:
     bench, stages = Bench(chain.cache), chain.summary["stages"]["evaluate"]
     for state in ("base", "tuned", K20):
         found = bench.result(asked.evaluation(state))
@@ -59,7 +59,7 @@ def test_the_chains_size_finds_the_chains_runs(chain: Chain, asked: AskedChain) 
     assert question_set(Cache(chain.cache), asked, None) == asked.own_set
 
 
-def test_another_size_is_another_set_whose_id_is_known_before(chain: Chain, asked: AskedChain) -> None:
+def test_another_size_is_another_set_whose_id_is_known_before(chain: Chain, asked: ChainRequests) -> None:
     """One question of level 0 in each of three groups; a size beyond what there is gives the chain's own set."""
     cache = Cache(chain.cache)
     found = Bench(chain.cache).result(asked.evaluation(K33, 1))
@@ -69,7 +69,7 @@ def test_another_size_is_another_set_whose_id_is_known_before(chain: Chain, aske
     assert question_set(cache, asked, 1_000) == asked.own_set
 
 
-def test_preparing_leaves_nothing_and_saves_the_first_its_wait(chain: Chain, asked: AskedChain) -> None:
+def test_preparing_leaves_nothing_and_saves_the_first_its_wait(chain: Chain, asked: ChainRequests) -> None:
     bench = Bench(chain.cache)
     before = len(list_runs(Cache(chain.cache)))
     assert bench.result(asked.evaluation("tuned", only_prepare=True)) == {}
@@ -80,7 +80,7 @@ def test_preparing_leaves_nothing_and_saves_the_first_its_wait(chain: Chain, ask
     assert bench.engine._desk._exams[False] is held
 
 
-def test_a_recipe_is_the_command_lines(chain: Chain, asked: AskedChain, tmp_path: Path) -> None:
+def test_a_recipe_is_the_command_lines(chain: Chain, asked: ChainRequests, tmp_path: Path) -> None:
     found = Bench(chain.cache).result(asked.recipe(K20))
     ws = Workspace(chain.cache, device="cpu")
     pair = ws.open_model(chain.base), ws.open_model(chain.summary["tuned_id"])
@@ -91,14 +91,14 @@ def test_a_recipe_is_the_command_lines(chain: Chain, asked: AskedChain, tmp_path
     assert ours["restored"]["model_id"] == theirs["restored"]["model_id"]
 
 
-def test_requests_survive_the_pipe(asked: AskedChain) -> None:
+def test_requests_survive_the_pipe(asked: ChainRequests) -> None:
     five = asked.evaluation("base", 3, five_shot=True)
     for request in (five, asked.evaluation(K20), asked.recipe(K20), asked.free(("Who?",), ("base", K20))):
         assert from_json(json.loads(json.dumps(to_json(request)))) == request
     assert (five.prompt, five.first_tokens, five.questions.per_level) == ("five-shot", False, 3)
 
 
-def test_an_older_chain_and_lost_facts_are_said(chain: Chain, asked: AskedChain) -> None:
+def test_an_older_chain_and_lost_facts_are_said(chain: Chain, asked: ChainRequests) -> None:
     lost = replace(asked, facts=FactsRef(str(chain.cache / "gone.jsonl")))
     with pytest.raises(DataError, match=r"gone\.jsonl"):
         question_set(Cache(chain.cache), lost, 1)
@@ -109,7 +109,7 @@ def test_an_older_chain_and_lost_facts_are_said(chain: Chain, asked: AskedChain)
     folder.write_text(json.dumps(description))
     try:
         with pytest.raises(SpecError, match="earlier version"):
-            asked_chain(Cache(chain.cache), chain_id(chain.cache))
+            chain_requests(Cache(chain.cache), chain_id(chain.cache))
     finally:
         folder.write_text(whole)
 
