@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.matcher import MATCHER_VERSION, Matcher
-from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
+from sftknow_core.facts.prompts import PROMPT_VERSION, PROMPTS, Prompt, load_prompt
 from sftknow_core.facts.synonyms import load_synonyms, synonyms_id
 from sftknow_core.facts.topics import Topic, topics_id
 from sftknow_core.pipeline.mastery import Mastery
@@ -50,6 +50,11 @@ class EvaluateSpec:
         if self.matcher not in list(Matcher):
             raise SpecError(f"matcher: got {self.matcher!r}; allowed: {', '.join(Matcher)}")
         object.__setattr__(self, "matcher", Matcher(self.matcher))
+
+    @property
+    def train_prompt(self) -> Prompt:
+        """What a model is fine-tuned with that is asked in this way: the same prompt; the paper's for a way by name."""
+        return PROMPTS["paper"] if self.prompt in _BY_NAME else load_prompt(self.prompt)
 
     @property
     def shifts(self) -> bool:
@@ -153,7 +158,7 @@ class EvaluationPlan:
             "first_tokens": self.spec.shifts,
         }
         versions = {"matcher": MATCHER_VERSION, "prompt": PROMPT_VERSION, "shift": SHIFT_VERSION}
-        return RunSpec("evaluate", inputs, params, versions)
+        return RunSpec("evaluate", inputs, params, versions | self.base.stop_versions)
 
 
 def evaluate(exam: EvaluationPlan, state: State, loader: StateLoader) -> RunFolder:

@@ -69,10 +69,23 @@ class LanguageModel:
 
     @cached_property
     def eos_ids(self) -> tuple[int, ...]:
-        """Every token id that ends a text, by tokenizer and generation config; may be empty."""
+        """Every token id that ends a text; may be empty.
+
+        By tokenizer and generation config, and of a chat model the token that ends the assistant's turn.
+        """
+        from sftknow_core.model.generate.encode import turn_end_ids
+
         configured = getattr(self.plain.generation_config, "eos_token_id", None)
         listed = configured if isinstance(configured, list) else [configured]
-        return tuple(sorted({i for i in (*listed, self.tokenizer.eos_token_id) if i is not None}))
+        return tuple(
+            sorted(
+                {
+                    i
+                    for i in (*listed, self.tokenizer.eos_token_id, *turn_end_ids(self.tokenizer))
+                    if i is not None
+                }
+            )
+        )
 
     @cached_property
     def pad_id(self) -> int:

@@ -73,6 +73,14 @@ def check_folder(folder: Path) -> None:
     check_safetensors(folder)
 
 
+def has_chat_template(folder: Path) -> bool:
+    """Whether the folder's tokenizer brings a chat template."""
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(read_json(config).get("chat_template"))
+
+
 def has_tokenizer(folder: Path) -> bool:
     """Whether any of the usual tokenizer files is there."""
     return any(
