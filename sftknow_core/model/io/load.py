@@ -6,6 +6,7 @@ Only safetensors weights are read, and code from a model folder is never run.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +16,13 @@ from typing import Any
 import torch
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model.io.safetensors_files import read_header, weight_files
+from sftknow_core.model.io.safetensors_files import read_header, weight_files, weight_files_of_adapter
 from sftknow_core.model.io.sources import (
+    ADAPTER_PREFIX,
     adapter_base,
+    check_causal,
     check_folder,
-    check_safetensors,
+    check_whole_adapter,
     first_line,
     has_tokenizer,
     is_adapter,
@@ -179,6 +182,8 @@ def _load_plain(folder: Path, dtype: str, attn: str | None) -> Any:
 
     logging.disable_progress_bar()
     check_folder(folder)
+    weight_files(folder)
+    check_causal(folder)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -203,14 +208,23 @@ def _load_plain(folder: Path, dtype: str, attn: str | None) -> Any:
 
 
 def _load_adapter(folder: Path, base: Path, dtype: str, attn: str | None) -> Any:
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
-    check_safetensors(folder)
     kind = read_json(folder / "adapter_config.json").get("peft_type")
     if kind != "LORA":
         raise ModelError(f"{folder} is an adapter of type {kind!r}; allowed: LORA")
+    files = weight_files_of_adapter(folder)
     plain = _load_plain(base, dtype, attn)
+    names = {
+        f"{ADAPTER_PREFIX}{name}" for name in plain.state_dict()
+    }  # whole tensors can be in an adapter too
     try:
-        return PeftModel.from_pretrained(plain, str(folder), is_trainable=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of missing keys, which are an error below
+            model = PeftModel.from_pretrained(plain, str(folder), is_trainable=False)
+        needed = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     except Exception as error:  # shapes that do not fit raise RuntimeError, damaged files SafetensorError
         raise ModelError(f"the adapter {folder} does not fit on {base}: {first_line(error)}") from error
+    stored = {name for path in files for name in read_header(path)[0]}
+    check_whole_adapter(folder, base, unused=stored - needed - names, missing=needed - stored)
+    return model
