@@ -29,8 +29,8 @@ def section(
     tables: Callable[[], Mapping[str, pd.DataFrame]],
 ) -> None:
     """All ways to take the selection along. tables: makes the figures' tables, only when they are asked for."""
-    st.subheader(f"Take it along: k = {spec.k_percent:f}%")
-    name = f"{details['tuned_id']}-{spec.strategy}-{spec.k_percent:f}"
+    st.subheader(f"Take it along: k = {spec.k_percent}%")
+    name = f"{details['tuned_id']}-{spec.strategy}-{spec.k_percent}"
     about = restore_cards.selection(details, spec)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
@@ -113,7 +113,7 @@ def _to_disk(root: str, details: Mapping[str, Any], spec: RestoreSpec) -> None:
         job = ExportJob(
             base=models.base,
             tuned=str(models.tuned),
-            k=f"{spec.k_percent:f}",
+            k=str(spec.k_percent),
             strategy=str(spec.strategy),
             region=spec.region,
             layers=spec.layers,

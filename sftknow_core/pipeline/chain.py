@@ -95,7 +95,7 @@ class ChainSpec:
         if self.strategy == Strategy.INTERPOLATION:
             raise SpecError("strategy interpolation takes no k; restore with it by `sftknow restore --alpha`")
         ks = sorted({percent(k) for k in (*self.ks, HYBRID_K)})
-        return tuple(RestoreSpec(self.strategy, self.region, self.layers, k) for k in ks if k > 0)  # type: ignore[arg-type]
+        return tuple(RestoreSpec(self.strategy, self.region, self.layers, k) for k in ks if k)  # type: ignore[arg-type]
 
     def control_specs(self) -> tuple[RestoreSpec, ...]:
         """The controls that are not tried anyway."""
