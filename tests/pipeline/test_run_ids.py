@@ -63,18 +63,27 @@ def test_the_shipped_mastery_scores_still_count(demo: Any) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("level", "n", "run_id"), [("2", 240, "178cc24c1282fee8"), ("mixed", 1920, "359ae327515453cb")])
+@pytest.mark.parametrize(
+    ("level", "n", "run_id"), [("2", 240, "178cc24c1282fee8"), ("mixed", 1920, "359ae327515453cb")]
+)
 def test_chains_of_the_demo(demo: Any, level: str, n: int, run_id: str) -> None:
     _, base, facts, _, mastery = demo
     spec = ChainSpec(
-        level=level, n=n, ks=DEMO_KS, questions=QuestionSpec(per_level=25), train_questions=DEMO_TRAIN_QUESTIONS
+        level=level,
+        n=n,
+        ks=DEMO_KS,
+        questions=QuestionSpec(per_level=25),
+        train_questions=DEMO_TRAIN_QUESTIONS,
     )
     assert plan_chain(base, facts, mastery, spec, sft_spec(base, 0)).run_spec.run_id == run_id
 
 
 def test_a_chain_with_all_that_can_be_said_of_it(demo: Any) -> None:
     _, base, facts, _, mastery = demo
-    controls = (RestoreSpec(Strategy.BLOCK, block="mlp"), RestoreSpec(Strategy.RANDOM, k_percent=percent("12.5"), seed=3))
+    controls = (
+        RestoreSpec(Strategy.BLOCK, block="mlp"),
+        RestoreSpec(Strategy.RANDOM, k_percent=percent("12.5"), seed=3),
+    )
     spec = ChainSpec(
         n=60, seed=3, ks=("0.5", "20.0"), strategy="largest", region="mlp", layers="0,1",
         questions=QuestionSpec(per_level=10, seed=1), evaluate=EvaluateSpec(prompt="chat", max_new_tokens=4),
@@ -88,7 +97,9 @@ def test_a_chain_with_all_that_can_be_said_of_it(demo: Any) -> None:
 
 def test_fine_tunings_and_comparisons_of_the_demo(demo: Any, opens: Callable[..., str]) -> None:
     ws, base, facts, _, mastery = demo
-    train_set = plan_chain(base, facts, mastery, ChainSpec(level="2", questions=QuestionSpec(per_level=1))).train_set
+    train_set = plan_chain(
+        base, facts, mastery, ChainSpec(level="2", questions=QuestionSpec(per_level=1))
+    ).train_set
     assert opens(fine_tune, ws, base, train_set, sft_spec(base, 0)) == "2ef86d01ac228065"
     assert opens(compare_models, ws, ModelPair(base, DEMO_TUNED)) == "60a58f223c964284"
 
@@ -106,7 +117,10 @@ def test_evaluations_of_the_demo(demo: Any) -> None:
     assert after_examples.run_spec(base_state(base)).run_id == "78b895671acd24be"
 
 
-@pytest.mark.parametrize(("name", "run_id"), [("demo", "bb22d467e8441308"), ("demo-full", "a042ed91712c0224"), ("paper", "9bc850f3e67efbd1")])
+@pytest.mark.parametrize(
+    ("name", "run_id"),
+    [("demo", "bb22d467e8441308"), ("demo-full", "a042ed91712c0224"), ("paper", "9bc850f3e67efbd1")],
+)
 def test_studies_that_come_with_the_package(demo: Any, name: str, run_id: str) -> None:
     _, base, facts, *_ = demo
     assert read_study(name).run_spec(base, facts).run_id == run_id
