@@ -139,9 +139,16 @@ def ask(root: str, run_id: str, details: Mapping[str, Any], question: Question) 
     if not question.text.strip():
         raise SpecError("the question is empty: write one, or click an example above")
     base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
-    models = Models(base, details["tuned_id"], details["base_id"], details["tuned_id"])
+    models = Models(
+        base=base, tuned=details["tuned_id"], base_id=details["base_id"], tuned_id=details["tuned_id"]
+    )
     restored = RestoreSpec(k_percent=question.k)
-    request = AskRequest(models, (question.text.strip(),), ("base", "tuned", restored), question.prompt)
+    request = AskRequest(
+        models=models,
+        texts=(question.text.strip(),),
+        states=("base", "tuned", restored),
+        prompt=question.prompt,
+    )
     engine.ask(_SLOT, root, (run_id, question), {"asking": request})
 
 

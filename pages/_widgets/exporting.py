@@ -68,7 +68,9 @@ def _zero(spec: RestoreSpec) -> bool:
 
 def _models(details: Mapping[str, Any]) -> Models:
     base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
-    return Models(base, details["tuned_id"], details["base_id"], details["tuned_id"])
+    return Models(
+        base=base, tuned=details["tuned_id"], base_id=details["base_id"], tuned_id=details["tuned_id"]
+    )
 
 
 def _recipe(root: str, details: Mapping[str, Any], spec: RestoreSpec, name: str) -> None:
@@ -87,7 +89,7 @@ def _recipe(root: str, details: Mapping[str, Any], spec: RestoreSpec, name: str)
             engine.failed(_SLOT, root, now)
         elif st.button("Make the recipe", key="restore.recipe_make", help=restore.RECIPE_HELP):
             try:
-                engine.ask(_SLOT, root, wish, {"recipe": RecipeRequest(_models(details), spec)})
+                engine.ask(_SLOT, root, wish, {"recipe": RecipeRequest(models=_models(details), spec=spec)})
             except SftknowError as error:
                 st.error(str(error))
             else:

@@ -8,11 +8,11 @@ from decimal import Decimal
 from math import isnan, sqrt
 from typing import TYPE_CHECKING, Any
 
-from sftknow_core.errors import SpecError
 from sftknow_core.pipeline.delta import ModelPair
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.results.cube import open_cube
 from sftknow_core.results.cube_selection import k_at_energy, selection
+from sftknow_core.specs import check_comparable
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import (
     EVERYTHING,
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from sftknow_core.model.io.load import LanguageModel
     from sftknow_core.update.restore import RestoreReport
     from sftknow_core.update.select import Plan
-
-HYBRID_K = "100"
-"""All of the region restored: base inside it, tuned outside (embeddings, LM head, norms)."""
 
 
 @dataclass(frozen=True)
@@ -185,15 +182,6 @@ _RANKED: Mapping[Strategy, tuple[str, str]] = {
     Strategy.SMALLEST: ("absolute", "lowest"),
 }
 """Strategy -> what it ranks by, and which end first."""
-COMPARABLE = (*_RANKED, Strategy.RANDOM, Strategy.INTERPOLATION)
-"""Strategies that can be set to an energy."""
-
-
-def check_comparable(strategies: Sequence[str]) -> None:
-    """Raise SpecError for a strategy that cannot be set to an energy."""
-    for name in strategies:
-        if name not in list(COMPARABLE):
-            raise SpecError(f"equal_energy: got {name!r}; allowed: {', '.join(COMPARABLE)}")
 
 
 def at_equal_energy(

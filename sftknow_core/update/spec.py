@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
-from sftknow_core.errors import SpecError
+from sftknow_core.errors import SpecError, unknown_field
 from sftknow_core.update.region import Region, block_text, layers_text
 
 ALGORITHM_VERSION = 1
@@ -150,9 +150,7 @@ class RestoreSpec:
         """The spec of a dict made by `to_json`; SpecError for unknown fields or values."""
         unknown = sorted(set(stored) - set(cls.__dataclass_fields__))
         if unknown:
-            raise SpecError(
-                f"restore spec: unknown field {unknown[0]!r}; allowed: {', '.join(cls.__dataclass_fields__)}"
-            )
+            raise unknown_field("restore spec: ", unknown[0], cls.__dataclass_fields__)
         return cls(**stored)  # type: ignore[arg-type]
 
     def state_id(self, base_id: str, tuned_id: str) -> str:

@@ -9,8 +9,9 @@ from small_chain import do_chain
 
 from sftknow_core.errors import SpecError
 from sftknow_core.pipeline.delta import ModelPair
-from sftknow_core.pipeline.states import COMPARABLE, StateLoader, at_equal_energy, restored_state
+from sftknow_core.pipeline.states import StateLoader, at_equal_energy, restored_state
 from sftknow_core.pipeline.workspace import Workspace
+from sftknow_core.specs import COMPARABLE
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec, Strategy, percent
 

@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 
 from sftknow_core.facts.dataset import FactsRef
-from sftknow_core.pipeline.chain import ChainSpec, plan_chain
+from sftknow_core.pipeline.chain import plan_chain
 from sftknow_core.pipeline.delta import ModelPair, compare_models
 from sftknow_core.pipeline.demo import DEMO_KS, DEMO_TRAIN_QUESTIONS
-from sftknow_core.pipeline.evaluate import EvaluateSpec, EvaluationPlan
+from sftknow_core.pipeline.evaluate import EvaluationPlan
 from sftknow_core.pipeline.mastery import score_facts
-from sftknow_core.pipeline.questions import QuestionSpec, choose_questions
+from sftknow_core.pipeline.questions import choose_questions
 from sftknow_core.pipeline.sft import fine_tune, sft_spec
 from sftknow_core.pipeline.states import base_state, restored_state
+from sftknow_core.pipeline.study.plan import study_run
 from sftknow_core.pipeline.study.read import read_study
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
+from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec
 from sftknow_core.store.run_spec import RunSpec
 from sftknow_core.update.spec import RestoreSpec, Strategy, percent
 
@@ -123,4 +125,4 @@ def test_evaluations_of_the_demo(demo: Any) -> None:
 )
 def test_studies_that_come_with_the_package(demo: Any, name: str, run_id: str) -> None:
     _, base, facts, *_ = demo
-    assert read_study(name).run_spec(base, facts).run_id == run_id
+    assert study_run(read_study(name), base, facts).run_id == run_id
