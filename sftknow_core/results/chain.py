@@ -23,7 +23,7 @@ from sftknow_core.results.run import Run, check_intact, finished_stamp, stamp_of
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.run_folder import RunFolder
-from sftknow_core.update.spec import RestoreSpec, percent
+from sftknow_core.update.spec import RestoreSpec, rounded_percent
 
 if TYPE_CHECKING:
     from sftknow_core.results.mastery_facts import Mastery
@@ -257,7 +257,7 @@ class Chain(Run):
         """The same way of restoring at this k. Raises SpecError."""
         way = (self.spec.params.get("restore") or [{}])[0]
         given = {name: way[name] for name in ("strategy", "region", "layers", "seed") if way.get(name)}
-        return RestoreSpec(**given, k_percent=percent(f"{k_percent:.4f}"))
+        return RestoreSpec(**given, k_percent=rounded_percent(k_percent))
 
     @cached_property
     def chosen(self) -> Chosen:

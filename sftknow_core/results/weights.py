@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -31,7 +30,7 @@ from sftknow_core.results.cube_selection import (
     where_changes_sit,
 )
 from sftknow_core.store.cache import Cache
-from sftknow_core.update.spec import Number, RestoreSpec, Strategy, percent
+from sftknow_core.update.spec import NOTHING, Number, Percent, RestoreSpec, Strategy, percent
 
 # What restoring any k percent of a region amounts to, from the delta cube alone: no model, no second pass.
 #
@@ -120,7 +119,7 @@ def _ranking(spec: RestoreSpec) -> tuple[str, str]:
     return RANKED_BY[spec.strategy]
 
 
-def _null(con: Any, ks: list[Decimal], spec: RestoreSpec) -> pd.DataFrame:
+def _null(con: Any, ks: list[Percent], spec: RestoreSpec) -> pd.DataFrame:
     """share and error of the null at each k; empty for |d|, which dealing changes out anew leaves as it is.
 
     What the k% smallest hold is what the 100 - k% largest leave.
@@ -129,7 +128,7 @@ def _null(con: Any, ks: list[Decimal], spec: RestoreSpec) -> pd.DataFrame:
     if score != "relative":
         return pd.DataFrame()
     lowest = direction == "lowest"
-    asked = [100 - k if lowest else k for k in ks]
+    asked = [k.rest if lowest else k for k in ks]
     rows = concentration_curve(con, asked, region=spec.region, layers=spec.layers)
     null = rows.loc[rows["score"] == "permuted", ["share", "error"]].reset_index(drop=True)
     return null.assign(share=1 - null["share"]) if lowest else null
@@ -189,7 +188,7 @@ def _with_sums(bars: pd.DataFrame, bins: pd.DataFrame) -> pd.DataFrame:
 def _selected(con: duckdb.DuckDBPyConnection, spec: RestoreSpec) -> Selection:
     score, direction = _ranking(spec)
     where: dict[str, Any] = {"region": spec.region, "layers": spec.layers}
-    k = spec.k_percent or Decimal(0)
+    k = spec.k_percent or NOTHING
     row = selection(con, [k], score=score, direction=direction, **where).iloc[0]
     null = _null(con, [k], spec)
     n_model = int(change_summary(con, [WHOLE_MODEL])["n"].iloc[0])
@@ -287,7 +286,7 @@ class Cube(DeltaRun):
                     {"tensors": tensors, "score": score},
                 ).df()
                 tables.append(_with_sums(bars, bins).assign(score=score))
-                cut = selection(con, [spec.k_percent or Decimal(0)], score=score, **where).iloc[0]
+                cut = selection(con, [spec.k_percent or NOTHING], score=score, **where).iloc[0]
                 cuts[score] = float(cut["threshold_low"])
         rows = pd.concat(tables, ignore_index=True)
         return Spread(rows[["score", "low", "high", "n_weights", "share", "score_share"]], cuts)
@@ -311,7 +310,7 @@ class Cube(DeltaRun):
         score, direction = RANKED_BY[spec.strategy]
         ranking: dict[str, Any] = {"score": score, "direction": direction}
         ranking |= {"region": spec.region, "layers": spec.layers}
-        k = spec.k_percent or Decimal(0)
+        k = spec.k_percent or NOTHING
         with self.open() as con:
             tables = [
                 where_changes_sit(con, k, by, **ranking) for by in ("layer x module", "layer", "module")
@@ -325,8 +324,7 @@ class Cube(DeltaRun):
         ranking |= {"region": spec.region, "layers": spec.layers}
         with self.open() as con:
             layers, modules = (
-                where_changes_sit(con, spec.k_percent or Decimal(0), by, **ranking)
-                for by in ("layer", "module")
+                where_changes_sit(con, spec.k_percent or NOTHING, by, **ranking) for by in ("layer", "module")
             )
         return Places(layers[layers["layer"].notna()].reset_index(drop=True), modules)
 
@@ -340,6 +338,6 @@ class Cube(DeltaRun):
         where: dict[str, Any] = {"region": spec.region, "layers": spec.layers}
         with self.open() as con:
             rows = selection(con, CURVE_KS, score=score, direction=direction, **where)
-            null = _null(con, [Decimal(k) for k in CURVE_KS], spec)
+            null = _null(con, [percent(k) for k in CURVE_KS], spec)
         kept = ["k_percent", "share", "share_error", "energy_taken_back", "energy_error"]
         return rows[kept].assign(null_share=null["share"].to_numpy() if len(null) else float("nan"))

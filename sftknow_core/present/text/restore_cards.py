@@ -1,4 +1,4 @@
-"""The table of measured ways (results/strategies.py) -> sentences that compare them fairly, and what to run next."""
+"""The table of measured ways (results/measured.py) -> sentences that compare them fairly, and what to run next."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def selection(details: Chain, spec: RestoreSpec) -> dict[str, Any]:
 def command(details: Chain, spec: RestoreSpec) -> str:
     """The command that writes the restored model."""
     base = details.base_name if details.base_name == "demo" else details.base_id
-    words = ["sftknow restore", f"--base {base}", f"--tuned {details.tuned_id}", f"--k {spec.k_percent:f}"]
+    words = ["sftknow restore", f"--base {base}", f"--tuned {details.tuned_id}", f"--k {spec.k_percent}"]
     words += [f"--strategy {spec.strategy}", f"--region {spec.region}"]
     words += [f"--layers {spec.layers}"] if spec.layers else []
     return " ".join([*words, "--out NEW_FOLDER"])
