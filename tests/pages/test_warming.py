@@ -16,8 +16,7 @@ from streamlit.testing.v1 import AppTest
 from pages._widgets import reading, warming
 from sftknow_core.errors import CacheError
 from sftknow_core.present.charts.palette import THEMES
-from sftknow_core.results import accuracy, mastery, question_detail, questions, restored, strategies, weights
-from sftknow_core.results import chains as chains_results
+from sftknow_core.results import Chain, Cube, Questions, accuracy, mastery, question_detail
 from sftknow_core.serve import train_preview
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE
 
@@ -34,33 +33,31 @@ READS: dict[str, list[tuple[Any, str]]] = {
     "facts": [(mastery, name) for name in ("gather", "numbers", "by_level", "by_topic", "histogram")],
     "fine_tune": [(train_preview, "known_levels")],
     "accuracy": [
-        (questions, "gather_own"),
+        (question_detail, "gather"),
         (accuracy, "answers"),
         (accuracy, "group_of"),
         (accuracy, "accuracies"),
     ],
     "token_shifts": [
-        (questions, "gather_own"),
+        (question_detail, "gather"),
         (question_detail, "spread"),
         (question_detail, "by_level"),
-        (question_detail, "first_token"),
+        (Questions, "first_token"),
         (accuracy, "shifts"),
     ],
     "parameters": [
-        (weights, name) for name in ("overview", "changed_shares", "spread", "concentration", "heat")
+        (Cube, name) for name in ("overview", "changed_shares", "spread", "concentration", "heat")
     ],
     "restore": [
-        (restored, "measured"),
-        (weights, "what_is_taken"),
-        (weights, "where_taken"),
-        (weights, "taken_curve"),
-        (strategies, "measured_ways"),
-        (restored, "question_sets"),
+        (Chain, "measured"),
+        (Cube, "selection"),
+        (Cube, "places"),
+        (Cube, "curve"),
+        (Chain, "ways"),
+        (Chain, "question_sets"),
     ],
-    "ask": [(restored, "measured"), (restored, "flipped")],
-    "overview": [
-        (chains_results, name) for name in ("chain_details", "curve", "levels", "shifted_questions")
-    ],
+    "ask": [(Chain, "measured"), (Chain, "flipped")],
+    "overview": [(Chain, name) for name in ("curve", "levels", "shifted_questions")],
 }
 """Page -> what is read for it, as module and function."""
 
