@@ -124,7 +124,7 @@ class EvaluationPlan:
             "first_tokens": self.spec.shifts,
         }
         versions = {"matcher": MATCHER_VERSION, "prompt": PROMPT_VERSION, "shift": SHIFT_VERSION}
-        return RunSpec("evaluate", inputs, params, versions)
+        return RunSpec("evaluate", inputs, params, versions | self.base.stop_versions)
 
 
 def evaluate(exam: EvaluationPlan, state: State, loader: StateLoader) -> RunFolder:

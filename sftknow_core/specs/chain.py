@@ -14,6 +14,7 @@ from pydantic import (
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.matcher import Matcher
+from sftknow_core.facts.prompts import PROMPTS, Prompt, load_prompt
 from sftknow_core.facts.train_set import LEVELS
 from sftknow_core.specs.base import K, Listed, Restoration, Spec, WholeOrAll, between, choice, one_of
 from sftknow_core.update.spec import EVERYTHING, RestoreSpec, Strategy, percent
@@ -58,6 +59,11 @@ class EvaluateSpec(Spec):
     """Length limit of an answer, as in the paper."""
     first_tokens: bool = True
     """Whether to measure the token shift too (never with five-shot and completion)."""
+
+    @property
+    def train_prompt(self) -> Prompt:
+        """What a model is fine-tuned with that is asked in this way: the same prompt; the paper's for a way by name."""
+        return PROMPTS["paper"] if self.prompt in NO_SHIFT else load_prompt(self.prompt)
 
     @property
     def shifts(self) -> bool:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from sftknow_core.present.text import accuracy, tokens
 from sftknow_core.results.accuracy import Group
+from sftknow_core.results.chain import Chosen
 from sftknow_core.results.questions import ASKED, FIVE_SHOT
 
 
@@ -30,17 +31,21 @@ def test_cards_have_the_differences_with_their_intervals_and_the_flips() -> None
     assert "k = 20%" in restoring.sentence and healed.parts[0].interval == "(3 broken) of 1,250"
 
 
+def chosen(k: float, best: float) -> Chosen:
+    return Chosen(k, "s", best, "", {}, None)
+
+
 def test_without_a_chosen_k_nothing_is_said_of_restoring() -> None:
     assert len(accuracy.cards(changes().iloc[:1], 0.0, ASKED)) == 3
-    none = accuracy.which_base(ASKED, {"k_percent": 0.0, "best_k_percent_on_dev": 0.0})
+    none = accuracy.which_base(ASKED, chosen(0.0, 0.0))
     assert "on dev no k did better than putting nothing back, so there is no restored state" in none
-    little = accuracy.which_base(ASKED, {"k_percent": 0.0, "best_k_percent_on_dev": 5.0})
+    little = accuracy.which_base(ASKED, chosen(0.0, 5.0))
     assert "on dev k = 5% did best, but by no more than one standard error, so there is no" in little
 
 
 def test_which_base_is_shown_is_said() -> None:
-    assert "**after five examples**" in accuracy.which_base(FIVE_SHOT, {"k_percent": 5.0})
-    assert "the form alone" in accuracy.which_base(ASKED, {"k_percent": 5.0})
+    assert "**after five examples**" in accuracy.which_base(FIVE_SHOT, chosen(5.0, 5.0))
+    assert "the form alone" in accuracy.which_base(ASKED, chosen(5.0, 5.0))
 
 
 def test_flips_are_counted_and_a_p_is_never_smaller_than_can_be() -> None:

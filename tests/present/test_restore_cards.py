@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from sftknow_core.present.charts import tokens as tokens_charts
 from sftknow_core.present.text import ask, restore_cards
 from sftknow_core.present.text.restore_cards import accuracy_cards
+from sftknow_core.results.measured import MeasuredState
 from sftknow_core.update.spec import RestoreSpec
 
 COLUMNS = ["split", "domain", "state", "state_id", "k_percent", "accuracy", "low", "high", "n", "chosen"]
@@ -24,12 +27,16 @@ ROWS = pd.DataFrame(
         ("test", "out", "restored", "r", 20.0, 0.1, 0.05, 0.2, 30, True),
     ],
     columns=COLUMNS,
-).assign(level=pd.NA)
+).assign(level=pd.NA, run_id="e")
 CHANGES = pd.DataFrame([{"domain": "in", "gain": 0.14, "gain_low": 0.02, "gain_high": 0.26}])
 
 
+def shown(row: int) -> MeasuredState:
+    return MeasuredState.of_row(ROWS.iloc[row])
+
+
 def test_dev_shows_its_domain_and_test_at_the_chosen_k() -> None:
-    dev, test = accuracy_cards(ROWS, dict(ROWS.iloc[2]), "dev", CHANGES)
+    dev, test = accuracy_cards(ROWS, shown(2), "dev", CHANGES)
     assert dev.name == "In-domain, k = 20%" and "tuned 20.0%, base 0.0%" in dev.sentence
     assert [part.value for part in dev.parts] == ["34.0%", "+14.0 points"]
     assert [part.interval for part in dev.parts] == ["95%: 25.0 to 45.0%", "95%: +2.0 to +26.0"]
@@ -38,9 +45,9 @@ def test_dev_shows_its_domain_and_test_at_the_chosen_k() -> None:
 
 
 def test_tuned_is_not_compared_with_itself_and_what_is_not_there_is_a_dash() -> None:
-    tuned = accuracy_cards(ROWS, dict(ROWS.iloc[1]), "dev", pd.DataFrame())[0]
+    tuned = accuracy_cards(ROWS, shown(1), "dev", pd.DataFrame())[0]
     assert tuned.name == "In-domain, tuned, k = 0%" and tuned.parts[1].value == "–"
-    gone = accuracy_cards(ROWS, {"state_id": "x", "state": "restored", "k_percent": 5.0}, "dev", CHANGES)[0]
+    gone = accuracy_cards(ROWS, MeasuredState("restored", "x", "e", 5.0), "dev", CHANGES)[0]
     assert gone.parts[0].value == "–" and gone.parts[0].interval == "not scored"
 
 
@@ -73,8 +80,8 @@ def test_a_questions_tables_sum_to_one() -> None:
 
 
 def test_the_zip_holds_the_tables_and_the_selection() -> None:
-    details = {"base_name": "own", "base_id": "b1", "tuned_name": "t", "tuned_id": "t1"}
-    about = restore_cards.selection(details, RestoreSpec(layers="0-1", k_percent="12.50"))
+    ids: Any = SimpleNamespace(base_name="own", base_id="b1", tuned_name="t", tuned_id="t1")
+    about = restore_cards.selection(ids, RestoreSpec(layers="0-1", k_percent="12.50"))
     assert about["command"].startswith("sftknow restore --base b1 --tuned t1 --k 12.5")
     assert about["selection"]["k_percent"] in ("12.5", "12.50") and about["selection"]["layers"] == "0-1"
     made = restore_cards.data_zip({"measured": ROWS}, about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -35,11 +36,12 @@ ROWS = pd.DataFrame(
     columns=_COLUMNS,
 ).astype({"k_percent": float, "k_of_changed_percent": float, "energy_taken_back": float, "alpha": float})
 ROWS = ROWS.assign(domain="in", accuracy=0.4, low=0.3, high=0.5, n=125, n_level=25, state_id=range(len(ROWS)))
-DETAILS: dict[str, Any] = {
-    "base_name": "demo",
-    "tuned_id": "0a36",
-    "params": {"evaluate": {"prompt": "paper"}},
-}
+
+
+def of_chain(base_name: str, **evaluate: str) -> Any:
+    return SimpleNamespace(
+        base_name=base_name, tuned_id="0a36", spec=SimpleNamespace(params={"evaluate": evaluate})
+    )
 
 
 def drawn(axis: str) -> dict[str, Any]:
@@ -83,15 +85,12 @@ def test_equal_k_is_said_with_its_example() -> None:
 
 def test_what_is_lacking_can_be_measured() -> None:
     assert restore_cards.lacking(ROWS) == ["random"]
-    assert restore_cards.commands(DETAILS, ROWS) == (
+    assert restore_cards.commands(of_chain("demo", prompt="paper"), ROWS) == (
         "sftknow run --base demo --tuned 0a36 --data demo --questions 25 --k 5,20,40 --strategy random"
     )
     only = ROWS[ROWS["line"] == ""]
-    assert restore_cards.commands(DETAILS, only).count("--k 5,20,40,60") == 3
-    asked = DETAILS | {
-        "base_name": "my model",
-        "params": {"evaluate": {"prompt": "chat", "matcher": "exact"}},
-    }
+    assert restore_cards.commands(of_chain("demo", prompt="paper"), only).count("--k 5,20,40,60") == 3
+    asked = of_chain("my model", prompt="chat", matcher="exact")
     said = restore_cards.commands(asked, ROWS)
     assert (
         "'my model'" in said and "--data FACTS" in said and said.endswith("--matcher exact --strategy random")

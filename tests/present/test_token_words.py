@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ from sftknow_core.present.text import tokens as tokens_text
 from sftknow_core.store.run_spec import RunSpec
 
 QUESTION = {"question": "Where was Ada Lovelace born?", "topic": "P19", "template": 0, "reason": None}
-DETAILS: dict[str, Any] = {"params": {"evaluate": {"prompt": "paper"}}}
+DETAILS: Any = SimpleNamespace(spec=SimpleNamespace(params={"evaluate": {"prompt": "paper"}}))
 
 
 def asked(prompt_id: str = PROMPTS["paper"].prompt_id, topics: str = topics_id(load_topics())) -> RunSpec:

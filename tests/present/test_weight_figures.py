@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log10, nan
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,17 @@ BARS = pd.DataFrame(
 )
 
 
-def numbers(**region: Any) -> dict[str, Any]:
+def numbers(*, null: float | None = 0.5, full: float = 50.0, **region: Any) -> Any:
     row = {"n": 16, "n_changed": 8, "changed_share": 0.5, "near_zero_share": 0.25, "relative_norm": 0.03}
-    taken = {"k_percent": 20.0, "no_more_changes_from_k": 50.0, "k_of_changed_percent": 37.5, "share": 0.6}
-    return {"region": row | region, "model": row, "taken": taken, "null_share": 0.5}
+    taken = {
+        "k_percent": 20.0,
+        "no_more_changes_from_k": full,
+        "k_of_changed_percent": 37.5,
+        "share": 0.6,
+        "null_share": null,
+    }
+    parts = {"region": row | region, "model": row, "taken": taken}
+    return SimpleNamespace(**{name: SimpleNamespace(**part) for name, part in parts.items()})
 
 
 def traces(drawn: Any, name: str) -> list[Any]:
@@ -111,8 +119,7 @@ def test_sentences_about_identical_weights() -> None:
     assert said.endswith("The current k = 20% is 37.5% of the changed weights.")
     assert "no weight" in weights_text.what_identical_means(numbers(n_changed=0))
     assert "Every weight of this region changed" in weights_text.what_identical_means(numbers(n_changed=16))
-    hidden = numbers()
-    hidden["taken"]["no_more_changes_from_k"] = nan
+    hidden = numbers(full=nan)
     assert "only k = 100%" in weights_text.what_identical_means(hidden)
 
 
@@ -121,7 +128,7 @@ def test_cards_hold_region_and_model() -> None:
     assert [part.value for part in same.parts] == ["25.0%", "50.0%"]
     assert [part.value for part in (*size.parts, *near.parts)] == ["3.00%", "3.00%", "25.0%", "25.0%"]
     assert [part.value for part in held.parts] == ["60.0%", "50.0%"] and held.name == "Of the summed r"
-    assert weights_text.cards(numbers() | {"null_share": None})[3].name == "Of the summed |d|"
+    assert weights_text.cards(numbers(null=None))[3].name == "Of the summed |d|"
 
 
 @pytest.mark.parametrize(("null", "said"), [(0.6, "20.0 points more than chance"), (0.9, "less than chance")])

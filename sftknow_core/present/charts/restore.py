@@ -1,4 +1,4 @@
-"""Tables of the slider (results/weights.py, results/restored.py) -> plotly figures that mark the current k."""
+"""Tables of the slider (results/weights.py, results/measured.py) -> plotly figures that mark the current k."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def _mark_now(figure: go.Figure, now: float, palette: Palette, **where: int) -> 
     )
 
 
-# All measured ways of taking an update back (results/strategies.py) -> one plotly figure.
+# All measured ways of taking an update back (results/measured.py) -> one plotly figure.
 
 STRATEGY_AXES = {
     "k": ("k_percent", 1.0, "parameters put back, k (% of the region)"),
