@@ -1,6 +1,7 @@
 """Restore: put any k% of the update back, see what the model answers then and what that amounts to."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -8,6 +9,7 @@ import streamlit as st
 
 from pages._widgets import addresses, comparing, engine, exporting, measuring, restoring, show, weights
 from pages._widgets.page import open_chain
+from sftknow_core.present import columns
 from sftknow_core.present.charts import chain, restore
 from sftknow_core.present.text import restore as restore_text
 from sftknow_core.results import restored
@@ -126,9 +128,9 @@ def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) 
     heading.markdown(restore_text.flip_sentences(counts, k, name))
     heading.caption(restore_text.FLIPS_SAY)
     table = restoring.flipped(key, run_id, ids, split, before_ids, flip, domain, search)
-    columns = {"before_answer": (f"answer, {name}", "✓ right, ✗ wrong", None)}
+    before = replace(columns.COLUMNS["before_answer"], header=f"answer, {name}")
     alt = f"Questions whose answer changed between {name} and k = {k:g}%"
-    show.listed(table, "restore.flipped", alt, columns)
+    show.listed(table, "restore.flipped", alt, columns.COLUMNS | {"before_answer": before})
 
 
 def put_back(spec: RestoreSpec, taken: restore_text.Numbers) -> None:

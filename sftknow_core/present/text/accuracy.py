@@ -31,30 +31,6 @@ DEFINITIONS = """\
 - **Right → wrong, wrong → right**: answers that flipped. Two fine-tunings that differ in nothing but the seed flip
   answers against each other as well.
 """
-COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    "step": ("step", "tuning: base → tuned; restoring: tuned → restored; both: base → restored", None),
-    "before": ("before", "accuracy before the step", "{:.1%}"),
-    "after": ("after", "accuracy after the step", "{:.1%}"),
-    "difference": ("change", "after minus before; +10.0% is 10 percentage points more", "{:+.1%}"),
-    "low": ("95% from", "lower end of the interval of the change", "{:+.1%}"),
-    "high": ("95% to", "upper end of the interval of the change", "{:+.1%}"),
-    "n_lost": ("right → wrong", "questions", "{:,.0f}"),
-    "n_gained": ("wrong → right", "questions", "{:,.0f}"),
-    "p_value": ("p", "exact McNemar of a level; swaps for the mean", "{:.2g}"),
-    "p_holm": ("p, Holm", "adjusted for the levels of this domain and step", "{:.2g}"),
-    "reason": ("note", "why there is no interval", None),
-}
-"""Headers of the table of changes."""
-CELL_COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    "n_seeds": ("seeds", "fine-tunings of this cell; the accuracy is their mean", "{:,.0f}"),
-    "k_percent": ("k (%)", "chosen on dev; median over seeds", "{:g}"),
-    "level": ("test level", "mastery level of the question; empty: mean over levels", "{:g}"),
-    "n": ("questions", "of this test level, or of all for the mean", "{:,.0f}"),
-    "n_scored": ("scored", "questions with a KL", "{:,.0f}"),
-    "sd": ("sd", "the paper's standard deviation", "{:.1%}"),
-    "source": ("source", "which of its tables", None),
-}
-"""Headers of the tables over chains and of the paper's."""
 OFF = "off"
 
 

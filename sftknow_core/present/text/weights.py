@@ -30,31 +30,6 @@ DEFINITIONS = f"""\
 - **transformer**: attention and MLP of all layers, without norms. **outside**: weights in no layer.
 - **Paper**: {published.CITATION}; LLaMA-3-8B, 32 layers, full fine-tuning.
 """
-COLUMNS = {
-    "by": ("by", "layer or module", None),
-    "group": ("group", "layer or module", None),
-    "n_weights": ("weights", "", "{:,.0f}"),
-    "n_changed": ("changed", "weights whose bits differ", "{:,.0f}"),
-    "n_same": ("identical", "weights with the same bits", "{:,.0f}"),
-    "same_share": ("identical (%)", "share with the same bits", "{:.2%}"),
-    "sum_r": ("summed r", "no unit", "{:,.3g}"),
-    "near_zero_share": ("of it near zero", "part of the summed r from weights with |base| < 1e-6", "{:.1%}"),
-    "score": ("score", "r: relative change; |d|: absolute change", None),
-    "from": ("from", "lower edge of the bar", "{:.3g}"),
-    "to": ("to", "upper edge, not included", "{:.3g}"),
-    "share": ("share", "of what is held or put back", "{:.2%}"),
-    "score_share": ("of the sum", "the bar's part of the summed score", "{:.2%}"),
-    "null_share": ("null", "share had the changes been dealt out at random", "{:.1%}"),
-    "share_1e-6": ("ε = 10⁻⁶", "share with this ε in r", "{:.1%}"),
-    "share_1e-4": ("ε = 10⁻⁴", "share with this ε in r", "{:.1%}"),
-    "paper_low": ("paper, lowest", "of ten fine-tunings of LLaMA-3-8B", "{:.1%}"),
-    "paper_high": ("paper, highest", "of ten fine-tunings of LLaMA-3-8B", "{:.1%}"),
-    "paper_share": ("paper", "share in LLaMA-3-8B; its N, level and k are not stated", "{:.1%}"),
-    "paper_layers": ("paper's layers", "of 32, at the same depth", None),
-    "layer": ("layer", "from 0", None),
-    "module": ("module", "", None),
-}
-"""Columns of this page's tables: header, meaning, format."""
 
 
 def cards(found: Numbers) -> tuple[KeyNumber, ...]:
