@@ -9,28 +9,23 @@ import pandas as pd
 
 from sftknow_core.analysis.published import TABLE2_N
 from sftknow_core.facts.fact import DOMAIN_NAMES
+from sftknow_core.present import glossary
 from sftknow_core.present.terminal import points
 from sftknow_core.present.text.story import KeyNumber, Part, nothing_put_back
 from sftknow_core.results.accuracy import Group
 from sftknow_core.results.questions import FIVE_SHOT
 
-DEFINITIONS = """\
-- **Accuracy** (%): greedy answers to test questions. "Mean": the mean over the mastery levels, so that each level
-  counts alike.
-- **Mastery level** of a question: how often base, sampled, completes its fact rightly. 0: never; 1 to 4: up to 25, 50,
-  75, 100%. **Train level**: the level of the facts that were fine-tuned on.
-- **Base after five examples**: base is shown five solved questions first, so that it knows the form of the answer.
-  This is the fair "before". Asked with the **question alone**, the tuned model's own prompt, a base model hardly
-  answers at all, and everything would count as learnt.
-- **Restored**: the tuned model with k% of the weights put back, k chosen on dev questions; these are test questions.
-- **Change** (percentage points): after minus before on the same questions. Its 95% interval speaks for other questions
-  of the same kind, not for other seeds.
-- **p, one level**: exact McNemar test, two-sided: were as many answers lost as gained? **p, mean**: before and after
-  swapped at random, question by question, 10,000 times; it cannot be below 0.0001. **p, Holm**: adjusted for the five
-  levels of a domain and step; only below 0.05 is a level's change shown.
-- **Right → wrong, wrong → right**: answers that flipped. Two fine-tunings that differ in nothing but the seed flip
-  answers against each other as well.
-"""
+DEFINITIONS = glossary.bullets(
+    "accuracy",
+    "mastery level",
+    "training level",
+    "base prompt",
+    "models",
+    "pp",
+    "interval",
+    "p level",
+    "flips",
+)
 OFF = "off"
 
 

@@ -13,6 +13,7 @@ from sftknow_core.analysis.context import Plan
 from sftknow_core.analysis.grid import Cell, size_number
 from sftknow_core.analysis.scorecard import MEANINGS
 from sftknow_core.analysis.verdict import Status, Verdict
+from sftknow_core.present import glossary
 from sftknow_core.present.columns import COLUMNS, Column
 
 ABOUT = (
@@ -28,20 +29,20 @@ EMPTY = (
     "long it will take."
 )
 NO_CELLS = "No cell of this study is done yet, so there is nothing to say about its claims."
+_TERMS = (
+    "cell",
+    "mastery level",
+    "mixed",
+    "accuracy",
+    "pp",
+    "k",
+    "split",
+    "KL",
+    "effect",
+    "study interval",
+    "study p",
+)
 DEFINITIONS = """\
-- **Cell**: one fine-tuning: the **mastery level** of the facts trained on (0: base never completes them rightly; 1 to
-  4: up to 25, 50, 75, 100% of its samples; mixed: a fifth of each), their number **N**, and a **seed**, which draws the
-  train set and drives the training.
-- **Accuracy A** (%): right greedy answers to test questions, mean over their mastery levels 0 to 4. **pp**: percentage
-  points, differences of such accuracies on the same questions.
-- **k** (%): the share of the weights put back to base, those with the largest relative change first. **k chosen on
-  dev**: by dev questions; what it gains is measured on test questions.
-- **KL** (nats, never negative): how far the first token of the answer moved from base.
-- **Effect**: signed so that the claim says it is positive; of a claim with several parts, that of a part with the
-  claim's own verdict: the weakest of them where all parts are needed, the strongest where one is enough.
-- **95% interval**: which effects the data leave open. "Seeds and questions": had other seeds and other questions of
-  the same kind been drawn; "questions": other questions for the one seed there is. Never other topics or models.
-- **p**: how likely so large an effect would be, were there none. **p, Holm**: adjusted for all parts of the claim.
 - **SHOWN**: the interval lies above zero, the effect reaches the margin, and p (Holm) < {alpha:g}. **CONTRADICTED**:
   the interval lies below zero, and p (Holm) < {alpha:g}. **NOT SHOWN**: any effect as claimed is smaller than the
   margin. **UNDECIDED**: anything else, and always with fewer than {min_seeds} seeds or {min_questions} questions in a
@@ -157,7 +158,9 @@ def shares_of(scorecard: pd.DataFrame, cell: Cell) -> pd.DataFrame:
 def definitions(plan: Plan) -> str:
     """The words of the page, with the rule's numbers."""
     rule = plan.rule
-    return DEFINITIONS.format(alpha=rule.alpha, min_seeds=rule.min_seeds, min_questions=rule.min_questions)
+    return glossary.bullets(*_TERMS) + DEFINITIONS.format(
+        alpha=rule.alpha, min_seeds=rule.min_seeds, min_questions=rule.min_questions
+    )
 
 
 def progress(about: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sftknow_core.analysis import published
+from sftknow_core.present import glossary
 from sftknow_core.present.terminal import percent
 from sftknow_core.present.text.restore import compact
 from sftknow_core.present.text.story import KeyNumber, Part
@@ -16,20 +17,9 @@ from sftknow_core.present.text.story import KeyNumber, Part
 Numbers = Mapping[str, Any]
 STRATEGIES = {"top": "largest r first", "largest": "largest |d| first"}
 """The two orders of this page, named as on the page "Restore"."""
-DEFINITIONS = f"""\
-- **Bit-identical**: the weight after fine-tuning has exactly the bits it had before. Weights stored in 16 bits round
-  small changes away, and a token that no training text contains leaves its input embedding alone.
-- **r** (no unit): |tuned − base| / (|base| + ε) with ε = 10⁻⁸, the relative change of a weight.
-- **|d|**: |tuned − base|, in units of the weights.
-- **k** (%): the first k% of the region's weights in the chosen order. The same k, region and order as on the page
-  “Restore”.
-- **Concentration**: the part of the region's summed r that the first k% hold (table 3 of the paper).
-- **Null**: the same changes dealt out at random within each tensor, and r computed anew. Whatever it concentrates too
-  comes from base weights near zero, not from which weights were changed.
-- **Enrichment** (×, no unit): a group's share of what is put back / its share of the region's weights. ×1: by chance.
-- **transformer**: attention and MLP of all layers, without norms. **outside**: weights in no layer.
-- **Paper**: {published.CITATION}; LLaMA-3-8B, 32 layers, full fine-tuning.
-"""
+DEFINITIONS = glossary.bullets(
+    "changed", "relative change", "absolute change", "k", "region", "concentration", "null", "enrichment"
+) + (f"- **Paper**: {published.CITATION}; LLaMA-3-8B, 32 layers, full fine-tuning.\n")
 
 
 def cards(found: Numbers) -> tuple[KeyNumber, ...]:
