@@ -6,6 +6,7 @@ from pages._widgets import accuracy, show
 from pages._widgets import questions as browser
 from pages._widgets.page import open_chain
 from sftknow_core.analysis import published
+from sftknow_core.present import columns
 from sftknow_core.present.charts import accuracy as accuracy_charts
 from sftknow_core.present.charts import chain as chain_charts
 from sftknow_core.present.charts.across import ACCURACY
@@ -39,7 +40,7 @@ with show.messages():
     )
     alt = "Change of accuracy by tuning and by restoring, by mastery level and for their mean, with 95% intervals"
     drawn = accuracy_charts.change_figure(chain["changes"], show.palette())
-    show.figure(drawn, chain["changes"], "accuracy.changes", alt, accuracy_text.COLUMNS)
+    show.figure(drawn, chain["changes"], "accuracy.changes", alt, columns.table("changes"))
 
     st.subheader("Answers that flipped")
     st.markdown(accuracy_text.flipped(chain["changes"]))
@@ -64,7 +65,7 @@ with show.messages():
     drawn, cells, _ = accuracy.accuracy_over_n(key, group, level, states, show.palette(), paper)
     st.caption(accuracy_text.who_is_shown(group, cells) + accuracy_text.about_paper(paper))
     alt = "Accuracy on test questions against N, one line a train level, with 95% intervals and the base"
-    show.figure(drawn, cells, "accuracy.over_n", alt, accuracy_text.CELL_COLUMNS)
+    show.figure(drawn, cells, "accuracy.over_n", alt, columns.table("across"))
 
     st.subheader("Test level against train level")
     n, state = accuracy.pick_heat(rows, details.train_set)
@@ -77,12 +78,12 @@ with show.messages():
     drawn = accuracy_charts.heat_figure(
         cells, accuracy_results.base_rows(rows), state, show.palette(), beside
     )
-    show.figure(drawn, cells, "accuracy.heat", alt, accuracy_text.CELL_COLUMNS)
+    show.figure(drawn, cells, "accuracy.heat", alt, columns.table("across"))
     if paper:
         with st.expander(f"The paper's numbers: {paper}"):
             st.markdown(f"{published.ACCURACY_CITATION}.\n\n{published.CAVEATS}")
             alt = f"The paper's accuracies of {paper} by train level, domain and test level, N = 1,920"
             table = published.by_test_level(paper)
-            show.listed(table, "accuracy.paper", alt, accuracy_text.CELL_COLUMNS)
+            show.listed(table, "accuracy.paper", alt, columns.table("across"))
 
 show.unfinished(found.unfinished)

@@ -5,6 +5,7 @@ import streamlit as st
 from pages._widgets import facts as reads
 from pages._widgets import samples, show
 from pages._widgets.page import head
+from sftknow_core.present import columns
 from sftknow_core.present.charts import mastery
 from sftknow_core.present.text import mastery as mastery_text
 from sftknow_core.present.text import tokens
@@ -44,7 +45,7 @@ def together(population: Population) -> None:
     alt = "Share of the facts on each mastery level, beside the models of the paper"
     drawn = mastery.distribution_figure(table, paper, show.palette())
     both = mastery_text.both(table, paper)
-    show.figure(drawn, both, "facts.levels", alt, reads.FIGURE_COLUMNS)
+    show.figure(drawn, both, "facts.levels", alt, columns.table("facts"))
 
     st.subheader("By topic")
     st.caption(
@@ -55,7 +56,7 @@ def together(population: Population) -> None:
     names = mastery_text.topic_names(table)
     alt = "Shares of the mastery levels in each topic"
     drawn = mastery.topics_figure(table, names, show.palette())
-    show.figure(drawn, table, "facts.topics", alt, reads.FIGURE_COLUMNS)
+    show.figure(drawn, table, "facts.topics", alt, columns.table("facts"))
 
     st.subheader("How R is spread")
     st.caption(
@@ -68,7 +69,7 @@ def together(population: Population) -> None:
         table,
         "facts.spread",
         alt,
-        reads.FIGURE_COLUMNS,
+        columns.table("facts"),
     )
 
     st.subheader("Sampled against expected mastery")
@@ -76,11 +77,11 @@ def together(population: Population) -> None:
     cells = reads.table("against_expected", *which)
     alt = "Heat map of facts by R and by expected mastery; agreement lies on the diagonal"
     drawn = mastery.expected_figure(cells, show.palette())
-    show.figure(drawn, mastery_text.cell_table(cells), "facts.expected", alt, reads.FIGURE_COLUMNS)
+    show.figure(drawn, mastery_text.cell_table(cells), "facts.expected", alt, columns.table("facts"))
     st.markdown("**Facts by both levels**: rows by R, columns by expected mastery")
     confusion = mastery_text.confusion_table(numbers["agreement"].confusion)
     alt = "How many facts have which level by R and which by expected mastery"
-    show.listed(confusion, "facts.confusion", alt, reads.FIGURE_COLUMNS)
+    show.listed(confusion, "facts.confusion", alt, columns.table("facts"))
 
 
 def one_by_one(mastered: Mastered, population: Population) -> None:

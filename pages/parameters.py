@@ -5,6 +5,7 @@ import streamlit as st
 from pages._widgets import addresses, restoring, show, weights
 from pages._widgets.page import open_chain
 from sftknow_core.analysis import published
+from sftknow_core.present import columns
 from sftknow_core.present.charts import weights as weights_charts
 from sftknow_core.present.charts.weights import heat_figure
 from sftknow_core.present.text import weights as weights_text
@@ -53,7 +54,7 @@ def identical(compared: str, spec: RestoreSpec, said: str) -> None:
     table = weights.changed_shares(key[0], compared, region, layers)
     alt = "Share of bit-identical weights by layer and by module"
     drawn = weights_charts.same_figure(table, show.palette())
-    show.figure(drawn, table, "weights.same", alt, weights_text.COLUMNS)
+    show.figure(drawn, table, "weights.same", alt, columns.table("weights"))
 
 
 def sizes(compared: str, spec: RestoreSpec) -> None:
@@ -64,7 +65,7 @@ def sizes(compared: str, spec: RestoreSpec) -> None:
     st.markdown(weights_text.thresholds(bars.cuts, k))
     alt = "Histograms of the relative and the absolute change of the region's weights, and where k cuts them"
     drawn = weights_charts.spread_figure(bars.bars, bars.cuts, k, show.palette())
-    show.figure(drawn, weights.listed_bars(bars.bars), "weights.spread", alt, weights_text.COLUMNS)
+    show.figure(drawn, weights.listed_bars(bars.bars), "weights.spread", alt, columns.table("weights"))
 
 
 def concentrated(compared: str, spec: RestoreSpec, paper: bool) -> None:
@@ -76,7 +77,7 @@ def concentrated(compared: str, spec: RestoreSpec, paper: bool) -> None:
     alt = "Share of the summed r that the first k% hold, with the null and other epsilons"
     theirs = published.concentration() if paper else None
     drawn = weights_charts.concentration_figure(rows, k, theirs, show.palette())
-    show.figure(drawn, weights.listed_curve(rows), "weights.concentration", alt, weights_text.COLUMNS)
+    show.figure(drawn, weights.listed_curve(rows), "weights.concentration", alt, columns.table("weights"))
 
 
 def places(compared: str, spec: RestoreSpec, paper: bool) -> None:
@@ -89,7 +90,7 @@ def places(compared: str, spec: RestoreSpec, paper: bool) -> None:
     heat = weights.heat(key[0], compared, restoring.frozen(spec))
     alt = "Layer by module: share of the weights put back and enrichment"
     drawn = heat_figure(heat.cells, heat.layers, heat.modules, show.palette())
-    show.figure(drawn, heat.cells, "weights.heat", alt, weights_text.COLUMNS)
+    show.figure(drawn, heat.cells, "weights.heat", alt, columns.table("weights"))
     if paper:
         by_layer, by_module = weights.beside_paper(heat)
         st.caption(weights_text.paper_note(len(by_layer)))
@@ -98,7 +99,7 @@ def places(compared: str, spec: RestoreSpec, paper: bool) -> None:
             for name, table in tables:
                 with st.container(width=600):  # side by side where there is room
                     alt = f"Our share by {name} and the paper's"
-                    show.listed(table, f"weights.by_{name}", alt, weights_text.COLUMNS)
+                    show.listed(table, f"weights.by_{name}", alt, columns.table("weights"))
 
 
 if delta_id is None:

@@ -1,10 +1,13 @@
 """Restore: put any k% of the update back, see what the model answers then and what that amounts to."""
 
+from dataclasses import replace
+
 import pandas as pd
 import streamlit as st
 
 from pages._widgets import addresses, comparing, engine, exporting, measuring, restoring, show, weights
 from pages._widgets.page import open_chain
+from sftknow_core.present import columns
 from sftknow_core.present.charts import chain, restore
 from sftknow_core.present.text import restore as restore_text
 from sftknow_core.results import measured
@@ -121,9 +124,9 @@ def flips(rows: pd.DataFrame, shown: MeasuredState, place: measuring.Place) -> N
     heading.markdown(restore_text.flip_sentences(counts, k, name))
     heading.caption(restore_text.FLIPS_SAY)
     table = restoring.flipped(key, run_id, shown, split, state, flip, domain, search)
-    columns = {"before_answer": (f"answer, {name}", "✓ right, ✗ wrong", None)}
+    before = replace(columns.COLUMNS["before_answer"], header=f"answer, {name}")
     alt = f"Questions whose answer changed between {name} and k = {k:g}%"
-    show.listed(table, "restore.flipped", alt, columns)
+    show.listed(table, "restore.flipped", alt, columns.COLUMNS | {"before_answer": before})
 
 
 def put_back(spec: RestoreSpec, taken: restore_text.Numbers) -> None:

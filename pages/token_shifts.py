@@ -8,6 +8,7 @@ import streamlit as st
 from pages._widgets import accuracy, show
 from pages._widgets import questions as questions__widgets
 from pages._widgets.page import open_chain
+from sftknow_core.present import columns
 from sftknow_core.present.charts import tokens as tokens_charts
 from sftknow_core.present.text import accuracy as accuracy_text
 from sftknow_core.present.text import tokens as tokens_text
@@ -88,7 +89,7 @@ def moved(asked: QuestionTable, stamp: str, filters: Filters, opened: Mapping[st
     alt = "Histogram of KL over the questions, tuned and restored, with the opened question"
     figure = tokens_charts.spread_figure(spread, here, k, show.palette())
     table = spread.rename(columns=questions__widgets.SPREAD_COLUMNS)
-    show.figure(figure, table, "token_shifts.spread", alt, questions__widgets.BEYOND)
+    show.figure(figure, table, "token_shifts.spread", alt)
 
     st.subheader("KL against accuracy, by mastery level")
     st.caption(
@@ -115,9 +116,9 @@ with show.messages():
     st.markdown("**Mean KL on level-4 test questions**, those that base knows best")
     st.caption(tokens_text.about_kl_over_n(rows))
     alt = "Mean KL in nats on level-4 test questions against N, one line a train level, with 95% intervals"
-    show.figure(drawn, cells, "token_shifts.kl_over_n", alt, accuracy_text.CELL_COLUMNS)
+    show.figure(drawn, cells, "token_shifts.kl_over_n", alt, columns.table("across"))
     st.markdown("**Accuracy on the same level**")
     st.caption("All test questions of level 4, scored by KL or not; base as lines across.")
     drawn, cells, _ = accuracy.accuracy_over_n(key, group, KL_LEVEL, states, show.palette())
     alt = "Accuracy on level-4 test questions against N, one line a train level, with 95% intervals and the base"
-    show.figure(drawn, cells, "token_shifts.accuracy_over_n", alt, accuracy_text.CELL_COLUMNS)
+    show.figure(drawn, cells, "token_shifts.accuracy_over_n", alt, columns.table("across"))

@@ -22,15 +22,6 @@ _SLOT = "ask.asked"
 _TEXT, _K, _PROMPT = "ask.text", "ask.k", "ask.prompt"
 _MOST_LETTERS = 2_000
 _N_EXAMPLES = 3
-COLUMNS = {
-    "answer": ("answer", "greedy, at most 16 tokens", None),
-    "stopped": ("ended", "whether the model ended its answer itself, or ran into the limit", None),
-    "n_tokens": ("tokens", "length of the answer", "{:,.0f}"),
-    "mass_outside": ("outside the ten", "probability of the first token outside the ten likeliest", "{:.1%}"),
-    "rank": ("rank", "1: the likeliest; empty: all others together", "{:.0f}"),
-    "token": ("token", "as text; it often begins with a space", None),
-    "p": ("probability", "of the first token, over the whole vocabulary", "{:.2%}"),
-}
 
 
 class Question(NamedTuple):
@@ -173,9 +164,9 @@ def _shown(question: Question, found: ask_text.Answers) -> None:
                 st.markdown(f"**{row['state']}**")
                 st.text(row["answer"] or "(nothing)")
                 st.caption("ended by itself" if row["stopped"] else "cut at 16 tokens")
-    show.listed(table, "ask.answers", "Answers of base, tuned and restored", COLUMNS)
+    show.listed(table, "ask.answers", "Answers of base, tuned and restored")
     st.subheader("What each expects first")
     tokens = ask_text.token_table(found, float(question.k))
     drawn = tokens_charts.first_tokens_figure(tokens, show.palette())
     alt = "The ten likeliest first tokens of base, tuned and restored, with their probability and all others"
-    show.figure(drawn, tokens, "ask.tokens", alt, COLUMNS)
+    show.figure(drawn, tokens, "ask.tokens", alt)

@@ -13,6 +13,7 @@ import pandas as pd
 import streamlit as st
 
 from pages._widgets import addresses, show
+from sftknow_core.present.columns import Column
 
 _ROWS_IN_SIGHT = 24
 """The others by scrolling."""
@@ -162,16 +163,29 @@ class Browser:
 
 
 def config_of(
-    columns: Mapping[str, show.Header], names: Sequence[str], widths: Mapping[str, int], width: int | str
+    columns: Mapping[str, Column],
+    names: Sequence[str],
+    widths: Mapping[str, int],
+    width: int | str | None,
+    share: str = "percent",
 ) -> dict[str, Any]:
-    """Header, meaning, number format and width of each column, for st.dataframe."""
+    """Header, meaning, number format and width of each column, for st.dataframe.
+
+    Args:
+        columns: Name -> column.
+        names: Those shown, in this order.
+        widths: Name -> width in pixels.
+        width: Of all others; None: as wide as their content.
+        share: How the browser writes shares; "%.1f%%" where the table has them in percent already.
+    """
     return {
         name: (st.column_config.NumberColumn if form else st.column_config.TextColumn)(
-            header,
-            help=meaning or None,
+            column.header,
+            help=column.meaning or None,
             width=widths.get(name, width),  # type: ignore[arg-type]
             **({"format": form} if form else {}),  # type: ignore[arg-type]
         )
         for name in names
-        for header, meaning, form in [columns[name]]
+        for column in [columns[name]]
+        for form in [share if column.is_share else show.in_browser(column)]
     }

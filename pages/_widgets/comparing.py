@@ -7,6 +7,7 @@ import streamlit as st
 
 from pages._widgets import reading, show
 from pages._widgets.reading import Key
+from sftknow_core.present import columns
 from sftknow_core.present.charts.restore import STRATEGY_AXES, strategies_figure
 from sftknow_core.present.text import restore_cards
 from sftknow_core.results.chain import Chain
@@ -33,7 +34,7 @@ def compare(key: Key, run_id: str, split: str, axis: str, question_set: str | No
         alt = f"Accuracy on {split} questions of every measured strategy against what was put back, with 95% intervals"
         drawn = strategies_figure(rows, axis, show.palette())
         st.caption(restore_cards.meanings(rows))
-        show.figure(drawn, rows, "restore.compared", alt, restore_cards.COLUMNS)
+        show.figure(drawn, rows, "restore.compared", alt, columns.table("strategies"))
         st.markdown(restore_cards.equal_k(rows))
         if said := restore_cards.left_out(rows, STRATEGY_AXES[axis][0]):
             st.caption(said)

@@ -18,6 +18,7 @@ from pages._widgets.addresses import PARAMETER, pick_one
 from pages._widgets.browsing import Browser, config_of
 from pages._widgets.reading import Key
 from sftknow_core.analysis.published import mastery_models
+from sftknow_core.present import columns
 from sftknow_core.present.charts import mastery as mastery_charts
 from sftknow_core.present.text import mastery as mastery_text
 from sftknow_core.present.text.tokens import topic_name
@@ -29,23 +30,6 @@ from sftknow_core.store.cache import Cache
 
 # What the page of facts reads, remembered, and how it shows one opened fact.
 
-FIGURE_COLUMNS: dict[str, show.Header] = {
-    "level": ("level", "mastery level, 0 to 4", "{:g}"),
-    "n_facts": ("facts", "how many", "{:,.0f}"),
-    "share": ("share", "of the facts with a level (of the topic, where one is named)", "{:.1%}"),
-    "model": ("model", "of the paper", None),
-    "topic": ("topic", "Wikidata property", None),
-    "n_topic": ("facts of the topic", "with a level", "{:,.0f}"),
-    "mean_r": ("mean R", "share of right completions, mean over the topic's facts", "{:.1%}"),
-    "r_from": ("R above", "", "{:.0%}"),
-    "r_to": ("R up to", "0: R = 0", "{:.0%}"),
-    "r_bin_to": ("R up to", "cells are 5 points wide; 0: R = 0", "{:.0%}"),
-    "expected_bin_to": ("expected up to", "0: at most one completion in all", "{:.0%}"),
-    **{
-        f"expected_{level}": (f"expected {level}", f"facts whose expected mastery is on level {level}", "{:,.0f}")
-        for level in range(5)
-    },
-}  # fmt: skip
 _small = st.cache_data(show_spinner=False, max_entries=128)
 
 
@@ -129,7 +113,7 @@ def by_template(
     st.dataframe(
         table.assign(share=100 * table["share"], expected=100 * table["expected"]),
         hide_index=True,
-        column_config=_TEMPLATE_COLUMNS,
+        column_config=config_of(_TEMPLATES, list(table), _TEMPLATE_WIDTHS, "small", share=_PERCENT),
         key="facts.templates.table",
         alt="The prompts of this fact, and how often each was completed rightly",
         placeholder="–",
@@ -156,17 +140,8 @@ def _drawn(figure: go.Figure, name: str, alt: str) -> None:
     show.figure_alone(figure, f"facts.{name}", alt)
 
 
-_TEMPLATE_COLUMNS = {
-    "template": st.column_config.NumberColumn("no.", help="number of the completion template", width=44),
-    "prompt": st.column_config.TextColumn("prompt", help="what the base model wrote on from", width=330),
-    "right": st.column_config.TextColumn(
-        "right", help="completions that hold an answer, of those drawn", width=70
-    ),
-    "share": st.column_config.NumberColumn("share", help="right / drawn", format="%.1f%%", width=62),
-    "expected": st.column_config.NumberColumn(
-        "expected", help="probability that a completion begins with an answer", format="%.1f%%", width=76
-    ),
-}
+_TEMPLATES = columns.of("template", "prompt", "templates.right", "templates.share", "templates.expected")
+_TEMPLATE_WIDTHS = {"template": 44, "prompt": 330, "right": 70, "share": 62, "expected": 76}
 
 
 _NAME = "facts"
@@ -181,22 +156,10 @@ STYLE = """<style>
 """List and detail share a row where both have 470 px, else stand below each other."""
 _PERCENT = "%.1f%%"
 _SHARES = ["r", "r_low", "r_high", "expected_mastery"]
-_COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    "question": ("question", "as it is asked after fine-tuning", None),
-    "gold": ("answer", "the main right one", None),
-    "level": ("level", "mastery level, 0 to 4; empty: not scored", "%d"),
-    "r": ("R", "share of right completions", _PERCENT),
-    "flag": ("border", "⚠ borderline: the 95% interval of R crosses 25, 50 or 75%; 0⚠: level 0, yet expected", None),
-    "r_low": ("R 95% from", "lower end of the interval over templates", _PERCENT),
-    "r_high": ("R 95% to", "its upper end", _PERCENT),
-    "expected_mastery": ("expected", "probability that a completion begins with an answer", _PERCENT),
-    "n_correct": ("right", "completions that hold an answer", "%d"),
-    "n_samples": ("of", "completions drawn", "%d"),
-    "topic": ("topic", "relation of the fact", None),
-    "domain": ("domain", "in: topics one fine-tunes on; out: others", None),
-    "split": ("split", "train, dev or test", None),
-    "reason": ("reason", "why there is no level", None),
-}  # fmt: skip
+_COLUMNS = columns.of(
+    "question", "gold", "facts.level", "r", "flag", "r_low", "r_high", "expected_mastery", "n_correct", "n_samples",
+    "topic", "domain", "split", "facts.reason",
+)  # fmt: skip
 _WIDTHS = {"question": 270, "gold": 110, "level": 58, "r": 62, "flag": 66}
 BROWSER = Browser(_NAME, _FACT, "fact", PAGE_SIZE)
 
@@ -325,7 +288,7 @@ def listed(mastered: Mastered, found: Places, page: Page, opened: Mapping[str, A
     BROWSER.listed(
         page,
         shown,
-        config_of(_COLUMNS, list(shown.columns), _WIDTHS, "small"),
+        config_of(_COLUMNS, list(shown.columns), _WIDTHS, "small", share=_PERCENT),
         opened,
         partial(mastery_facts.all_passing, mastered, found),
         "Facts with their answer, mastery level, R and its interval, and expected mastery",

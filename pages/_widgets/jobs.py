@@ -25,12 +25,6 @@ _SEEN = "jobs_panel.running"
 _REFUSED = "jobs_panel.refused"
 _WAITING = "demo"
 _N_ENDED = 3
-LOSS_COLUMNS = {
-    "step": ("step", "optimiser steps done", "{:,.0f}"),
-    "loss_nats": ("loss (nats/token)", "of this step", "{:.3f}"),
-    "smooth_nats": ("mean (nats/token)", "over the steps just before", "{:.3f}"),
-    "learning_rate": ("learning rate", "at this step", "{:.2e}"),
-}
 _ENDS = {
     JobState.DONE: "✓ done",
     JobState.FAILED: "✗ failed",
@@ -158,7 +152,7 @@ def _loss(cache: Cache, job: Job, where: str) -> None:
     st.caption(f"Training loss: {last['smooth_nats']:.2f} nats per token after {int(last['step']):,} steps.")
     drawn = chain.loss_figure(curve, training_results.steps_announced(cache, run_id), show.palette())
     alt = "Training loss of the fine-tuning, in nats per token, over its steps"
-    show.figure(drawn, curve, f"{where}.loss.{job.job_id}", alt, LOSS_COLUMNS)
+    show.figure(drawn, curve, f"{where}.loss.{job.job_id}", alt)
 
 
 def _stop(cache: Cache, job_id: str) -> None:

@@ -17,6 +17,7 @@ import streamlit as st
 from pages._widgets import addresses, show, slider
 from pages._widgets.browsing import Browser, config_of
 from pages._widgets.reading import Key
+from sftknow_core.present import columns
 from sftknow_core.present.charts import tokens as tokens_charts
 from sftknow_core.present.text import tokens as tokens_text
 from sftknow_core.present.text.tokens import SentPrompt, topic_name
@@ -41,27 +42,11 @@ from sftknow_core.store.cache import Cache
 _NAME = "token_shifts"
 QUESTION = "question"
 """The opened question in the address."""
-_SHARE, _RANK, _KL = "percent", "%d", "%.2f"
-_COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    "question": ("question", "as asked", None),
-    "outcome": ("right?", "base, tuned, restored, in this order: ✓ right, ✗ wrong, – not asked", None),
-    "kl": ("KL (nats)", "aligned KL, tuned against base; empty: not scored", _KL),
-    "gold": ("gold", "the right answer", None),
-    "base_said": ("base says", "before fine-tuning; ✓ right, ✗ wrong", None),
-    "tuned_said": ("tuned says", "✓ right, ✗ wrong", None),
-    "restored_said": ("restored says", "at the chosen k; ✓ right, ✗ wrong", None),
-    "level": ("level", "mastery level, 0 to 4", _RANK),
-    "gold_p_base": ("gold p, base", "probability of gold's first token, base after its completion prompt", _SHARE),
-    "gold_p_tuned": ("gold p, tuned", "the same, tuned after the question", _SHARE),
-    "gold_p_restored": ("gold p, restored", "the same, restored at the chosen k", _SHARE),
-    "gold_rank_base": ("gold rank, base", "1: the likeliest token", _RANK),
-    "gold_rank_tuned": ("gold rank, tuned", "1: the likeliest token", _RANK),
-    "gold_rank_restored": ("gold rank, restored", "1: the likeliest token", _RANK),
-    "back_at_k": ("right again at k (%)", "smallest measured k; empty: right when tuned, or never", "%g"),
-    "topic": ("topic", "", None),
-    "domain": ("domain", "in: topics that were trained on; out: others", None),
-    "split": ("split", "dev: k is chosen on it; test: reported", None),
-}  # fmt: skip
+_COLUMNS = columns.of(
+    "question", "outcome", "kl", "gold", "base_said", "tuned_said", "restored_said", "level", "gold_p_base",
+    "gold_p_tuned", "gold_p_restored", "gold_rank_base", "gold_rank_tuned", "gold_rank_restored", "back_at_k", "topic",
+    "domain", "split",
+)  # fmt: skip
 BROWSER = Browser(_NAME, QUESTION, "question", PAGE_SIZE)
 _MARKS = {True: "✓", False: "✗"}
 
@@ -77,7 +62,7 @@ _WIDTH = 96
 
 def pick_columns() -> list[str]:
     """The columns of the list, in the order they were chosen; without any the first ones."""
-    headers = {name: header for name, (header, _, _) in _COLUMNS.items()}
+    headers = {name: column.header for name, column in _COLUMNS.items()}
     addresses.warn_each({f"{_NAME}.columns": list(headers.values())})
     with st.popover("Columns", help="Which columns the list has, in which order"):
         chosen = st.multiselect(
@@ -145,8 +130,6 @@ def first_token(
 
 SPREAD_COLUMNS = {"low": "bin_from", "high": "bin_to", "n_restored": "n_restored_in_bin"}
 """Names of the histogram's columns in a table, where low and high are the ends of intervals."""
-BEYOND = {"beyond": ("beyond", "the last bin, which holds all that lie beyond the axis", None)}
-"""Its header."""
 
 
 @st.cache_data(show_spinner=False, max_entries=64)

@@ -9,9 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from pages._widgets import addresses, mode, reading, show
+from pages._widgets.browsing import config_of
 from pages._widgets.reading import Key
 from sftknow_core.errors import SftknowError
 from sftknow_core.pipeline.passes import size
+from sftknow_core.present import columns
 from sftknow_core.present.text import training
 from sftknow_core.results import training as training_results
 from sftknow_core.store import gc
@@ -84,25 +86,12 @@ def _list(rows: pd.DataFrame) -> tuple[str, ...]:
         weights=rows["has_weights"].map({True: "yes", False: "–"}),
         created_at=rows["created_at"].str[:16].str.replace("T", " "),
     )
-    columns = {
-        "kind": st.column_config.Column(
-            "kind", help="chain: everything for one fine-tuned model; sft: its training"
-        ),
-        "what": st.column_config.Column("what", width=270),
-        "state": "state",
-        "size": st.column_config.NumberColumn(
-            "size (MB)", format="%.2f", help="on disk, with its stages; chains share some of them"
-        ),
-        "weights": st.column_config.Column("weights", help="whether a checkpoint lies in it"),
-        "seconds": st.column_config.NumberColumn("work (s)", format="%.1f"),
-        "created_at": st.column_config.Column("begun (UTC)"),
-        "reason": st.column_config.Column("reason", help="why it failed or stopped, or what it is doing"),
-        "run_id": "run id",
-    }
+    names = ["kind", "what", "state", "size", "weights", "seconds", "created_at", "reason", "run_id"]
+    shown_as = config_of(columns.table("runs"), names, {"what": 270}, None)
     # a tick is a row's number: another list of rows must not inherit it
     stamp = hashlib.sha256("".join(rows["run_id"]).encode()).hexdigest()[:8]
     event = st.dataframe(
-        shown, hide_index=True, column_config=columns, column_order=list(columns), placeholder="–",
+        shown, hide_index=True, column_config=shown_as, column_order=names, placeholder="–",
         key=f"{_NAME}.runs.{stamp}", on_select="rerun" if mode.actions_allowed() else "ignore",
         selection_mode="multi-row", alt="Runs of this cache, newest first",
     )  # fmt: skip

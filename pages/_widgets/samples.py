@@ -13,11 +13,6 @@ from sftknow_core.serve.engine.client import AnswerState
 from sftknow_core.serve.engine.protocol import Models, SampleRequest
 
 _SLOT = "facts.samples"
-_COLUMNS = {
-    "template": ("no.", "number of the completion template", None),
-    "prompt": ("prompt", "what the base model wrote on from", None),
-    "samples": ("completions", "first line of each; ×: how often the same text came", None),
-}
 
 
 def drawn_again(root: str, details: Mapping[str, Any], fact: Mapping[str, Any]) -> None:
@@ -39,7 +34,7 @@ def drawn_again(root: str, details: Mapping[str, Any], fact: Mapping[str, Any]) 
         engine.watch(_SLOT, root)
     elif now.state is AnswerState.DONE:
         table = mastery.sample_table(prompts, now.results[0]["completions"])
-        show.listed(table, "facts.samples", "Completions of this fact by template", _COLUMNS)
+        show.listed(table, "facts.samples", "Completions of this fact by template")
     else:
         engine.failed(_SLOT, root, now)
 

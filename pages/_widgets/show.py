@@ -15,87 +15,27 @@ from streamlit.delta_generator import DeltaGenerator
 
 from sftknow_core.errors import SftknowError
 from sftknow_core.present.charts.palette import THEMES, Palette
+from sftknow_core.present.columns import COLUMNS, Column
 from sftknow_core.present.text.story import KeyNumber
 
-Header = tuple[str, str, str | None]
-"""What stands above a column, what it means with its unit, and how its numbers are written (None: as they are)."""
 _SHARE, _COUNT, _PLAIN = "{:.1%}", "{:,.0f}", "{:g}"
 _PRINTED = {
-    _SHARE: "percent",
+    "{:.1%}": "percent",
     "{:.2%}": "percent",
-    _COUNT: "%,d",
-    _PLAIN: "%g",
+    "{:,.0f}": "%,d",
+    "{:.0f}": "%d",
+    "{:g}": "%g",
+    "{:.1f}": "%.1f",
     "{:.2f}": "%.2f",
+    "{:,.2f}": "%.2f",
     "{:.4g}": "%.4g",
 }
-"""The same in the browser's words, for long tables; percent has two places there."""
+"""A column's format in the browser's words, for long tables; percent has two places there."""
 MOST_STYLED = 300
 """Rows of a table whose every cell is written here, not in the browser."""
 IMAGES = ("PNG", "SVG")
 """What a figure can be saved as."""
 _NOT_OFFERED = ["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
-COLUMNS: dict[str, Header] = {
-    "run_id": ("run id", "", None),
-    "label": ("run", "", None),
-    "kind": ("kind", "what is done, e.g. chain or mastery", None),
-    "reason": ("reason", "why it ended, or what it is doing", None),
-    "progress": ("progress", "share of its steps that are done", _SHARE),
-    "domain": ("domain", "in: topics that were trained on; out: other topics", None),
-    "state": (
-        "state",
-        "base, tuned, restored, hybrid (k = 100%) or five-shot (base after five examples)",
-        None,
-    ),
-    "k_percent": ("k (%)", "share of the region's weights that is put back", _PLAIN),
-    "accuracy": (
-        "accuracy",
-        "share of right answers, mean over the mastery levels where no level is named",
-        _SHARE,
-    ),
-    "low": ("95% from", "lower end of the interval", _SHARE),
-    "high": ("95% to", "upper end of the interval", _SHARE),
-    "n": ("questions", "how many were asked", _COUNT),
-    "chosen": ("chosen", "the k chosen on dev", None),
-    "energy_taken_back": ("update taken back", "share of the squared change of the weights", _SHARE),
-    "answer": ("answer", "greedy", None),
-    "is_right": ("right", "by the chain's matcher", None),
-    "gold_p": ("gold p", "probability of the right answer's first token after the question", _SHARE),
-    "gold_rank": ("gold rank", "1: the likeliest token", _COUNT),
-    "kl": ("KL (nats)", "aligned KL against base", "{:.2f}"),
-    "n_tuned": ("tuned", "questions in the bin", _COUNT),
-    "n_restored_in_bin": ("restored", "questions in the bin", _COUNT),
-    "bin_from": ("from (nats)", "KL at the lower edge of the bin", "{:.2f}"),
-    "bin_to": ("to (nats)", "KL at its upper edge", "{:.2f}"),
-    "n_scored": ("scored", "questions with a KL", _COUNT),
-    "kl_nats": ("mean KL (nats)", "over the scored questions", "{:.2f}"),
-    "kl_low": ("KL 95% from", "nats", "{:.2f}"),
-    "kl_high": ("KL 95% to", "nats", "{:.2f}"),
-    "flip": ("change", "healed: wrong → right; broken: right → wrong", None),
-    "restored_answer": ("restored answer", "✓ right, ✗ wrong", None),
-    "n_right": ("right", "how many were answered rightly", _COUNT),
-    "state_id": ("state id", "", None),
-    "k_of_changed_percent": ("changed put back (%)", "share of the changed weights put back", "{:.4g}"),
-    "share": ("share", "of the summed score; by layer and module: of all weights put back", _SHARE),
-    "share_error": ("share ±", "the most the share can be off", "{:.2%}"),
-    "energy_error": ("update ±", "the most the update taken back can be off", "{:.2%}"),
-    "null_share": ("null", "share had the changes been dealt out at random", _SHARE),
-    "n_restored": ("put back", "weights put back; interpolated in the last bin", _COUNT),
-    "n_weights": ("weights", "of the region in this layer or module", _COUNT),
-    "weight_share": ("of region", "share of the region's weights", _SHARE),
-    "enrichment": ("enrichment", "share of those put back / share of the region; 1: as by chance", "{:.2f}"),
-    "by": ("by", "", None),
-    "group": ("group", "layer or module", None),
-    "question_set_id": ("question set", "hash; only numbers over equal sets may be compared", None),
-    "level": ("level", "mastery level of the question, 0 to 4", _PLAIN),
-    "train_level": ("train level", "mastery level of the facts that were trained on", None),
-    "n_train": ("N", "facts that were trained on", _COUNT),
-    "seed": ("seed", "draws the train set and drives the fine-tuning", _PLAIN),
-    "tuned_answer": ("tuned answer", "✓ right, ✗ wrong", None),
-    "kl_aligned_nats": ("KL (nats)", "how far the answer's first token moved by tuning", "{:.2f}"),
-    "gold_p_base": ("gold, base", "probability of the right answer's first token, base", _SHARE),
-    "gold_p_state": ("gold, tuned", "probability of the right answer's first token, tuned", _SHARE),
-}
-"""Column of a table -> its header, what it means with its unit, and how its numbers are written."""
 OPEN_AT_FIRST = False
 """Whether what is `shut` is open when a page is first seen."""
 STYLE = """<style>
@@ -144,7 +84,7 @@ def numbers(found: tuple[KeyNumber, ...], key: str = "numbers", width: int = 256
 
 
 def figure(
-    drawn: go.Figure, table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Header] | None = None
+    drawn: go.Figure, table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Column] | None = None
 ) -> None:
     """A figure with a camera button, and below it its table to open and to download. columns: see `listed`.
 
@@ -199,19 +139,15 @@ def _camera(name: str, image: str) -> dict[str, Any]:
     }
 
 
-def listed(table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Header] | None = None) -> None:
+def listed(table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Column] | None = None) -> None:
     """A table with meanings and units in its header, and buttons to download just what it shows.
 
-    columns: headers this page adds to COLUMNS, or has otherwise.
+    columns: name -> column where a name means something else in this table (columns.table); by default COLUMNS.
     """
-    known = {**COLUMNS, **(columns or {})}
-    named = {column: about for column, about in known.items() if column in table}
-    formats = {column: how for column, (_, _, how) in named.items() if how}
+    named = {name: about for name, about in (columns or COLUMNS).items() if name in table}
+    formats = {name: about.format for name, about in named.items() if about.format}
     many = len(table) > MOST_STYLED
-    headers = {
-        column: _header(header, meaning, how if many and is_numeric_dtype(table[column]) else None)
-        for column, (header, meaning, how) in named.items()
-    }
+    headers = {name: _header(about, many and is_numeric_dtype(table[name])) for name, about in named.items()}
     shown = table if many else table.style.format(formats, na_rep="–")
     st.dataframe(shown, hide_index=True, column_config=headers, key=f"{name}.table", alt=alt, placeholder="–")
     downloads(table, name, at_once=not many)
@@ -238,11 +174,17 @@ def parquet_button(table: pd.DataFrame, name: str, key: str) -> None:
     )
 
 
-def _header(header: str, meaning: str, how: str | None) -> Any:
-    """A column's header, for a long table with the format of its numbers: a Styler would take seconds there."""
-    if how is None:
-        return st.column_config.Column(header, help=meaning or None)
-    return st.column_config.NumberColumn(header, help=meaning or None, format=_PRINTED.get(how, "plain"))
+def _header(column: Column, printed: bool) -> Any:
+    """A column's header; printed: with the format of its numbers, as a Styler would take seconds in a long table."""
+    how = in_browser(column)
+    if not printed or how is None:
+        return st.column_config.Column(column.header, help=column.meaning or None)
+    return st.column_config.NumberColumn(column.header, help=column.meaning or None, format=how)
+
+
+def in_browser(column: Column) -> str | None:
+    """How the browser writes a column's numbers; None for texts."""
+    return _PRINTED.get(column.format, "plain") if column.format else None
 
 
 def as_parquet(table: pd.DataFrame) -> bytes:

@@ -13,6 +13,7 @@ from pages._widgets import addresses, jobs, mode, reading, show
 from pages._widgets.addresses import PARAMETER, pick_one
 from pages._widgets.reading import Key
 from sftknow_core.analysis.study import StudyResults, read_study_results
+from sftknow_core.present import columns
 from sftknow_core.present.text import study
 from sftknow_core.results import studies as studies_results
 from sftknow_core.serve.job_specs import StudyJob
@@ -104,16 +105,16 @@ def offer(cache: Cache, running: bool) -> None:
 
 def coverage(about: Mapping[str, Any], plan: Any) -> None:
     """The grid of cells with the state of each seed, what failed and why, and what was fixed before."""
-    grid, columns = study.grid(about)
+    grid, headers = study.grid(about)
     st.caption(study.CELL_LEGEND)
     show.listed(
-        grid, "study.grid", "Cells of the study by train level and N: the state of each seed", columns
+        grid, "study.grid", "Cells of the study by train level and N: the state of each seed", headers
     )
     wrong = pd.DataFrame([cell for cell in about["cells"] if cell["reason"]])
     if len(wrong):
         st.markdown("**Cells without results, and why**")
-        names = list(study.CELL_COLUMNS)
-        show.listed(wrong[names], "study.wrong", "Cells that failed or are impossible", study.CELL_COLUMNS)
+        cells = columns.of(*(f"cells.{name}" for name in ("level", "n", "seed", "method", "state", "reason")))
+        show.listed(wrong[list(cells)], "study.wrong", "Cells that failed or are impossible", cells)
     with st.expander("What was fixed before the study ran"):
         st.markdown(study.fixed_before(about, plan))
 

@@ -17,7 +17,7 @@ from sftknow_core.analysis.grid import Cell
 from sftknow_core.analysis.paper_table import PaperTable
 from sftknow_core.analysis.study import TABLES, StudyResults
 from sftknow_core.analysis.verdict import Status, Verdict
-from sftknow_core.present import tables
+from sftknow_core.present import columns, tables
 from sftknow_core.present.charts import study as study_charts
 from sftknow_core.present.text import study as study_text
 
@@ -67,7 +67,7 @@ def claims(results: StudyResults) -> None:
     if shown:
         table = study_text.claim_rows(verdict_table(shown))
         alt = "Claims with verdict, effect, 95% interval, p, seeds and questions"
-        show.listed(table, "study.claims", alt, study_text.CLAIM_COLUMNS)
+        show.listed(table, "study.claims", alt, columns.table("claims"))
     else:
         st.info(study_text.NO_CLAIM)
     _firm(results)
@@ -85,7 +85,7 @@ def _effects(verdicts: list[Verdict]) -> None:
     for number, (unit, drawn) in enumerate(figures.items()):
         rows = parts[(parts["unit"] == unit) & parts["effect"].notna()]
         alt = f"Effect and 95% interval of every part of these claims, unit {unit}, marked by its verdict"
-        show.figure(drawn, rows, f"study.effects{number}", alt, study_text.PART_COLUMNS)
+        show.figure(drawn, rows, f"study.effects{number}", alt, columns.table("claims"))
 
 
 def _firm(results: StudyResults) -> None:
@@ -95,7 +95,7 @@ def _firm(results: StudyResults) -> None:
             table = results.repeated
         st.caption(study_text.REPEAT_SAID)
         show.listed(table, "study.repeated", "Verdicts as planned, with exact match, without borderline facts",
-                    study_text.REPEAT_COLUMNS)  # fmt: skip
+                    columns.table("repeats"))  # fmt: skip
 
 
 # -- scorecard, and one cell
@@ -106,14 +106,14 @@ def scorecard(results: StudyResults) -> Cell:
     rows = results.scorecard
     scores = study_text.scores(rows)
     show.listed(scores, "study.scores", "Smallest share of kept, learnt and format by cell and state",
-                study_text.SCORE_COLUMNS)  # fmt: skip
+                columns.table("scores"))  # fmt: skip
     keys = rows[["level", "size", "method"]].drop_duplicates().itertuples(index=False)
     cells = {str(cell): cell for cell in (Cell(*map(str, key)) for key in keys)}
     first = list(cells).index(str(results.cell)) if str(results.cell) in cells else 0
     addresses.warn({"study.cell": list(cells)}, {"study.cell": list(cells)[first]})
     name = st.selectbox("Look closer at", list(cells), index=first, key="study.cell", bind="query-params")
     own = study_text.shares_of(rows, cells[name])
-    show.listed(own, "study.shares", f"Kept, healed, learnt, retained: {name}", study_text.SCORE_COLUMNS)
+    show.listed(own, "study.shares", f"Kept, healed, learnt, retained: {name}", columns.table("scores"))
     return cells[name]
 
 
@@ -139,7 +139,7 @@ def paper(results: StudyResults) -> None:
         st.info(table.reason)
     drawn = _DRAWN[table.id](results.study, palette=show.palette()) if table.id in _DRAWN else None
     if drawn is not None:
-        show.figure(drawn, table.frame, f"study.{table.id}", table.title, table.columns)
+        show.figure(drawn, table.frame, f"study.{table.id}", table.title, columns.table("paper"))
     if len(table.shown):
         st.dataframe(table.shown, hide_index=True, key=f"study.shown.{table.id}", alt=table.title)
     _downloads(table)
@@ -199,7 +199,7 @@ def beyond(results: StudyResults, cell: Cell) -> None:
         if drawn is not None and len(table):
             st.markdown(f"**{title}**")
             st.caption(study_text.BEYOND[name])
-            show.figure(drawn, table, f"study.{name}", title, study_charts.COLUMNS)
+            show.figure(drawn, table, f"study.{name}", title, columns.table("paper"))
 
 
 def flips(results: StudyResults) -> None:

@@ -226,14 +226,6 @@ def problem(wish: TrainingForm) -> str | None:
 
 
 _FACT_NAME = "fine_tune"
-PREVIEW_COLUMNS = {
-    "topic": ("topic", "Wikidata relation", None),
-    "drawn": ("drawn", "facts that would be trained on", "{:,.0f}"),
-    "available": ("there are", "in-domain train facts of the level in this topic", "{:,.0f}"),
-    "question": ("question", "as it is trained on", None),
-    "gold": ("answer", "as it is trained on", None),
-    "level": ("level", "mastery level, 0 to 4", "{:g}"),
-}
 
 
 @st.cache_resource(show_spinner="Reading the facts …", max_entries=4)
@@ -281,10 +273,10 @@ def show_train_set(key: Key, wish: TrainingForm) -> tuple[Preview | None, FactSe
     named = {"topic": [topic_name(topic) for topic in table["topic"]]}
     with st.container(horizontal=True, gap="medium", key="fine_tune_preview"):
         with st.container(width="stretch"):
-            show.listed(table.assign(**named), f"{_FACT_NAME}.topics", "Facts by topic", PREVIEW_COLUMNS)
+            show.listed(table.assign(**named), f"{_FACT_NAME}.topics", "Facts by topic")
         with st.container(width="stretch"):
             rows = drawn.rows[["question", "gold", *([] if level.isdigit() else ["level"])]]
-            show.listed(rows, f"{_FACT_NAME}.rows", "The first facts of the train set", PREVIEW_COLUMNS)
+            show.listed(rows, f"{_FACT_NAME}.rows", "The first facts of the train set")
     if not level.isdigit():
         st.caption(training.by_level(drawn.drawn.groupby("level")["n"].sum().to_dict()))
     return drawn, facts, levels

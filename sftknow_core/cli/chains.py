@@ -10,6 +10,7 @@ import typer
 
 from sftknow_core.cli import options as o
 from sftknow_core.present import terminal
+from sftknow_core.specs import ChainSpec, EvaluateSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -21,21 +22,21 @@ def register(app: typer.Typer) -> None:
 def run(
     base: o.BaseOpt = o.DEMO,
     data: o.DataOpt = o.DEMO,
-    level: o.LevelOpt = "0",
-    n: o.SizeOpt = "240",
+    level: o.LevelOpt = o.default(ChainSpec, "level"),
+    n: o.SizeOpt = o.default(ChainSpec, "n"),
     seed: o.SeedOpt = 0,
     lora: o.LoraOpt = False,
-    k: Annotated[str, typer.Option("--k", help="Percentages to restore.")] = o.PAPER_KS,
+    k: o.KsOpt = o.default(ChainSpec, "ks"),
     tuned: Annotated[
         str | None,
         typer.Option("--tuned", help="Compare with this model instead of training one.", show_default=False),
     ] = None,
-    strategy: o.StrategyOpt = "top",
-    region: o.RegionOpt = "transformer",
+    strategy: o.StrategyOpt = o.default(ChainSpec, "strategy"),
+    region: o.RegionOpt = o.default(ChainSpec, "region"),
     layers: o.LayersOpt = None,
     questions: o.QuestionsOpt = "60",
-    prompt: o.PromptOpt = "paper",
-    matcher: o.MatcherOpt = "words",
+    prompt: o.PromptOpt = o.default(EvaluateSpec, "prompt"),
+    matcher: o.MatcherOpt = o.default(EvaluateSpec, "matcher"),
     lr: o.LrOpt = None,
     epochs: o.EpochsOpt = None,
     batch_size: o.BatchOpt = None,
@@ -53,11 +54,10 @@ def run(
     from sftknow_core.pipeline.chain import run_chain
     from sftknow_core.pipeline.preflight import Job, check_job
     from sftknow_core.pipeline.sft import sft_spec
-    from sftknow_core.specs import ChainSpec
 
     spec = ChainSpec(
         level=level,
-        n=o.whole_or_all(n, "--n"),
+        n=o.read_whole_or_all(n, "--n"),
         seed=seed,
         ks=o.percentages(k),
         strategy=strategy,

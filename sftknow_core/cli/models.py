@@ -10,6 +10,7 @@ import typer
 
 from sftknow_core.cli import options as o
 from sftknow_core.present import terminal
+from sftknow_core.specs import ChainSpec, EvaluateSpec
 
 if TYPE_CHECKING:
     from sftknow_core.pipeline.evaluate import EvaluationPlan
@@ -38,7 +39,7 @@ def mastery(
             "--export", help="Write the scores as Parquet into this folder too.", show_default=False
         ),
     ] = None,
-    matcher: o.MatcherOpt = "words",
+    matcher: o.MatcherOpt = o.default(EvaluateSpec, "matcher"),
     topics: o.TopicsOpt = None,
     filter_: o.FilterOpt = "paper",
     keep_leaks: o.LeaksOpt = False,
@@ -85,7 +86,7 @@ def sft(
     level: o.LevelOpt,
     base: o.BaseOpt = o.DEMO,
     data: o.DataOpt = o.DEMO,
-    n: o.SizeOpt = "240",
+    n: o.SizeOpt = o.default(ChainSpec, "n"),
     seed: o.SeedOpt = 0,
     lora: o.LoraOpt = False,
     lr: o.LrOpt = None,
@@ -110,13 +111,13 @@ def sft(
     from sftknow_core.pipeline.mastery import score_facts
     from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE, fine_tune, sft_spec
 
-    size = o.whole_or_all(n, "--n")
+    wanted = ChainSpec(level=level, n=o.read_whole_or_all(n, "--n"), seed=seed)
     with o.workspace(cache, device) as ws:
         model = ws.open_model(base, revision)
         found, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
         spec = sft_spec(**o.sft_options(model, lora, lr, epochs, batch_size, seed))
         scored = score_facts(ws, model, found.facts, known)
-        drawn = draw_train_set(found.facts, scored.levels, level, size, seed)
+        drawn = draw_train_set(found.facts, scored.levels, wanted.level, wanted.n, wanted.seed)
         ws.reporter.expect(drawn.n * spec.epochs * UNITS_PER_EXAMPLE)
         tuned, run = fine_tune(ws, model, drawn, spec)
         if out is not None:
@@ -145,8 +146,8 @@ def evaluate(
     ] = None,
     data: o.DataOpt = o.DEMO,
     questions: o.QuestionsOpt = "60",
-    prompt: o.PromptOpt = "paper",
-    matcher: o.MatcherOpt = "words",
+    prompt: o.PromptOpt = o.default(EvaluateSpec, "prompt"),
+    matcher: o.MatcherOpt = o.default(EvaluateSpec, "matcher"),
     by_topic: Annotated[bool, typer.Option("--by-topic", help="Topic by topic as well.")] = False,
     topics: o.TopicsOpt = None,
     filter_: o.FilterOpt = "paper",
@@ -182,7 +183,7 @@ def shift(
     base: o.BaseOpt = o.DEMO,
     data: o.DataOpt = o.DEMO,
     questions: o.QuestionsOpt = "60",
-    prompt: o.PromptOpt = "paper",
+    prompt: o.PromptOpt = o.default(EvaluateSpec, "prompt"),
     topics: o.TopicsOpt = None,
     filter_: o.FilterOpt = "paper",
     keep_leaks: o.LeaksOpt = False,

@@ -9,18 +9,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic_core import PydanticCustomError
 
 from sftknow_core.errors import SpecError
+from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec, Restoring, Spec, whole_or_all
+from sftknow_core.update.spec import Percent, percent
 
 if TYPE_CHECKING:
     from sftknow_core.facts.fact import FactSet
     from sftknow_core.facts.topics import Topic
     from sftknow_core.pipeline.workspace import ModelHandle, Workspace
-    from sftknow_core.specs import EvaluateSpec, QuestionSpec
-    from sftknow_core.update.spec import Percent
 
-PAPER_KS = "1,3,5,10,20,40,60"
 DEMO = "demo"
+
+
+def option(kind: type[Spec], field: str, flag: str | None = None) -> Any:
+    """The option of a request's field, of the same name unless `flag` is given; its help is the field's docstring."""
+    help_ = kind.model_fields[field].description
+    return typer.Option(flag or f"--{field.replace('_', '-')}", help=help_)
+
+
+def default(kind: type[Spec], field: str) -> Any:
+    """What the field of a request has where nothing is said, as the text of its option."""
+    value = kind.model_fields[field].default
+    return ",".join(map(str, value)) if isinstance(value, tuple) else None if value is None else str(value)
+
 
 CacheOpt = Annotated[
     Path | None,
@@ -56,26 +69,15 @@ SampleOpt = Annotated[
     int | None,
     typer.Option("--sample", help="At most so many facts of each topic and split.", show_default=False),
 ]
-QuestionsOpt = Annotated[
-    str,
-    typer.Option(
-        "--questions",
-        help="Questions of each mastery level in each of dev, test and out-of-domain test, or all.",
-    ),
-]
-PromptOpt = Annotated[
-    str, typer.Option("--prompt", help="paper, chat, five-shot, or a text file that holds {question}.")
-]
-MatcherOpt = Annotated[str, typer.Option("--matcher", help="Headline score: words, substring or exact.")]
-LevelOpt = Annotated[str, typer.Option("--level", help="Mastery level trained on: 0 to 4, mixed or natural.")]
-SizeOpt = Annotated[str, typer.Option("--n", help="Size of the train set, or all.")]
-StrategyOpt = Annotated[
-    str, typer.Option("--strategy", help="top, bottom, largest, smallest, random or random-reference.")
-]
-RegionOpt = Annotated[str, typer.Option("--region", help="transformer, attention, mlp, embedding or all.")]
-LayersOpt = Annotated[
-    str | None, typer.Option("--layers", help="Only these layers, e.g. 0-3,7.", show_default=False)
-]
+QuestionsOpt = Annotated[str, option(QuestionSpec, "per_level", "--questions")]
+PromptOpt = Annotated[str, option(EvaluateSpec, "prompt")]
+MatcherOpt = Annotated[str, option(EvaluateSpec, "matcher")]
+LevelOpt = Annotated[str, option(ChainSpec, "level")]
+SizeOpt = Annotated[str, option(ChainSpec, "n")]
+KsOpt = Annotated[str, option(ChainSpec, "ks", "--k")]
+StrategyOpt = Annotated[str, option(Restoring, "strategy")]
+RegionOpt = Annotated[str, option(Restoring, "region")]
+LayersOpt = Annotated[str | None, option(Restoring, "layers")]
 LoraOpt = Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all parameters.")]
 LrOpt = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.", show_default=False)]
 EpochsOpt = Annotated[
@@ -111,16 +113,12 @@ def read_facts(
 
 def evaluation(prompt: str, matcher: str) -> EvaluateSpec:
     """How questions are asked and judged. Raises SpecError."""
-    from sftknow_core.specs import EvaluateSpec
-
-    return EvaluateSpec(prompt=prompt, matcher=matcher)  # type: ignore[arg-type]  # checked there
+    return EvaluateSpec(prompt=prompt, matcher=matcher)  # type: ignore[arg-type]  # read there
 
 
 def question_spec(questions: str, seed: int = 0) -> QuestionSpec:
     """How many questions are asked. Raises SpecError."""
-    from sftknow_core.specs import QuestionSpec
-
-    return QuestionSpec(per_level=whole_or_all(questions, "--questions"), seed=seed)
+    return QuestionSpec(per_level=read_whole_or_all(questions, "--questions"), seed=seed)
 
 
 def sft_options(
@@ -131,23 +129,20 @@ def sft_options(
     return {"base": base, "seed": seed, **{key: value for key, value in given.items() if value is not None}}
 
 
-def whole_or_all(text: str, option: str) -> int | None:
-    """A whole number; None for "all". Raises SpecError."""
-    if text == "all":
-        return None
+def read_whole_or_all(text: str, flag: str) -> int | None:
+    """A whole number; None for "all". Raises SpecError naming the option."""
     try:
-        return int(text)
-    except ValueError:
-        raise SpecError(f"{option}: got {text!r}; allowed: a whole number, or all") from None
+        return whole_or_all(text)
+    except PydanticCustomError:
+        raise SpecError(f"{flag}: got {text!r}; allowed: a whole number, or all") from None
 
 
 def percentages(text: str) -> tuple[Percent, ...]:
     """The k of "1,3,5". Raises SpecError for one that is none, and when there are none."""
-    from sftknow_core.update.spec import percent
-
     parts = tuple(part.strip() for part in text.split(",") if part.strip())
     if not parts:
-        raise SpecError(f"--k: got {text!r}; allowed: percentages with commas between, e.g. {PAPER_KS}")
+        usual = default(ChainSpec, "ks")
+        raise SpecError(f"--k: got {text!r}; allowed: percentages with commas between, e.g. {usual}")
     return tuple(map(percent, parts))
 
 

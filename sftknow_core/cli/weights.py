@@ -10,6 +10,7 @@ import typer
 from sftknow_core.cli import options as o
 from sftknow_core.errors import SpecError
 from sftknow_core.present.text import commands
+from sftknow_core.specs import Restoring
 
 if TYPE_CHECKING:
     from sftknow_core.pipeline.preflight import Job
@@ -86,7 +87,7 @@ def restore(
             help="top, bottom, largest, smallest, random, random-reference, interpolation, block or all-but-block.",
         ),
     ] = "top",
-    region: o.RegionOpt = "transformer",
+    region: o.RegionOpt = o.default(Restoring, "region"),
     layers: o.LayersOpt = None,
     seed: Annotated[
         int | None, typer.Option("--seed", help="Of random strategies.", show_default=False)

@@ -15,7 +15,7 @@ Result = Mapping[str, Any]
 _WIDTH_WITHOUT_TERMINAL = 120
 PAPER_DEFINITION = (
     "accuracy: closed-book, mean over mastery levels 0 to 4, in %, with 95% interval; k: the most changed k% of the "
-    "transformer layers put back to base"
+    "transformer layers reverted to base"
 )
 
 

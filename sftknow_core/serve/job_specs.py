@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sftknow_core.errors import SpecError
+from sftknow_core.model.train.sft_spec import SftSpec
+from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec
+from sftknow_core.update.spec import RestoreSpec
 
 
 def _option(name: str, default: Any = None) -> Any:
@@ -93,10 +96,7 @@ class _Trained(_OnFacts):
 
     def check(self) -> None:
         """Raise SpecError for an impossible train set or training."""
-        from sftknow_core.model.train.sft_spec import SftSpec
-        from sftknow_core.specs import ChainSpec
-
-        ChainSpec(level=self.level, n=_whole_or_all("n", self.n), ks=())
+        ChainSpec(level=self.level, n=self.n, ks=())  # type: ignore[arg-type]  # text is read there
         given = {"lr": self.lr, "epochs": self.epochs, "batch_size": self.batch_size}
         SftSpec(seed=self.seed, **_given(given))
 
@@ -128,10 +128,8 @@ class ChainJob(_Trained):
 
     def check(self) -> None:
         """Raise SpecError for an impossible train set, k, strategy, region, prompt or matcher."""
-        from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec
-
         super().check()
-        QuestionSpec(per_level=None if self.questions is None else _whole_or_all("questions", self.questions))
+        QuestionSpec(per_level=self.questions)  # type: ignore[arg-type]  # text is read there
         EvaluateSpec(matcher=self.matcher or "words")  # type: ignore[arg-type]  # checked there
         chosen = {"strategy": self.strategy, "region": self.region, "layers": self.layers, "ks": self.ks}
         ChainSpec(**_given(chosen))
@@ -171,8 +169,6 @@ class ExportJob(JobSpec):
 
     def check(self) -> None:
         """Raise SpecError for no tuned model, an impossible selection, no path, one that is not absolute or exists."""
-        from sftknow_core.update.spec import RestoreSpec
-
         if not self.tuned:
             raise SpecError("tuned: got nothing; give a folder, a hub id, or the start of a model_id")
         RestoreSpec(self.strategy, self.region, self.layers, self.k)  # type: ignore[arg-type]  # checked there
@@ -234,12 +230,3 @@ def _arguments(option: str, value: Any) -> list[str]:
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _whole_or_all(name: str, value: int | str) -> int | None:
-    if value == "all":
-        return None
-    try:
-        return int(value)
-    except ValueError:
-        raise SpecError(f"{name}: got {value!r}; allowed: a whole number, or all") from None

@@ -19,6 +19,7 @@ from sftknow_core.specs.base import (
     restoration,
     unknown_name,
     value_of,
+    whole_or_all,
     wrong,
 )
 from sftknow_core.specs.chain import (
@@ -66,5 +67,6 @@ __all__ = [
     "sizes_as_json",
     "unknown_name",
     "value_of",
+    "whole_or_all",
     "wrong",
 ]

@@ -122,7 +122,8 @@ def choice(kind: type[StrEnum]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _whole_or_all(given: Any) -> Any:
+def whole_or_all(given: Any) -> int | None:
+    """A whole number; None for "all"."""
     if given is None or given == "all":
         return None
     if isinstance(given, str) and given.removeprefix("-").isdecimal():
@@ -160,7 +161,7 @@ T = TypeVar("T")
 _LIST = Field(strict=False)
 Listed = Annotated[tuple[T, ...], _LIST]
 """A tuple of values; lists are taken too, as files and messages have them."""
-WholeOrAll = Annotated[int | None, BeforeValidator(_whole_or_all)]
+WholeOrAll = Annotated[int | None, BeforeValidator(whole_or_all)]
 """A whole number; "all" is None."""
 NumberOrText = Annotated[str, BeforeValidator(_number_as_text)]
 """Text; a number becomes its text, so that 2 and "2" are the same level."""
@@ -227,5 +228,6 @@ else:
     Training = Annotated[
         model_of(SftSpec),
         AfterValidator(lambda given: {one: getattr(given, one) for one in given.model_fields_set}),
+        PlainSerializer(dict),
     ]
     """Some fields of SftSpec; whether they make a training is checked cell by cell."""

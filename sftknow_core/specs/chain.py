@@ -37,7 +37,7 @@ class QuestionSpec(Spec):
 
     what = "questions: "
     per_level: WholeOrAll = None
-    """At most so many questions of each mastery level in each group; None: all there are."""
+    """Questions of each mastery level in each of dev, test and out-of-domain test, or all."""
     seed: int = 0
     """Which questions a limited sample takes."""
 
@@ -54,7 +54,7 @@ class EvaluateSpec(Spec):
     prompt: str = "paper"
     """paper, chat, five-shot, completion, or a text file that holds {question}."""
     matcher: Annotated[Matcher, choice(Matcher)] = Matcher.WORDS
-    """Headline score: words, substring or exact; all three are stored."""
+    """Headline score: words, substring or exact."""
     max_new_tokens: Annotated[int, between(1)] = 16
     """Length limit of an answer, as in the paper."""
     first_tokens: bool = True
@@ -89,13 +89,13 @@ class ChainSpec(Restoring):
     """What one chain does, apart from models and facts."""
 
     level: Annotated[str, one_of(*LEVELS)] = "0"
-    """Mastery level trained on: 0 to 4, mixed or natural; ignored when a tuned model is given."""
+    """Mastery level trained on: 0 to 4, mixed or natural."""
     n: WholeOrAll = 240
-    """Size of the train set, or all facts of the level."""
+    """Size of the train set, or all."""
     seed: int = 0
     """Draws the train set and drives the fine-tuning."""
     ks: Listed[K] = PAPER_KS
-    """Percentages to restore; 100 (the whole region) is always added."""
+    """Percentages to restore."""
     questions: QuestionSpec = QuestionSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     train_questions: WholeOrAll = 300

@@ -27,7 +27,9 @@ def shows(n: int) -> AppTest:
 
         ks = [None, *range(1, n)]
         table = pd.DataFrame({"k_percent": ks, "accuracy": [i / n for i in range(n)], "answer": ["<b>"] * n})
-        show.listed(table, "here", "what it is", {"answer": ("said", "greedy", None)})
+        from sftknow_core.present.columns import COLUMNS, Column
+
+        show.listed(table, "here", "what it is", COLUMNS | {"answer": Column("said", "greedy")})
 
     return AppTest.from_function(page, args=(n,), default_timeout=30).run()
 

@@ -123,7 +123,7 @@ def test_figures_are_drawn_for_both_themes_and_hold_the_curve(
 def test_the_heat_map_of_each_k_adds_up_to_what_is_put_back(read: Read) -> None:
     for step in range(4):
         table = read.data["tables"][f"heat.{step}"]
-        counted = [row[table["head"].index("put back")] for row in table["rows"]]
+        counted = [row[table["head"].index("reverted")] for row in table["rows"]]
         said = read.data["numbers"][f"taken.{step}"][0]["parts"][0]["value"]
         assert f"{sum(int(n.replace(',', '')) for n in counted):,}" == said
 

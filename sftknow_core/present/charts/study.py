@@ -15,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from sftknow_core.analysis import paper_table, published
+from sftknow_core.analysis import published
 from sftknow_core.analysis.context import Study
 from sftknow_core.analysis.grid import Cell
 from sftknow_core.analysis.rows import (
@@ -41,8 +41,6 @@ from sftknow_core.present.charts.palette import LIGHT, Palette, faded
 from sftknow_core.present.charts.restore import strategies_figure
 
 _ACROSS = {"five-shot": ("base after five examples", "dot"), "base": ("base", "dash")}
-COLUMNS = paper_table.COLUMNS
-"""Column of the tables behind these figures -> header, meaning and format."""
 
 
 def figure2(study: Study, palette: Palette = LIGHT, paper_model: str | None = None) -> go.Figure | None:

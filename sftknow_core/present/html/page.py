@@ -17,6 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from sftknow_core.present import columns
+
 # Words and data -> one HTML file with plotly.js and report.js inside, which can load and send nothing.
 #
 # Its policy lets only its own two scripts run, which are named by their hashes. What models said goes in as JSON and
@@ -95,63 +97,25 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-_SHARE, _COUNT, _NATS, _PLAIN = "{:.1%}", "{:,.0f}", "{:.2f}", "{:g}"
-HEADERS: dict[str, tuple[str, str | None]] = {
-    "label": ("run", None),
-    "domain": ("domain", None),
-    "topic": ("topic", None),
-    "state": ("state", None),
-    "level": ("mastery level", _PLAIN),
-    "k_percent": ("k (%)", _PLAIN),
-    "accuracy": ("accuracy", _SHARE),
-    "low": ("95% from", _SHARE),
-    "high": ("95% to", _SHARE),
-    "n": ("questions", _COUNT),
-    "n_right": ("right", _COUNT),
-    "chosen": ("chosen on dev", None),
-    "k_of_changed_percent": ("of the changed (%)", "{:.4g}"),
-    "energy_taken_back": ("update taken back", _SHARE),
-    "share": ("share held", _SHARE),
-    "null_share": ("share held, null", _SHARE),
-    "layer": ("layer", _PLAIN),
-    "module": ("module", None),
-    "n_restored": ("put back", _COUNT),
-    "weight_share": ("of the region", _SHARE),
-    "enrichment": ("enrichment", _NATS),
-    "kl_from": ("KL from (nats)", _NATS),
-    "kl_to": ("KL to (nats)", _NATS),
-    "n_tuned": ("tuned (questions)", _COUNT),
-    "n_restored_in_bin": ("restored (questions)", _COUNT),
-    "n_scored": ("with a KL", _COUNT),
-    "kl_nats": ("mean KL (nats)", _NATS),
-    "kl_low": ("KL 95% from", _NATS),
-    "kl_high": ("KL 95% to", _NATS),
-    "flip": ("change", None),
-    "question": ("question", None),
-    "gold": ("right answer", None),
-    "base_answer": ("base", None),
-    "tuned_answer": ("tuned", None),
-    "before_answer": ("tuned", None),
-    "restored_answer": ("restored", None),
-    "kl": ("KL (nats)", _NATS),
-    "gold_p_base": ("gold p, base", _SHARE),
-    "gold_p_tuned": ("gold p, tuned", _SHARE),
-    "train_level": ("train level", None),
-    "n_train": ("N", _COUNT),
-    "seed": ("seed", _PLAIN),
-}
-"""Column -> its header, and how its numbers are written (None: as they are). Other columns are left out."""
+SHOWN = columns.of(
+    "label", "domain", "topic", "state", "level", "k_percent", "accuracy", "low", "high", "n", "n_right",
+    "chosen", "k_of_changed_percent", "energy_taken_back", "share", "null_share", "layer", "module",
+    "n_restored", "weight_share", "enrichment", "bin_from", "bin_to", "n_tuned", "n_restored_in_bin",
+    "n_scored", "kl_nats", "kl_low", "kl_high", "flip", "question", "gold", "base_answer", "tuned_answer",
+    "before_answer", "restored_answer", "kl", "gold_p_base", "gold_p_tuned", "train_level", "n_train", "seed",
+)  # fmt: skip
+"""The columns a report shows; others are left out."""
 Plain = dict[str, Any]
 """What JSON can hold."""
 
 
 def as_table(rows: pd.DataFrame) -> Plain:
     """{"head": [...], "numeric": [...], "rows": [[...]]}: texts only; "–" where there is nothing."""
-    names = [name for name in rows.columns if name in HEADERS]
-    written = [[_cell(value, HEADERS[name][1]) for value in rows[name]] for name in names]
+    names = [name for name in rows.columns if name in SHOWN]
+    written = [[_cell(value, SHOWN[name].format) for value in rows[name]] for name in names]
     return {
-        "head": [HEADERS[name][0] for name in names],
-        "numeric": [HEADERS[name][1] is not None for name in names],
+        "head": [SHOWN[name].header for name in names],
+        "numeric": [SHOWN[name].format is not None for name in names],
         "rows": [list(row) for row in zip(*written, strict=True)],
     }
 

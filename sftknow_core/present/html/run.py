@@ -69,7 +69,7 @@ def _add_spread(shown: Shown, questions: Questions, filters: Filters, name: str,
     if not k:
         spread = spread.assign(n_restored=spread["n_tuned"])
         levels = levels[levels["state"] == "tuned"].reset_index(drop=True)
-    columns = {"low": "kl_from", "high": "kl_to", "n_restored": "n_restored_in_bin"}
+    columns = {"low": "bin_from", "high": "bin_to", "n_restored": "n_restored_in_bin"}
     shown.draw(
         f"spread.{name}",
         lambda p: tokens_charts.spread_figure(spread, None, k, p),

@@ -17,11 +17,13 @@ import plotly.graph_objects as go
 from sftknow_core import __version__
 from sftknow_core.analysis import rows as rows_analysis
 from sftknow_core.analysis.claims import part_table, verdict_table
-from sftknow_core.analysis.paper_table import COLUMNS, Column, said
+from sftknow_core.analysis.paper_table import said
 from sftknow_core.analysis.study import StudyResults
+from sftknow_core.present import columns
 from sftknow_core.present.charts import study as study_charts
 from sftknow_core.present.charts.palette import THEMES, Palette
 from sftknow_core.present.charts.study import UNITS, verdict_figures
+from sftknow_core.present.columns import Column
 from sftknow_core.present.html.page import Plain, bullets, page_of
 from sftknow_core.present.html.run_data import Shown
 from sftknow_core.present.text import study as study_text
@@ -46,11 +48,11 @@ Draw = Callable[[Palette], go.Figure | None]
 def render(results: StudyResults) -> str:
     """The report."""
     shown, about = Shown(), results.about
-    known = {**COLUMNS, **study_text.CLAIM_COLUMNS}
+    known = columns.table("claims")
     table = study_text.claim_rows(verdict_table(results.verdicts))
     shown.tables["claims"] = as_texts(table, {name: known[name] for name in _CLAIMS})
     scores = study_text.scores(results.scorecard)
-    shown.tables["scores"] = as_texts(scores, study_text.SCORE_COLUMNS)
+    shown.tables["scores"] = as_texts(scores, columns.own("scores"))
     for one in (*results.tables, results.flips):
         shown.tables[one.id] = _plain_table(one.shown)
     page = {
@@ -79,7 +81,7 @@ def _effects(shown: Shown, results: StudyResults) -> list[Plain]:
     for number, unit in enumerate(verdict_figures(results.verdicts)):
         name = f"effects{number}"
         shown.draw(name, partial(_of_unit, results, unit), parts)
-        shown.tables[name] = as_texts(parts[parts["unit"] == unit], study_text.PART_COLUMNS)
+        shown.tables[name] = as_texts(parts[parts["unit"] == unit], columns.own("claims"))
         found.append({"name": name, "unit": UNITS.get(unit, unit)})
     return found
 
@@ -114,7 +116,7 @@ def _figures(shown: Shown, results: StudyResults) -> list[Plain]:
     healed = _of(study_charts.recovered_figure, study, large)
     rows = rows_analysis.recovered_rows(study, large)
     made.append(("healed", f"What restoring heals, N = {large}", beyond["healed"], healed, rows))
-    kept = [one for one in made if _draw(shown, one[0], one[3], one[4], COLUMNS)]
+    kept = [one for one in made if _draw(shown, one[0], one[3], one[4], columns.own("paper"))]
     return [
         {"name": name, "title": title, "caption": caption.replace("`", "")}
         for name, title, caption, _, _ in kept
@@ -126,22 +128,22 @@ def _of(draw: Callable[..., go.Figure | None], *given: Any) -> Draw:
 
 
 def _draw(
-    shown: Shown, name: str, draw: Draw, rows: pd.DataFrame, columns: Mapping[str, Column]
+    shown: Shown, name: str, draw: Draw, rows: pd.DataFrame, named: Mapping[str, Column]
 ) -> bool:  # whether there was anything to draw
     if draw(THEMES["light"]) is None:
         return False
     shown.draw(name, lambda palette: draw(palette) or go.Figure(), rows)
-    shown.tables[name] = as_texts(rows, columns)
+    shown.tables[name] = as_texts(rows, named)
     return True
 
 
-def as_texts(rows: pd.DataFrame, columns: Mapping[str, Column]) -> Plain:
+def as_texts(rows: pd.DataFrame, named: Mapping[str, Column]) -> Plain:
     """A table as html_tables.as_table gives it, with these headers; other columns are left out."""
-    names = [name for name in columns if name in rows]
-    written = [[said(value, columns[name][2]) for value in rows[name]] for name in names]
+    names = [name for name in named if name in rows]
+    written = [[said(value, named[name].format) for value in rows[name]] for name in names]
     return {
-        "head": [columns[name][0] for name in names],
-        "numeric": [columns[name][2] is not None for name in names],
+        "head": [named[name].header for name in names],
+        "numeric": [named[name].format is not None for name in names],
         "rows": [list(row) for row in zip(*written, strict=True)],
     }
 

@@ -9,53 +9,24 @@ import pandas as pd
 
 from sftknow_core.analysis.published import TABLE2_N
 from sftknow_core.facts.fact import DOMAIN_NAMES
+from sftknow_core.present import glossary
 from sftknow_core.present.terminal import points
 from sftknow_core.present.text.story import KeyNumber, Part, nothing_put_back
 from sftknow_core.results.accuracy import Group
 from sftknow_core.results.chain import Chosen
 from sftknow_core.results.questions import FIVE_SHOT
 
-DEFINITIONS = """\
-- **Accuracy** (%): greedy answers to test questions. "Mean": the mean over the mastery levels, so that each level
-  counts alike.
-- **Mastery level** of a question: how often base, sampled, completes its fact rightly. 0: never; 1 to 4: up to 25, 50,
-  75, 100%. **Train level**: the level of the facts that were fine-tuned on.
-- **Base after five examples**: base is shown five solved questions first, so that it knows the form of the answer.
-  This is the fair "before". Asked with the **question alone**, the tuned model's own prompt, a base model hardly
-  answers at all, and everything would count as learnt.
-- **Restored**: the tuned model with k% of the weights put back, k chosen on dev questions; these are test questions.
-- **Change** (percentage points): after minus before on the same questions. Its 95% interval speaks for other questions
-  of the same kind, not for other seeds.
-- **p, one level**: exact McNemar test, two-sided: were as many answers lost as gained? **p, mean**: before and after
-  swapped at random, question by question, 10,000 times; it cannot be below 0.0001. **p, Holm**: adjusted for the five
-  levels of a domain and step; only below 0.05 is a level's change shown.
-- **Right → wrong, wrong → right**: answers that flipped. Two fine-tunings that differ in nothing but the seed flip
-  answers against each other as well.
-"""
-COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    "step": ("step", "tuning: base → tuned; restoring: tuned → restored; both: base → restored", None),
-    "before": ("before", "accuracy before the step", "{:.1%}"),
-    "after": ("after", "accuracy after the step", "{:.1%}"),
-    "difference": ("change", "after minus before; +10.0% is 10 percentage points more", "{:+.1%}"),
-    "low": ("95% from", "lower end of the interval of the change", "{:+.1%}"),
-    "high": ("95% to", "upper end of the interval of the change", "{:+.1%}"),
-    "n_lost": ("right → wrong", "questions", "{:,.0f}"),
-    "n_gained": ("wrong → right", "questions", "{:,.0f}"),
-    "p_value": ("p", "exact McNemar of a level; swaps for the mean", "{:.2g}"),
-    "p_holm": ("p, Holm", "adjusted for the levels of this domain and step", "{:.2g}"),
-    "reason": ("note", "why there is no interval", None),
-}
-"""Headers of the table of changes."""
-CELL_COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    "n_seeds": ("seeds", "fine-tunings of this cell; the accuracy is their mean", "{:,.0f}"),
-    "k_percent": ("k (%)", "chosen on dev; median over seeds", "{:g}"),
-    "level": ("test level", "mastery level of the question; empty: mean over levels", "{:g}"),
-    "n": ("questions", "of this test level, or of all for the mean", "{:,.0f}"),
-    "n_scored": ("scored", "questions with a KL", "{:,.0f}"),
-    "sd": ("sd", "the paper's standard deviation", "{:.1%}"),
-    "source": ("source", "which of its tables", None),
-}
-"""Headers of the tables over chains and of the paper's."""
+DEFINITIONS = glossary.bullets(
+    "accuracy",
+    "mastery level",
+    "training level",
+    "base prompt",
+    "models",
+    "pp",
+    "interval",
+    "p level",
+    "flips",
+)
 OFF = "off"
 
 

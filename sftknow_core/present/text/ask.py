@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from sftknow_core.present import glossary
+
 Answers = Sequence[Mapping[str, Any]]
 """The engine's answers, one entry a state: state_id, label, rows (one a text; see serve/engine/tasks.py)."""
 PROMPTS = {"paper": "as a question", "completion": "to be continued"}
@@ -16,14 +18,10 @@ PROMPT_HELP = (
     "the text is sent as it stands, and the model goes on writing. Base was never taught the question prompt, so it "
     "often knows more when it may continue a sentence."
 )
-DEFINITIONS = """\
-- **Answer**: greedy, the likeliest token at each step, at most 16 of them.
-- **First token**: what the model expects right after the prompt. The ten likeliest tokens of each model, with their
-  probability over the whole vocabulary; ten and “all others” sum to 100%. ␣ is a space.
-- **base, tuned, restored**: the model before fine-tuning, after it, and with k% of the transformer layers' weights back
-  at their base values, largest relative change first.
-- Nothing is judged here and nothing is stored: one question says little. Accuracy over many is on the page Restore.
-"""
+DEFINITIONS = (
+    glossary.bullets("answer", "first token", "models")
+    + "- Answers are not scored or saved. Accuracy over many questions is on the page Restore.\n"
+)
 
 
 def answer_table(answers: Answers, k_percent: float) -> pd.DataFrame:

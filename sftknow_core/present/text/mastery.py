@@ -17,26 +17,21 @@ from sftknow_core.analysis.published import CITATION, SET_NAMES, mastery_distrib
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.facts.synonyms import load_synonyms, with_synonyms
 from sftknow_core.facts.topics import Topic, load_topics, topics_id
+from sftknow_core.present import glossary
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.present.text.tokens import plain, topic_name
 from sftknow_core.results.mastery import N_BINS
 
-DEFINITIONS = """\
-- **R** (a share, 0 to 100%): the base model completes the fact's 21 sentences ("X was born in …"), each several times
-  at random; R is the share of all these completions that hold the answer or a synonym of it.
-- **Mastery level**: 0: R = 0, never right; 1: R up to 25%; 2: up to 50%; 3: up to 75%; 4: up to 100%. A level belongs
-  to a fact and a model: another model knows other facts.
-- **95% interval of R**: from the 21 templates' shares (Student t, cut at 0 and 100%), because templates differ far
-  more than repeated samples of one template do.
-- **Borderline**: that interval crosses 25, 50 or 75%. With other templates the fact could have had another level.
-- **Expected mastery** (0 to 100%): the model's own probability, at the same temperature, that a completion begins with
-  an answer, averaged over the templates. It has no sampling noise, and is mostly the smaller of the two, because an
-  answer that comes later in the sentence does not count.
-- **Level 0, yet expected**: not one sample was right, though expected mastery exceeds one completion in all that were
-  drawn. Such a fact was missed by chance rather than unknown.
-- **Rank correlation** (Spearman, −1 to 1): 1 where R and expected mastery order the facts alike.
-- **In-domain**: facts of the topics one fine-tunes on; **out-of-domain**: of the others.
-"""
+DEFINITIONS = glossary.bullets(
+    "R",
+    "mastery level",
+    "interval of R",
+    "borderline",
+    "expected mastery",
+    "possible false level 0",
+    "rank correlation",
+    "domain",
+)
 NO_COMPLETIONS = (
     "A mastery run counts right completions and does not keep the texts. Chance is a function of seed, fact, template "
     "and sample, so the same ones can be drawn again."

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sftknow_core.present import glossary
 from sftknow_core.present.terminal import percent, points
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.results.chain import Chain
@@ -72,21 +73,22 @@ EXPORT_KINDS = {
     ),
     "Patch": "One file with the changed weights alone. It needs the same tuned model to be applied to.",
 }
-DEFINITIONS = """\
-- **k** (%): the share of the region's weights put back to base. 0 is the tuned model; at 100 the whole region is base
-  again while embeddings, LM head and norms stay tuned (**hybrid**) unless the region is “all”.
-- **r** (no unit): |tuned − base| / (|base| + 10⁻⁸), the relative change of a weight. **|d|**: |tuned − base|.
-- **Update taken back** (%): share of the region's squared change, Σd² over the weights put back / Σd² over all. Equal k
-  of different strategies take back very different parts of it.
-- **Changed**: the bits differ. Weights stored in 16 bits often do not change at all; then a k beyond the changed share
-  puts back weights that are base already.
-- **Enrichment** (no unit): share among the weights put back / share among the region's weights. 1: as by chance.
-- **± points**: counts are exact. Sums inside the last bin of the stored histogram are interpolated; this is the most
-  they can be off.
-- **Accuracy** (%): greedy answers, the mean over mastery levels, with a 95% interval that speaks for the questions of
-  this one fine-tuning, not for other seeds.
-- **Mastery level** of a question: how often base completes the fact rightly when sampled; 0 never, 4 more than 3 in 4.
-"""
+DEFINITIONS = glossary.bullets(
+    "k",
+    "region",
+    "k = 100%",
+    "relative change",
+    "absolute change",
+    "energy taken back",
+    "changed",
+    "enrichment",
+    "cube error",
+    "accuracy",
+    "recovered",
+    "question set",
+    "interval",
+    "mastery level",
+)
 
 
 def score_of(spec: RestoreSpec) -> str:

@@ -117,18 +117,6 @@ MEANINGS = {
     "all-but-block": "all of the region but one part",
 }
 """Strategy -> which weights go back."""
-COLUMNS = {
-    "line": ("line", "strategy, with region, layers and seed where they are not the usual ones", None),
-    "strategy": ("strategy", "which weights go back first", None),
-    "region": ("region", "", None),
-    "layers": ("layers", "empty: all", None),
-    "block": ("block", "whole part of the region that goes back", None),
-    "alpha": ("α", "interpolation: base + α (tuned − base)", "{:g}"),
-    "n_level": ("per level", "questions of a mastery level, the most of any", "{:,.0f}"),
-    "seed": ("seed", "of random strategies", "{:.0f}"),
-    "run_id": ("run id", "which run asked it", None),
-}
-"""Columns that only this table has: header, meaning, format."""
 EQUAL_K = (
     "**Equal k is not equal update.** The strategies take back very different parts of the squared change at the same "
     "k: choose the axis “update taken back” to compare them at equal parts of it. Intervals speak for the questions of "

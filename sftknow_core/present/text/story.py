@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sftknow_core.present import glossary
 from sftknow_core.present.terminal import percent, points
 from sftknow_core.results.chain import Accuracy, Chain, Chosen, Gain, Shift, State, TrainSet
 
@@ -20,22 +21,9 @@ _ORDER = {
 }
 _REGIONS = {"transformer": "the transformer layers' weights", "all": "all weights"}
 
-DEFINITIONS = """\
-- **Mastery level** of a fact: how often the base model completes it rightly when sampled (the share of its samples at
-  temperature 0.7). 0: never; 1 to 4: up to 25, 50, 75, 100% of them.
-- **Accuracy** (%): greedy answers to the question prompt; the mean over the mastery levels, so that each level counts
-  alike.
-- **N**: how many facts were fine-tuned on, all of the named level.
-- **r**, the relative change of a weight (no unit): |tuned − base| / (|base| + 10⁻⁸).
-- **k** (%): the share of the region's weights put back to base, largest r first. The region is the transformer layers
-  without norms, unless the run's name says otherwise. k = 0 is the tuned model.
-- **Hybrid** (k = 100%): the whole region is base again; embeddings, LM head and norms stay tuned, so it is not base.
-- **KL** (nats, never negative): KL(tuned ‖ base) over the ten tokens most probable after tuning, at the answer's first
-  token; tuned sees the question, base its best completion prompt. 0: nothing moved.
-- **dev, test**: k is chosen on dev questions (smallest k within one standard error of the best), and reported on test.
-- **95% interval**: what the number could be, had other questions of the same kind been asked. It says nothing about
-  other seeds, topics or models.
-"""
+DEFINITIONS = glossary.bullets(
+    "mastery level", "accuracy", "N", "relative change", "k", "region", "k = 100%", "KL", "split", "interval"
+)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,8 @@ from sftknow_core.analysis.context import Plan
 from sftknow_core.analysis.grid import Cell, size_number
 from sftknow_core.analysis.scorecard import MEANINGS
 from sftknow_core.analysis.verdict import Status, Verdict
+from sftknow_core.present import glossary
+from sftknow_core.present.columns import COLUMNS, Column
 
 ABOUT = (
     "One fine-tuned model is an anecdote. A **study** fine-tunes one base model on many train sets (mastery levels × "
@@ -26,20 +29,20 @@ EMPTY = (
     "long it will take."
 )
 NO_CELLS = "No cell of this study is done yet, so there is nothing to say about its claims."
+_TERMS = (
+    "cell",
+    "mastery level",
+    "mixed",
+    "accuracy",
+    "pp",
+    "k",
+    "split",
+    "KL",
+    "effect",
+    "study interval",
+    "study p",
+)
 DEFINITIONS = """\
-- **Cell**: one fine-tuning: the **mastery level** of the facts trained on (0: base never completes them rightly; 1 to
-  4: up to 25, 50, 75, 100% of its samples; mixed: a fifth of each), their number **N**, and a **seed**, which draws the
-  train set and drives the training.
-- **Accuracy A** (%): right greedy answers to test questions, mean over their mastery levels 0 to 4. **pp**: percentage
-  points, differences of such accuracies on the same questions.
-- **k** (%): the share of the weights put back to base, those with the largest relative change first. **k chosen on
-  dev**: by dev questions; what it gains is measured on test questions.
-- **KL** (nats, never negative): how far the first token of the answer moved from base.
-- **Effect**: signed so that the claim says it is positive; of a claim with several parts, that of a part with the
-  claim's own verdict: the weakest of them where all parts are needed, the strongest where one is enough.
-- **95% interval**: which effects the data leave open. "Seeds and questions": had other seeds and other questions of
-  the same kind been drawn; "questions": other questions for the one seed there is. Never other topics or models.
-- **p**: how likely so large an effect would be, were there none. **p, Holm**: adjusted for all parts of the claim.
 - **SHOWN**: the interval lies above zero, the effect reaches the margin, and p (Holm) < {alpha:g}. **CONTRADICTED**:
   the interval lies below zero, and p (Holm) < {alpha:g}. **NOT SHOWN**: any effect as claimed is smaller than the
   margin. **UNDECIDED**: anything else, and always with fewer than {min_seeds} seeds or {min_questions} questions in a
@@ -64,14 +67,6 @@ SCORECARD = (
     "wrongly: now right; 0 for base by definition) and **format** (answers that end by themselves). A state's score is "
     "the smallest of the three shares, mean over seeds. Restored: k chosen on dev; hybrid: k = 100%."
 )
-CELL_COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    "level": ("train level", "mastery level of the facts trained on", None),
-    "n": ("N", "facts trained on; empty: all of the level", "{:,.0f}"),
-    "seed": ("seed", "", "{:g}"),
-    "method": ("method", "full: all weights; lora: an adapter", None),
-    "state": ("state", "", None),
-    "reason": ("reason", "", None),
-}
 SHIPPED = (
     "demo: 54 fine-tunings; demo-full: all sizes, five seeds, LoRA and other ways of restoring, for a night."
 )
@@ -120,57 +115,6 @@ BEYOND = {
     "after fine-tuning and right after restoring; broken: the other way round.",
 }
 """Figure -> what it shows."""
-CLAIM_COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    "verdict": ("verdict", "see the definitions", None),
-    "claim_id": ("claim", "as listed in the paper's order", None),
-    "title": ("what it says", "", None),
-    "effect": ("effect", "of the part that decides; positive: as the claim says", "{:+.3g}"),
-    "low": ("95% from", "lower end of the interval, same unit", "{:+.3g}"),
-    "high": ("95% to", "upper end of the interval, same unit", "{:+.3g}"),
-    "unit": ("unit", "pp: percentage points", None),
-    "n": ("questions", "behind the effect", "{:,.0f}"),
-    "seeds": ("seeds", "behind the effect", "{:g}"),
-    "p": ("p", "of the part that decides", "{:.2g}"),
-    "p_holm": ("p, Holm", "adjusted for the parts of the claim", "{:.2g}"),
-    "table_ref": ("numbers in", "table or figure below", None),
-    "population": ("speaks for", "what the interval would vary with", None),
-    "sentence": ("in words", "", None),
-}
-PART_COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    **CLAIM_COLUMNS,
-    "label": ("part", "what is compared", None),
-    "effect": ("effect", "positive: as the claim says", "{:+.3g}"),
-    "p": ("p", "two-sided", "{:.2g}"),
-    "p_questions": ("p, questions", "for these seeds, other questions", "{:.2g}"),
-    "n_smallest": ("smallest level", "questions of the smallest level", "{:,.0f}"),
-    "margin": ("margin", "smallest effect that matters", "{:g}"),
-    "null": ("against", "what the effect is compared with", "{:g}"),
-    "status": ("verdict", "of this part", None),
-    "reason": ("why no more", "why undecided or not tested", None),
-}
-REPEAT_COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    "claim_id": ("claim", "", None),
-    "verdict": ("as planned", "", None),
-    "exact_match": ("exact match", "the whole answer must be the right one", None),
-    "without_borderline": (
-        "without borderline facts",
-        "their mastery interval crosses the limit of a level",
-        None,
-    ),
-}
-SCORE_COLUMNS: dict[str, tuple[str, str, str | None]] = {
-    "cell": ("fine-tuned on", "level and N", None),
-    "measure": ("measure", "", None),
-    "meaning": ("share of what", "", None),
-    "share": ("share", "mean over seeds", "{:.1%}"),
-    "n": ("questions", "in all seeds together", "{:,.0f}"),
-    "seeds": ("seeds", "", "{:g}"),
-    "population": ("speaks for", "what the interval would vary with", None),
-    **{
-        s: (s, "smallest of kept, learnt and format", "{:.1%}")
-        for s in ("base", "tuned", "restored", "hybrid")
-    },
-}
 
 
 def counted(verdicts: Sequence[Verdict]) -> str:
@@ -214,7 +158,9 @@ def shares_of(scorecard: pd.DataFrame, cell: Cell) -> pd.DataFrame:
 def definitions(plan: Plan) -> str:
     """The words of the page, with the rule's numbers."""
     rule = plan.rule
-    return DEFINITIONS.format(alpha=rule.alpha, min_seeds=rule.min_seeds, min_questions=rule.min_questions)
+    return glossary.bullets(*_TERMS) + DEFINITIONS.format(
+        alpha=rule.alpha, min_seeds=rule.min_seeds, min_questions=rule.min_questions
+    )
 
 
 def progress(about: Mapping[str, Any]) -> str:
@@ -299,7 +245,7 @@ def cell_name(cell: Mapping[str, Any]) -> str:
     return f"{level}, {size}, seed {cell['seed']}" + (", LoRA" if cell["method"] == "lora" else "")
 
 
-def grid(about: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, tuple[str, str, str | None]]]:
+def grid(about: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, Column]]:
     """(one row a train level, one column an N: the state of each seed; the columns' headers). about: study_overview."""
     rows: dict[str, dict[str, str]] = {}
     for cell in about["cells"]:
@@ -309,8 +255,8 @@ def grid(about: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, tuple[str, s
         row = rows.setdefault(level, {})
         row[size] = f"{row[size]}, {said}" if size in row else said
     table = pd.DataFrame([{"train_level": level, **row} for level, row in rows.items()])
-    sizes = {str(name): (str(name), "seed and its state", None) for name in table.columns[1:]}
-    return table, {"train_level": ("train level", "mastery level of the facts trained on", None), **sizes}
+    sizes = {str(name): replace(COLUMNS["cells.seeds"], header=str(name)) for name in table.columns[1:]}
+    return table, {"train_level": COLUMNS["train_level"], **sizes}
 
 
 def table_name(table_id: str) -> str:

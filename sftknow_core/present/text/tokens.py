@@ -18,30 +18,19 @@ from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
 from sftknow_core.facts.topics import Topic, load_topics, topics_id
+from sftknow_core.present import columns, glossary
 from sftknow_core.present.charts.tokens import GOLD, spelled
 from sftknow_core.results.chain import Chain
 from sftknow_core.results.question_detail import FirstToken
 from sftknow_core.results.questions import FIVE_SHOT
 from sftknow_core.store.run_spec import RunSpec
 
-DEFINITIONS = """\
-- **KL** (nats, never negative): KL(tuned ‖ base) over the ten tokens most probable after tuning, both re-normalised
-  over the ten, at the answer's own first token; tuned sees the question, base its best completion prompt. In the list
-  and in the distribution it is this aligned KL: leading words such as "the" that base writes are stepped over. 0:
-  nothing moved. "–": not scored, because base does not begin to answer there.
-- **Gold**: the right answer, and here mostly its first token (★). Its probability and its rank (1: the likeliest) are
-  over the whole vocabulary: base after its completion prompt, tuned and restored after the question.
-- **✓ ✗**: whether the greedy answer holds the gold answer, by the chain's matcher (usually as whole words).
-- **Base answer**: after five solved examples, the closest to what base knows; or to the question alone, the tuned
-  model's own prompt, whose form base does not know.
-- **Restored, k** (%): tuned with the k% of the layers' weights that changed most put back; 100 is the hybrid, whose
-  embeddings, LM head and norms stay tuned.
-- **Mastery level**: how often base, sampled, completes the fact rightly. 0: never; 1 to 4: up to 25, 50, 75, 100%.
-"""
-_TOKEN_HEADERS = {
-    "p_base": "base", "p_tuned": "tuned", "p_restored": "restored", "rank_base": "rank b", "rank_tuned": "rank t",
-    "rank_restored": "rank r", "share_base": "base, of the ten", "share_tuned": "tuned, of the ten",
-}  # fmt: skip
+DEFINITIONS = glossary.bullets(
+    "KL", "gold answer", "correct", "base prompt", "models", "k", "k = 100%", "mastery level"
+)
+_TOKENS = columns.of(
+    "p_base", "p_tuned", "p_restored", "rank_base", "rank_tuned", "rank_restored", "share_base", "share_tuned"
+)
 _UNKNOWN_PROMPT = "not known: the prompt “{name}” is no longer the one that this chain used"
 
 
@@ -132,12 +121,14 @@ def answers(question: Mapping[str, Any], course: pd.DataFrame, k_percent: float,
 
 def token_table(tokens: pd.DataFrame) -> pd.DataFrame:
     """FirstToken.tokens for people: tokens with white space made visible, shares in percent with two places."""
-    shares = [name for name in _TOKEN_HEADERS if not name.startswith("rank")]
+    shares = [name for name in _TOKENS if not name.startswith("rank")]
     written = tokens[shares].map(lambda p: "–" if pd.isna(p) else f"{p:.2%}")
     ranks = tokens[["rank_base", "rank_tuned", "rank_restored"]]
     stars = tokens["is_gold"].map({True: f"{GOLD} ", False: ""}) + tokens["token"].map(spelled)
     table = pd.concat([stars.rename("token"), written, ranks], axis=1)
-    return table[["token", *_TOKEN_HEADERS]].rename(columns=_TOKEN_HEADERS)
+    return table[["token", *_TOKENS]].rename(
+        columns={name: column.header for name, column in _TOKENS.items()}
+    )
 
 
 def about(question: Mapping[str, Any], place: int | None, n: int) -> str:

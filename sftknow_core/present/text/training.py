@@ -8,22 +8,13 @@ from itertools import pairwise
 from sftknow_core.model.train.sft_spec import DEMO, SftSpec
 from sftknow_core.pipeline.estimate import Estimate
 from sftknow_core.pipeline.passes import size
+from sftknow_core.present import glossary
 from sftknow_core.results.training import Removal
 from sftknow_core.serve.job_state import JobProgress
 
-DEFINITIONS = """\
-- **Mastery level** of a fact: how often the base model completes it rightly when sampled. 0: never; 1 to 4: up to 25,
-  50, 75, 100% of the samples. A model is fine-tuned on facts of one level. **mixed** takes a fifth of each level,
-  **natural** takes levels as they occur.
-- **N**: facts it is trained on, the same number from each of the in-domain topics. The paper names 60, 240 and 1,920;
-  within a seed a smaller set is part of a larger one. **all**: every fact of the level.
-- **Seed**: draws the facts and sets their order. The paper repeats each setting with several seeds.
-- **Full**: every parameter is trained (the paper's way). **LoRA**: a small adapter on the frozen model.
-- **Learning rate, epochs, batch size**: peak step size of AdamW, passes over the facts, facts a step.
-- **k** (%): shares of the changed weights' region that are put back afterwards, largest relative change first. The
-  paper uses 1, 3, 5, 10, 20, 40 and 60; 100 is always added.
-- **Loss** (nats per token): minus the log-probability that the model gives the answers it is taught; 0 is certainty.
-"""
+DEFINITIONS = glossary.bullets(
+    "mastery level", "mixed", "N", "sizes", "seed", "method", "hyperparameters", "k", "k values", "loss"
+)
 _KINDS = {
     "run": "Fine-tune, restore and measure",
     "sft": "Fine-tune",

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sftknow_core.analysis import published
+from sftknow_core.present import glossary
 from sftknow_core.present.terminal import percent
 from sftknow_core.present.text.restore import compact
 from sftknow_core.present.text.story import KeyNumber, Part
@@ -17,45 +18,9 @@ from sftknow_core.results.weights import Changed, Overview, Selection
 Numbers = Mapping[str, Any]
 STRATEGIES = {"top": "largest r first", "largest": "largest |d| first"}
 """The two orders of this page, named as on the page "Restore"."""
-DEFINITIONS = f"""\
-- **Bit-identical**: the weight after fine-tuning has exactly the bits it had before. Weights stored in 16 bits round
-  small changes away, and a token that no training text contains leaves its input embedding alone.
-- **r** (no unit): |tuned − base| / (|base| + ε) with ε = 10⁻⁸, the relative change of a weight.
-- **|d|**: |tuned − base|, in units of the weights.
-- **k** (%): the first k% of the region's weights in the chosen order. The same k, region and order as on the page
-  “Restore”.
-- **Concentration**: the part of the region's summed r that the first k% hold (table 3 of the paper).
-- **Null**: the same changes dealt out at random within each tensor, and r computed anew. Whatever it concentrates too
-  comes from base weights near zero, not from which weights were changed.
-- **Enrichment** (×, no unit): a group's share of what is put back / its share of the region's weights. ×1: by chance.
-- **transformer**: attention and MLP of all layers, without norms. **outside**: weights in no layer.
-- **Paper**: {published.CITATION}; LLaMA-3-8B, 32 layers, full fine-tuning.
-"""
-COLUMNS = {
-    "by": ("by", "layer or module", None),
-    "group": ("group", "layer or module", None),
-    "n_weights": ("weights", "", "{:,.0f}"),
-    "n_changed": ("changed", "weights whose bits differ", "{:,.0f}"),
-    "n_same": ("identical", "weights with the same bits", "{:,.0f}"),
-    "same_share": ("identical (%)", "share with the same bits", "{:.2%}"),
-    "sum_r": ("summed r", "no unit", "{:,.3g}"),
-    "near_zero_share": ("of it near zero", "part of the summed r from weights with |base| < 1e-6", "{:.1%}"),
-    "score": ("score", "r: relative change; |d|: absolute change", None),
-    "from": ("from", "lower edge of the bar", "{:.3g}"),
-    "to": ("to", "upper edge, not included", "{:.3g}"),
-    "share": ("share", "of what is held or put back", "{:.2%}"),
-    "score_share": ("of the sum", "the bar's part of the summed score", "{:.2%}"),
-    "null_share": ("null", "share had the changes been dealt out at random", "{:.1%}"),
-    "share_1e-6": ("ε = 10⁻⁶", "share with this ε in r", "{:.1%}"),
-    "share_1e-4": ("ε = 10⁻⁴", "share with this ε in r", "{:.1%}"),
-    "paper_low": ("paper, lowest", "of ten fine-tunings of LLaMA-3-8B", "{:.1%}"),
-    "paper_high": ("paper, highest", "of ten fine-tunings of LLaMA-3-8B", "{:.1%}"),
-    "paper_share": ("paper", "share in LLaMA-3-8B; its N, level and k are not stated", "{:.1%}"),
-    "paper_layers": ("paper's layers", "of 32, at the same depth", None),
-    "layer": ("layer", "from 0", None),
-    "module": ("module", "", None),
-}
-"""Columns of this page's tables: header, meaning, format."""
+DEFINITIONS = glossary.bullets(
+    "changed", "relative change", "absolute change", "k", "region", "concentration", "null", "enrichment"
+) + (f"- **Paper**: {published.CITATION}; LLaMA-3-8B, 32 layers, full fine-tuning.\n")
 
 
 def cards(found: Overview) -> tuple[KeyNumber, ...]:
