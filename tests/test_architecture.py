@@ -105,7 +105,7 @@ def test_imports_follow_the_table() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("sftknow_core.facts.made_up", "from sftknow_core.model.load import load_model"),
+        ("sftknow_core.facts.made_up", "from sftknow_core.model.io.load import load_model"),
         ("sftknow_core.facts.made_up", "from ..model import load"),
         ("sftknow_core.measure.made_up", "from sftknow_core import update"),
         ("sftknow_core.update.made_up", "def late():\n    import sftknow_core.measure.shift"),
