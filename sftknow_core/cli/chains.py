@@ -30,7 +30,7 @@ def run(
         str | None,
         typer.Option("--tuned", help="Compare with this model instead of training one.", show_default=False),
     ] = None,
-    strategy: o.StrategyOpt = "top",
+    strategy: Annotated[str, o.strategy_option("k_percent")] = "top",
     region: o.RegionOpt = "transformer",
     layers: o.LayersOpt = None,
     questions: o.QuestionsOpt = "60",
