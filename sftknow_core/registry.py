@@ -179,6 +179,11 @@ def load_plugins(files: Sequence[Path] = ()) -> tuple[Plugin, ...]:
     return tuple(_loaded.values())
 
 
+def plugin_arguments() -> list[str]:
+    """The options of the command line that load the same plugin files again."""
+    return [word for path in _loaded for word in ("--plugin", str(path))]
+
+
 def _load(path: Path, expected: str | None = None) -> None:
     if path in _loaded and expected in (None, _loaded[path].sha256):
         return

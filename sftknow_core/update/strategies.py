@@ -206,7 +206,7 @@ def random_reference(seed: int, pair: Pair, metas: Sequence[TensorMeta]) -> Keys
 
 @strategy(
     "interpolation",
-    title="move all weights part of the way",
+    title="base + alpha (tuned - base) for all weights",
     source="WiSE-FT (arXiv 2109.01903); task arithmetic (arXiv 2212.04089)",
     takes="alpha",
 )
