@@ -152,6 +152,12 @@ def plugin_of(function: Callable[..., Any]) -> str | None:
         ) from error
 
 
+def plugin_text(label: str) -> str:
+    """A plugin's name and the beginning of its hash, for messages."""
+    name, _, sha256 = str(label).partition("@")
+    return f"{name} (sha256 {sha256[:12]})"
+
+
 def load_plugins(files: Sequence[Path] = ()) -> tuple[Plugin, ...]:
     """Load installed plugins, the files that the parent process handed on, and `files`; the loaded files.
 

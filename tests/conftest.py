@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sftknow_core import registry
+from sftknow_core.facts.matcher import MATCHERS
 from sftknow_core.serve.jobs import NICE_VARIABLE
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.strategies import STRATEGIES
@@ -51,5 +52,5 @@ def own_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(registry.PLUGINS_VARIABLE, "")
     monkeypatch.setattr(registry, "_loaded", {})
     monkeypatch.setattr(registry, "_added", [])
-    for one in (STRATEGIES,):
+    for one in (STRATEGIES, MATCHERS):
         monkeypatch.setattr(one, "_entries", dict(one._entries))

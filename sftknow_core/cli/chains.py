@@ -35,7 +35,7 @@ def run(
     layers: o.LayersOpt = None,
     questions: o.QuestionsOpt = "60",
     prompt: o.PromptOpt = "paper",
-    matcher: o.MatcherOpt = "words",
+    matcher: Annotated[str, o.matcher_option()] = "words",
     lr: o.LrOpt = None,
     epochs: o.EpochsOpt = None,
     batch_size: o.BatchOpt = None,

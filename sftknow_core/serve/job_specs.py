@@ -135,7 +135,7 @@ class ChainJob(_Trained):
 
         super().check()
         QuestionSpec(None if self.questions is None else _whole_or_all("questions", self.questions))
-        EvaluateSpec(matcher=self.matcher or "words")  # type: ignore[arg-type]  # checked there
+        EvaluateSpec(matcher=self.matcher or "words")
         chosen = {"strategy": self.strategy, "region": self.region, "layers": self.layers, "ks": self.ks}
         ChainSpec(**_given(chosen)).check()
 
