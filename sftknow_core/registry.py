@@ -48,6 +48,16 @@ class Entry:
     plugin: str | None = None
     """Name and sha256 of the plugin that registered it, as "own_strategy@0a1b..."; None for built-in entries."""
 
+    @property
+    def stored_name(self) -> str:
+        """What tables hold: the name, for a plugin's entry with 16 hex digits of the hash, as "my-order@0a1b..."."""
+        return stored_name(self.name, self.plugin)
+
+
+def stored_name(name: str, plugin: str | None) -> str:
+    """See Entry.stored_name; plugin: the label."""
+    return name if plugin is None else f"{name}@{plugin.partition('@')[2][:16]}"
+
 
 E = TypeVar("E", bound=Entry)
 

@@ -167,7 +167,7 @@ def measured(cache: Cache, run_id: str, spec: RestoreSpec, question_set: str | N
     asked = {
         "base_id": summary["base_id"],
         "tuned_id": summary["tuned_id"],
-        "strategy": str(spec.strategy),
+        "strategy": spec.stored_strategy,
         "region": spec.region,
         "layers": spec.layers,
         "prompt": params["evaluate"]["prompt"],
