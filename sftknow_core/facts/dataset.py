@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sftknow_core.errors import DataError, SpecError
+from sftknow_core.errors import DataError, SpecError, unknown_field
 from sftknow_core.facts.entity_questions import read_entity_questions
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.own import SUFFIXES, is_own_facts, read_own_facts
@@ -117,5 +117,5 @@ class FactsRef:
         """The inverse of `to_json`. Raises SpecError for unknown fields."""
         known = {one.name for one in fields(cls)}
         if unknown := sorted(set(plain) - known):
-            raise SpecError(f"facts: unknown field {unknown[0]!r}; allowed: {', '.join(sorted(known))}")
+            raise unknown_field("facts: ", unknown[0], sorted(known))
         return cls(**plain)

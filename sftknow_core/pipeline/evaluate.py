@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact, FactSet
-from sftknow_core.facts.matcher import MATCHER_VERSION, STORED_RULES, matcher_named
-from sftknow_core.facts.prompts import PROMPT_VERSION, PROMPTS, Prompt, load_prompt
+from sftknow_core.facts.matcher import MATCHER_VERSION, STORED_RULES
+from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
 from sftknow_core.facts.synonyms import load_synonyms, synonyms_id
 from sftknow_core.facts.topics import Topic, topics_id
 from sftknow_core.measure.asking import PROBES, Probes, choose_templates
 from sftknow_core.pipeline.mastery import Mastery
 from sftknow_core.pipeline.states import State, StateLoader, restoration_row, state_row
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
+from sftknow_core.specs import EvaluateSpec
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
@@ -26,37 +26,6 @@ if TYPE_CHECKING:
 
 CHUNK_QUESTIONS = 256
 UNITS_PER_QUESTION = 0.0035
-FIVE_SHOT, COMPLETION = "five-shot", "completion"
-"""The probes that chains use by themselves."""
-
-
-@dataclass(frozen=True)
-class EvaluateSpec:
-    """How questions are asked and judged."""
-
-    prompt: str = "paper"
-    """paper, chat, a name in PROBES (five-shot, completion), or a file that holds {question}."""
-    matcher: str = "words"
-    """Which score the headline takes, a name in MATCHERS; the three of this package are stored too."""
-    max_new_tokens: int = 16
-    """Length limit of an answer, as in the paper."""
-    first_tokens: bool = True
-    """Whether to measure the token shift too (never with probes)."""
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise SpecError(f"max_new_tokens: got {self.max_new_tokens}; allowed: 1 or more")
-        object.__setattr__(self, "matcher", matcher_named(self.matcher).stored_name)
-
-    @property
-    def train_prompt(self) -> Prompt:
-        """What a model is fine-tuned with that is asked in this way: the same prompt; the paper's for a way by name."""
-        return PROMPTS["paper"] if self.prompt in PROBES else load_prompt(self.prompt)
-
-    @property
-    def shifts(self) -> bool:
-        """Whether first tokens are compared."""
-        return self.first_tokens and self.prompt not in PROBES
 
 
 @dataclass

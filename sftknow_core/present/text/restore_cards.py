@@ -192,12 +192,8 @@ def selection(details: Mapping[str, Any], spec: RestoreSpec) -> dict[str, Any]:
 def command(details: Mapping[str, Any], spec: RestoreSpec) -> str:
     """The command that writes the restored model."""
     base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
-    words = [
-        shlex.join(["sftknow", *plugin_arguments(), "restore"]),
-        f"--base {base}",
-        f"--tuned {details['tuned_id']}",
-        f"--k {spec.k_percent:f}",
-    ]
+    words = [shlex.join(["sftknow", *plugin_arguments(), "restore"]), f"--base {base}"]
+    words += [f"--tuned {details['tuned_id']}", f"--k {spec.k_percent}"]
     words += [f"--strategy {spec.strategy}", f"--region {spec.region}"]
     words += [f"--layers {spec.layers}"] if spec.layers else []
     return " ".join([*words, "--out NEW_FOLDER"])
