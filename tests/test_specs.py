@@ -10,7 +10,6 @@ import pytest
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
-from sftknow_core.facts.matcher import Matcher
 from sftknow_core.specs import (
     ChainSpec,
     Checkpoints,
@@ -21,7 +20,7 @@ from sftknow_core.specs import (
     StudySpec,
     value_of,
 )
-from sftknow_core.update.spec import RestoreSpec, Strategy, percent
+from sftknow_core.update.spec import RestoreSpec, percent
 
 FULL_CHAIN = ChainSpec(
     level="mixed",
@@ -32,11 +31,11 @@ FULL_CHAIN = ChainSpec(
     region="mlp",
     layers="0-1",
     questions=QuestionSpec(per_level=7, seed=1),
-    evaluate=EvaluateSpec(prompt="chat", matcher=Matcher.EXACT, max_new_tokens=4, first_tokens=False),
+    evaluate=EvaluateSpec(prompt="chat", matcher="exact", max_new_tokens=4, first_tokens=False),
     train_questions=None,
     controls=(
-        RestoreSpec(Strategy.BLOCK, block="mlp"),
-        RestoreSpec(Strategy.RANDOM, k_percent=percent(5), seed=2),
+        RestoreSpec("block", block="mlp"),
+        RestoreSpec("random", k_percent=percent(5), seed=2),
     ),
     equal_energy=("random", "interpolation"),
 )
@@ -131,9 +130,7 @@ def test_controls_of_a_study_are_one_restoration_an_amount() -> None:
     spec = StudySpec.model_validate(
         {"name": "a", "controls": [{"strategy": "random", "k": [5, "12.5"], "seed": 1}]}
     )
-    assert spec.controls == tuple(
-        RestoreSpec(Strategy.RANDOM, k_percent=percent(k), seed=1) for k in (5, "12.5")
-    )
+    assert spec.controls == tuple(RestoreSpec("random", k_percent=percent(k), seed=1) for k in (5, "12.5"))
 
 
 def test_a_value_of_a_floor_below_is_read_by_its_own_fields() -> None:

@@ -25,18 +25,19 @@ def run(
     level: o.LevelOpt = o.default(ChainSpec, "level"),
     n: o.SizeOpt = o.default(ChainSpec, "n"),
     seed: o.SeedOpt = 0,
+    method: Annotated[str | None, o.method_option()] = None,
     lora: o.LoraOpt = False,
     k: o.KsOpt = o.default(ChainSpec, "ks"),
     tuned: Annotated[
         str | None,
         typer.Option("--tuned", help="Compare with this model instead of training one.", show_default=False),
     ] = None,
-    strategy: o.StrategyOpt = o.default(ChainSpec, "strategy"),
+    strategy: Annotated[str, o.strategy_option("k_percent")] = o.default(ChainSpec, "strategy"),
     region: o.RegionOpt = o.default(ChainSpec, "region"),
     layers: o.LayersOpt = None,
     questions: o.QuestionsOpt = "60",
-    prompt: o.PromptOpt = o.default(EvaluateSpec, "prompt"),
-    matcher: o.MatcherOpt = o.default(EvaluateSpec, "matcher"),
+    prompt: Annotated[str, o.prompt_option()] = o.default(EvaluateSpec, "prompt"),
+    matcher: Annotated[str, o.matcher_option()] = o.default(EvaluateSpec, "matcher"),
     lr: o.LrOpt = None,
     epochs: o.EpochsOpt = None,
     batch_size: o.BatchOpt = None,
@@ -74,7 +75,7 @@ def run(
             model, other = check_job(ws, job).require()
         facts, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
         if other is None:
-            sft = sft_spec(**o.sft_options(model, lora, lr, epochs, batch_size, seed))
+            sft = sft_spec(**o.sft_options(model, o.method_of(method, lora), lr, epochs, batch_size, seed))
             result = run_chain(ws, model, facts, known, spec, sft)
         else:
             result = run_chain(ws, model, facts, known, spec, tuned=other)

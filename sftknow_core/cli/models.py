@@ -39,7 +39,7 @@ def mastery(
             "--export", help="Write the scores as Parquet into this folder too.", show_default=False
         ),
     ] = None,
-    matcher: o.MatcherOpt = o.default(EvaluateSpec, "matcher"),
+    matcher: Annotated[str, o.matcher_option()] = o.default(EvaluateSpec, "matcher"),
     topics: o.TopicsOpt = None,
     filter_: o.FilterOpt = "paper",
     keep_leaks: o.LeaksOpt = False,
@@ -58,7 +58,7 @@ def mastery(
     with o.workspace(cache, device, dtype) as ws:
         model = ws.open_model(base, revision)
         found, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
-        spec = replace(mastery_spec(model, seed), n_samples=samples, matcher=matcher)  # type: ignore[arg-type]
+        spec = replace(mastery_spec(model, seed), n_samples=samples, matcher=matcher)
         if max_new_tokens is not None:
             spec = replace(spec, max_new_tokens=max_new_tokens)
         scored = score_facts(ws, model, found.facts, known, spec)
@@ -88,6 +88,7 @@ def sft(
     data: o.DataOpt = o.DEMO,
     n: o.SizeOpt = o.default(ChainSpec, "n"),
     seed: o.SeedOpt = 0,
+    method: Annotated[str | None, o.method_option()] = None,
     lora: o.LoraOpt = False,
     lr: o.LrOpt = None,
     epochs: o.EpochsOpt = None,
@@ -115,7 +116,7 @@ def sft(
     with o.workspace(cache, device) as ws:
         model = ws.open_model(base, revision)
         found, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
-        spec = sft_spec(**o.sft_options(model, lora, lr, epochs, batch_size, seed))
+        spec = sft_spec(**o.sft_options(model, o.method_of(method, lora), lr, epochs, batch_size, seed))
         scored = score_facts(ws, model, found.facts, known)
         drawn = draw_train_set(found.facts, scored.levels, wanted.level, wanted.n, wanted.seed)
         ws.reporter.expect(drawn.n * spec.epochs * UNITS_PER_EXAMPLE)
@@ -146,8 +147,8 @@ def evaluate(
     ] = None,
     data: o.DataOpt = o.DEMO,
     questions: o.QuestionsOpt = "60",
-    prompt: o.PromptOpt = o.default(EvaluateSpec, "prompt"),
-    matcher: o.MatcherOpt = o.default(EvaluateSpec, "matcher"),
+    prompt: Annotated[str, o.prompt_option()] = o.default(EvaluateSpec, "prompt"),
+    matcher: Annotated[str, o.matcher_option()] = o.default(EvaluateSpec, "matcher"),
     by_topic: Annotated[bool, typer.Option("--by-topic", help="Topic by topic as well.")] = False,
     topics: o.TopicsOpt = None,
     filter_: o.FilterOpt = "paper",
@@ -159,19 +160,22 @@ def evaluate(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Closed-book accuracy of a model, by mastery level, in- and out-of-domain."""
-    from sftknow_core.facts.matcher import Matcher
     from sftknow_core.measure.accuracy import accuracy_by_topic
 
     with o.workspace(cache, device, dtype) as ws:
         facts_and_topics = o.read_facts(data, topics, filter_, keep_leaks, sample)
         exam, state, loader = _exam(ws, base or model, model, facts_and_topics, questions, prompt, matcher)
         run = _asked(exam, state, loader)
-    rows = [r for r in run.read("accuracies").to_pylist() if r["matcher"] == matcher and r["subset"] == "all"]
-    topics_rows = accuracy_by_topic(run.read("answers").to_pylist(), Matcher(matcher)) if by_topic else []
+    rows = [
+        r
+        for r in run.read("accuracies").to_pylist()
+        if r["matcher"] == exam.spec.matcher and r["subset"] == "all"
+    ]
+    topics_rows = accuracy_by_topic(run.read("answers").to_pylist(), exam.spec.matcher) if by_topic else []
     result = {
         "run_id": run.run_id,
         "state_id": state.state_id,
-        "matcher": matcher,
+        "matcher": exam.spec.matcher,
         "accuracies": rows,
         "by_topic": [row for row in topics_rows if row["level"] is None],
     }
@@ -183,7 +187,7 @@ def shift(
     base: o.BaseOpt = o.DEMO,
     data: o.DataOpt = o.DEMO,
     questions: o.QuestionsOpt = "60",
-    prompt: o.PromptOpt = o.default(EvaluateSpec, "prompt"),
+    prompt: Annotated[str, o.prompt_option()] = o.default(EvaluateSpec, "prompt"),
     topics: o.TopicsOpt = None,
     filter_: o.FilterOpt = "paper",
     keep_leaks: o.LeaksOpt = False,

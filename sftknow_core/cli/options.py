@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +12,15 @@ import typer
 from pydantic_core import PydanticCustomError
 
 from sftknow_core.errors import SpecError
+from sftknow_core.facts.matcher import MATCHERS
+from sftknow_core.facts.prompts import PROMPTS
+from sftknow_core.measure.asking import PROBES
+from sftknow_core.model.train.methods import METHODS
+from sftknow_core.pipeline.study.pool import EXECUTORS
+from sftknow_core.registry import Entry
 from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec, Restoring, Spec, whole_or_all
 from sftknow_core.update.spec import Percent, percent
+from sftknow_core.update.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from sftknow_core.facts.fact import FactSet
@@ -70,15 +77,12 @@ SampleOpt = Annotated[
     typer.Option("--sample", help="At most so many facts of each topic and split.", show_default=False),
 ]
 QuestionsOpt = Annotated[str, option(QuestionSpec, "per_level", "--questions")]
-PromptOpt = Annotated[str, option(EvaluateSpec, "prompt")]
-MatcherOpt = Annotated[str, option(EvaluateSpec, "matcher")]
 LevelOpt = Annotated[str, option(ChainSpec, "level")]
 SizeOpt = Annotated[str, option(ChainSpec, "n")]
 KsOpt = Annotated[str, option(ChainSpec, "ks", "--k")]
-StrategyOpt = Annotated[str, option(Restoring, "strategy")]
 RegionOpt = Annotated[str, option(Restoring, "region")]
 LayersOpt = Annotated[str | None, option(Restoring, "layers")]
-LoraOpt = Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all parameters.")]
+LoraOpt = Annotated[bool, typer.Option("--lora", help="The same as --method lora.")]
 LrOpt = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.", show_default=False)]
 EpochsOpt = Annotated[
     float | None, typer.Option("--epochs", help="Passes over the train set.", show_default=False)
@@ -86,6 +90,39 @@ EpochsOpt = Annotated[
 BatchOpt = Annotated[
     int | None, typer.Option("--batch-size", help="Examples a training step.", show_default=False)
 ]
+
+
+def strategy_option(*takes: str) -> Any:
+    """`--strategy`, with the strategies that take one of these amounts. Called when the command line is built, so that
+    those of plugins are listed too."""
+    return typer.Option("--strategy", help=listed(s for s in STRATEGIES.entries if s.takes in takes))
+
+
+def prompt_option() -> Any:
+    """`--prompt`, likewise."""
+    known = f"{', '.join(PROMPTS)}; {listed(PROBES.entries)}"
+    return typer.Option("--prompt", help=f"{known} Or a text file that holds {{question}}.")
+
+
+def matcher_option() -> Any:
+    """`--matcher`, likewise."""
+    return typer.Option("--matcher", help=f"Headline score: {listed(MATCHERS.entries)}")
+
+
+def method_option() -> Any:
+    """`--method`, likewise."""
+    help_text = f"How the model is trained: {listed(METHODS.entries)} Else full."
+    return typer.Option("--method", help=help_text, show_default=False)
+
+
+def executor_option() -> Any:
+    """`--executor`, likewise."""
+    return typer.Option("--executor", help=f"Where cells are done: {listed(EXECUTORS.entries)}")
+
+
+def listed(entries: Iterable[Entry]) -> str:
+    """Registered names with their titles, for a help text."""
+    return "; ".join(f"{found.name} ({found.title})" for found in entries) + "."
 
 
 @contextmanager
@@ -113,7 +150,7 @@ def read_facts(
 
 def evaluation(prompt: str, matcher: str) -> EvaluateSpec:
     """How questions are asked and judged. Raises SpecError."""
-    return EvaluateSpec(prompt=prompt, matcher=matcher)  # type: ignore[arg-type]  # read there
+    return EvaluateSpec(prompt=prompt, matcher=matcher)
 
 
 def question_spec(questions: str, seed: int = 0) -> QuestionSpec:
@@ -121,11 +158,23 @@ def question_spec(questions: str, seed: int = 0) -> QuestionSpec:
     return QuestionSpec(per_level=read_whole_or_all(questions, "--questions"), seed=seed)
 
 
+def method_of(method: str | None, lora: bool) -> str | None:
+    """The training method that both options ask for; None: the preset's. Raises SpecError."""
+    if lora and method not in (None, "lora"):
+        raise SpecError(f"--lora and --method {method} contradict each other; give one of them")
+    return "lora" if lora else method
+
+
 def sft_options(
-    base: ModelHandle, lora: bool, lr: float | None, epochs: float | None, batch_size: int | None, seed: int
+    base: ModelHandle,
+    method: str | None,
+    lr: float | None,
+    epochs: float | None,
+    batch_size: int | None,
+    seed: int,
 ) -> dict[str, Any]:
     """Keyword arguments for runs.presets.sft_spec."""
-    given = {"lr": lr, "epochs": epochs, "batch_size": batch_size, "method": "lora" if lora else None}
+    given = {"lr": lr, "epochs": epochs, "batch_size": batch_size, "method": method}
     return {"base": base, "seed": seed, **{key: value for key, value in given.items() if value is not None}}
 
 

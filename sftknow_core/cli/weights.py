@@ -80,13 +80,7 @@ def restore(
             "--block", help='For the block strategies: "mlp", "0-3" or "mlp 0-3".', show_default=False
         ),
     ] = None,
-    strategy: Annotated[
-        str,
-        typer.Option(
-            "--strategy",
-            help="top, bottom, largest, smallest, random, random-reference, interpolation, block or all-but-block.",
-        ),
-    ] = "top",
+    strategy: Annotated[str, o.strategy_option("k_percent", "alpha", "block")] = "top",
     region: o.RegionOpt = o.default(Restoring, "region"),
     layers: o.LayersOpt = None,
     seed: Annotated[
@@ -127,7 +121,7 @@ def restore(
     if not dry_run and out is None and recipe is None and patch is None:
         raise SpecError("nothing to write: give --out, --recipe or --patch, or --dry-run to check only")
     spec = RestoreSpec(
-        strategy=strategy,  # type: ignore[arg-type]  # checked there, like the numbers
+        strategy=strategy,
         region=region,
         layers=layers,
         k_percent=k,  # type: ignore[arg-type]

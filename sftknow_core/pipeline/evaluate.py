@@ -8,20 +8,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.facts.fact import Fact, FactSet
-from sftknow_core.facts.matcher import MATCHER_VERSION, Matcher
+from sftknow_core.facts.matcher import MATCHER_VERSION, STORED_RULES
 from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
 from sftknow_core.facts.synonyms import load_synonyms, synonyms_id
 from sftknow_core.facts.topics import Topic, topics_id
+from sftknow_core.measure.asking import PROBES, Probes, choose_templates
 from sftknow_core.pipeline.mastery import Mastery
 from sftknow_core.pipeline.states import State, StateLoader, restoration_row, state_row
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
-from sftknow_core.specs import COMPLETION, FIVE_SHOT, NO_SHIFT, EvaluateSpec
+from sftknow_core.specs import EvaluateSpec
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from sftknow_core.measure.asking import Probes
     from sftknow_core.measure.reference import BaseReference
 
 CHUNK_QUESTIONS = 256
@@ -58,8 +58,6 @@ class EvaluationPlan:
     @cached_property
     def templates(self) -> Mapping[str, Any]:
         """Topic -> its completion template, frozen for the base model; whatever is asked, every topic has one."""
-        from sftknow_core.measure.asking import choose_templates
-
         topics = sorted({fact.topic for fact in self.facts.facts})
         return choose_templates(topics, self.facts.facts, self.mastery.levels, self.mastery.templates)
 
@@ -81,31 +79,25 @@ class EvaluationPlan:
     @cached_property
     def probes(self) -> Probes:
         """What asks for a fact by completion: the prompts that gave the facts their mastery."""
-        from sftknow_core.measure.asking import Probes
-
         return Probes(self.topics, self.facts.facts, int(self.mastery.run.spec.params["seed"]))
 
     def check(self) -> None:
-        """Raise DataError for a question that cannot be asked by completion, where that is the way."""
-        if self.spec.prompt == COMPLETION:
+        """Raise DataError for a question that cannot be asked by the probe, where one is the way."""
+        if self.spec.prompt in PROBES:
             for fact in self.questions:
-                self._ask.probe(fact)
+                self._ask.check(fact)
 
     @cached_property
     def _ask(self) -> Any:
-        from sftknow_core.measure.asking import FiveShot, ToComplete
-
-        if self.spec.prompt == FIVE_SHOT:
-            return FiveShot(self.facts.select("train"))
-        if self.spec.prompt == COMPLETION:
-            return ToComplete(self.probes, self.templates)
+        if self.spec.prompt in PROBES:
+            return PROBES.get(self.spec.prompt).made_by.of(self)
         return load_prompt(self.spec.prompt)
 
     def run_spec(self, state: State) -> RunSpec:
         """The identity of asking one state."""
         from sftknow_core.measure.shift import SHIFT_VERSION
 
-        named = self.spec.prompt in NO_SHIFT
+        named = self.spec.prompt in PROBES
         prompt = self.spec.prompt if named else self._ask.prompt_id
         inputs = {
             "state": state.state_id,
@@ -119,7 +111,7 @@ class EvaluationPlan:
             inputs["exemplars"] = self.facts.data_id
         params = {
             "prompt": prompt,
-            "matcher": str(self.spec.matcher),
+            "matcher": self.spec.matcher,
             "max_new_tokens": self.spec.max_new_tokens,
             "first_tokens": self.spec.shifts,
         }
@@ -160,6 +152,7 @@ def _ask_all(exam: EvaluationPlan, run: Run, state: State, loader: StateLoader, 
         facts = _chunk(exam, index)
         how: dict[str, Any] = {
             "ask": exam._ask,
+            "matcher": exam.spec.matcher,
             "max_new_tokens": exam.spec.max_new_tokens,
             "first_row": index * CHUNK_QUESTIONS,
             "progress": _teller(exam, run, done, n, units),
@@ -203,7 +196,7 @@ def _finish(exam: EvaluationPlan, run: Run, state: State, loader: StateLoader) -
     answers = run.read("answers").to_pylist()
     accuracies = [
         row | {"state_id": state.state_id}
-        for matcher in Matcher
+        for matcher in dict.fromkeys((*STORED_RULES, exam.spec.matcher))
         for row in summarise_accuracy(answers, matcher, exam.spec.prompt)
     ]
     tables: dict[str, Any] = {"accuracies": accuracies, "states": [state_row(state)]}

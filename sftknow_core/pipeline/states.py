@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from math import isnan, sqrt
@@ -14,14 +14,8 @@ from sftknow_core.results.cube import open_cube
 from sftknow_core.results.cube_selection import k_at_energy, selection
 from sftknow_core.specs import check_comparable
 from sftknow_core.store.cache import Cache
-from sftknow_core.update.spec import (
-    EVERYTHING,
-    NOTHING,
-    Percent,
-    RestoreSpec,
-    Strategy,
-    rounded_percent,
-)
+from sftknow_core.update.spec import EVERYTHING, NOTHING, Percent, RestoreSpec, rounded_percent
+from sftknow_core.update.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from sftknow_core.model.io.load import LanguageModel
@@ -140,7 +134,7 @@ def restoration_row(state: State, report: RestoreReport) -> dict[str, Any]:
         "base_id": state.base.model_id,
         "tuned_id": state.tuned.model_id,
         "state_id": state.state_id,
-        "strategy": str(spec.strategy),
+        "strategy": spec.stored_strategy,
         "params": {"layers": spec.layers, "seed": spec.seed, **({"block": spec.block} if spec.block else {})},
         "region": spec.region,
         "k_percent": None if report.k_percent is None else float(report.k_percent),
@@ -175,13 +169,8 @@ def state_row(state: State) -> dict[str, Any]:
 #
 # What a restoration then took back indeed stands in its row of table `restorations`.
 
-_RANKED: Mapping[Strategy, tuple[str, str]] = {
-    Strategy.TOP: ("relative", "highest"),
-    Strategy.BOTTOM: ("relative", "lowest"),
-    Strategy.LARGEST: ("absolute", "highest"),
-    Strategy.SMALLEST: ("absolute", "lowest"),
-}
-"""Strategy -> what it ranks by, and which end first."""
+_MEASURED = {found.name: found for found in STRATEGIES.entries if found.measured}
+"""Strategies that rank by a score of the cube."""
 
 
 def at_equal_energy(
@@ -194,27 +183,27 @@ def at_equal_energy(
     be set to an energy.
     """
     check_comparable(strategies)
-    asked = [spec for spec in specs if spec.strategy in _RANKED and spec.k_percent not in (None, EVERYTHING)]
+    asked = [
+        spec for spec in specs if spec.strategy in _MEASURED and spec.k_percent not in (None, EVERYTHING)
+    ]
     if not asked or not strategies:
         return {}
     first = asked[0]
-    score, direction = _RANKED[first.strategy]
     with open_cube(cache, delta_id) as con:
         ks = [spec.k_percent for spec in asked if spec.k_percent is not None]
-        found = selection(
-            con, ks, region=first.region, layers=first.layers, score=score, direction=direction
-        )["energy_taken_back"]
+        found = selection(con, ks, region=first.region, layers=first.layers, **_ranking(first.strategy))[
+            "energy_taken_back"
+        ]
         energies = [float(energy) for energy in found]
         if any(isnan(energy) for energy in energies):
             return {}
         beside: dict[RestoreSpec, Percent] = {}
-        for strategy in map(Strategy, strategies):
+        for strategy in strategies:
             if strategy == first.strategy:
                 continue
-            if strategy in _RANKED:
-                score, direction = _RANKED[strategy]
+            if strategy in _MEASURED:
                 amounts: Sequence[Percent | Decimal | None] = k_at_energy(
-                    con, energies, region=first.region, layers=first.layers, score=score, direction=direction
+                    con, energies, region=first.region, layers=first.layers, **_ranking(strategy)
                 )
             else:
                 amounts = _amounts(strategy, energies)
@@ -224,15 +213,25 @@ def at_equal_energy(
     return beside
 
 
-def _amounts(strategy: Strategy, energies: Sequence[float]) -> Sequence[Percent | Decimal | None]:
+def _ranking(strategy: str) -> dict[str, str]:
+    """What a strategy ranks by, and which end goes back first."""
+    found = _MEASURED[strategy]
+    return {"score": str(found.measured), "direction": found.direction}
+
+
+def _amounts(strategy: str, energies: Sequence[float]) -> Sequence[Percent | Decimal | None]:
     """alpha of an interpolation, or k of random weights."""
-    if strategy is Strategy.INTERPOLATION:
+    if strategy == "interpolation":
         return [Decimal(f"{sqrt(max(0.0, 1 - energy)):.4f}") for energy in energies]
     return [rounded_percent(100 * energy) for energy in energies]
 
 
-def _spec(like: RestoreSpec, strategy: Strategy, amount: Decimal | Percent) -> RestoreSpec | None:
+def _spec(like: RestoreSpec, strategy: str, amount: Decimal | Percent) -> RestoreSpec | None:
     """The restoration; None where it would be the tuned model or take all back."""
     if isinstance(amount, Percent):
-        return None if amount in (NOTHING, EVERYTHING) else replace(like, strategy=strategy, k_percent=amount)
-    return None if amount in (0, 1) else replace(like, strategy=strategy, k_percent=None, alpha=amount)
+        if amount in (NOTHING, EVERYTHING):
+            return None
+        return replace(like, strategy=strategy, version=None, k_percent=amount)
+    if amount in (0, 1):
+        return None
+    return replace(like, strategy=strategy, version=None, k_percent=None, alpha=amount)

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from sftknow_core.errors import SpecError
+from sftknow_core.facts.matcher import verdict_column
 from sftknow_core.results.run import check_intact
 from sftknow_core.stats.paired import MIN_QUESTIONS, mcnemar, paired_difference
 from sftknow_core.store.cache import Cache
@@ -152,7 +153,7 @@ def measured_states(cache: Cache, asked: Asked, spec: RestoreSpec) -> pd.DataFra
     none), accuracy, low, high, n, n_right, k_of_changed_percent, energy_taken_back, question_set_id, run_id (which
     holds the answers).
     """
-    way = {"strategy": str(spec.strategy), "region": spec.region, "layers": spec.layers}
+    way = {"strategy": spec.stored_strategy, "region": spec.region, "layers": spec.layers}
     with up_to_date(cache) as con:
         rows: pd.DataFrame = con.execute(_MEASURED + _BY_K, {**asked.values, **way}).df()
     shares = dict.fromkeys(("k_percent", "k_of_changed_percent", "energy_taken_back"), "float64")
@@ -350,7 +351,7 @@ def _compared(
         "shown_run": after.run_id,
         "shown_id": after.state_id,
     }
-    both = _BOTH.format(matcher=ANSWERS.column(matcher).name)
+    both = _BOTH.format(matcher=verdict_column(matcher))
     with open_parts(cache, ANSWERS, set(runs)) as con:
         rows: pd.DataFrame = con.execute(both + query, {**ids, **values}).df()
     return rows

@@ -30,7 +30,8 @@ from sftknow_core.results.cube_selection import (
     where_changes_sit,
 )
 from sftknow_core.store.cache import Cache
-from sftknow_core.update.spec import NOTHING, Number, Percent, RestoreSpec, Strategy, percent
+from sftknow_core.update.spec import NOTHING, Number, Percent, RestoreSpec, percent
+from sftknow_core.update.strategies import STRATEGIES
 
 # What restoring any k percent of a region amounts to, from the delta cube alone: no model, no second pass.
 #
@@ -41,10 +42,7 @@ from sftknow_core.update.spec import NOTHING, Number, Percent, RestoreSpec, Stra
 # top and bottom rank by r = |s - p| / (|p| + 1e-8), largest and smallest by |d| = |s - p|.
 
 RANKED_BY = {
-    Strategy.TOP: ("relative", "highest"),
-    Strategy.BOTTOM: ("relative", "lowest"),
-    Strategy.LARGEST: ("absolute", "highest"),
-    Strategy.SMALLEST: ("absolute", "lowest"),
+    found.name: (str(found.measured), found.direction) for found in STRATEGIES.entries if found.measured
 }
 """Strategies that the cube can answer for -> (score, which comes first)."""
 
@@ -243,7 +241,7 @@ class Cube(DeltaRun):
             layers: e.g. "0-3,5"; None: all.
             strategy: top, bottom, largest or smallest.
         """
-        return self.selection(RestoreSpec(Strategy(strategy), region, layers, percent(k)))
+        return self.selection(RestoreSpec(strategy, region, layers, percent(k)))
 
     def selection(self, spec: RestoreSpec) -> Selection:
         """The same for a way of restoring."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from sftknow_core.errors import SpecError
 from sftknow_core.model.train.sft_spec import SftSpec
+from sftknow_core.registry import plugin_arguments
 from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec
 from sftknow_core.update.spec import RestoreSpec
 
@@ -130,7 +131,7 @@ class ChainJob(_Trained):
         """Raise SpecError for an impossible train set, k, strategy, region, prompt or matcher."""
         super().check()
         QuestionSpec(per_level=self.questions)  # type: ignore[arg-type]  # text is read there
-        EvaluateSpec(matcher=self.matcher or "words")  # type: ignore[arg-type]  # checked there
+        EvaluateSpec(matcher=self.matcher or "words")
         chosen = {"strategy": self.strategy, "region": self.region, "layers": self.layers, "ks": self.ks}
         ChainSpec(**_given(chosen))
 
@@ -214,7 +215,7 @@ class StudyJob(JobSpec):
 def command_line(spec: JobSpec, cache: str | None = None) -> str:
     """The command as people would type it, quoted for a POSIX shell; only to be read or copied."""
     where = ("--cache", cache) if cache is not None else ()
-    return shlex.join(("sftknow", *spec.arguments(), *where))
+    return shlex.join(("sftknow", *plugin_arguments(), *spec.arguments(), *where))
 
 
 def _arguments(option: str, value: Any) -> list[str]:

@@ -9,23 +9,25 @@ from typing import (
 )
 
 from pydantic import (
+    AfterValidator,
     model_validator,
 )
 
 from sftknow_core.errors import SpecError
-from sftknow_core.facts.matcher import Matcher
+from sftknow_core.facts.matcher import MATCHERS, matcher_named
 from sftknow_core.facts.prompts import PROMPTS, Prompt, load_prompt
 from sftknow_core.facts.train_set import LEVELS
-from sftknow_core.specs.base import K, Listed, Restoration, Spec, WholeOrAll, between, choice, one_of
-from sftknow_core.update.spec import EVERYTHING, RestoreSpec, Strategy, percent
+from sftknow_core.measure.asking import PROBES
+from sftknow_core.registry import nearest
+from sftknow_core.specs.base import K, Listed, Restoration, Spec, WholeOrAll, between, one_of, wrong
+from sftknow_core.update.spec import EVERYTHING, RestoreSpec, percent
+from sftknow_core.update.strategies import STRATEGIES
 
 PAPER_KS = tuple(map(percent, ("1", "3", "5", "10", "20", "40", "60")))
 FIVE_SHOT, COMPLETION = "five-shot", "completion"
-NO_SHIFT = (FIVE_SHOT, COMPLETION)
+NO_SHIFT = tuple(PROBES)
 """Ways of asking that are no prompt around a question, and have no token shift."""
-COMPARABLE = (
-    Strategy.TOP, Strategy.BOTTOM, Strategy.LARGEST, Strategy.SMALLEST, Strategy.RANDOM, Strategy.INTERPOLATION,
-)  # fmt: skip
+COMPARABLE = (*(found.name for found in STRATEGIES.entries if found.measured), "random", "interpolation")
 """Strategies that can be set to an energy."""
 
 
@@ -48,13 +50,20 @@ class QuestionSpec(Spec):
         return self
 
 
+def _matcher(given: str) -> str:
+    """The name as it is stored."""
+    if "@" not in given and given not in MATCHERS:
+        raise wrong(f"{', '.join(MATCHERS)}{nearest(given, MATCHERS)}")
+    return matcher_named(given).stored_name
+
+
 class EvaluateSpec(Spec):
     """How questions are asked and judged."""
 
     prompt: str = "paper"
     """paper, chat, five-shot, completion, or a text file that holds {question}."""
-    matcher: Annotated[Matcher, choice(Matcher)] = Matcher.WORDS
-    """Headline score: words, substring or exact."""
+    matcher: Annotated[str, AfterValidator(_matcher)] = "words"
+    """Headline score, a name in MATCHERS; words, substring and exact are stored too."""
     max_new_tokens: Annotated[int, between(1)] = 16
     """Length limit of an answer, as in the paper."""
     first_tokens: bool = True
@@ -78,7 +87,7 @@ class Restoring(Spec):
     """One way of choosing the weights that are reverted."""
 
     strategy: str = "top"
-    """top, bottom, largest, smallest, random or random-reference."""
+    """A name in STRATEGIES that takes k."""
     region: str = "transformer"
     """transformer, attention, mlp, embedding or all."""
     layers: str | None = None
@@ -114,8 +123,10 @@ class ChainSpec(Restoring):
     def _check(self) -> Self:
         if self.n is not None and self.n < 1:
             raise SpecError(f"n: got {self.n}; allowed: at least 1, or 'all'")
-        if self.strategy == Strategy.INTERPOLATION:
-            raise SpecError("strategy interpolation takes no k; restore with it by `sftknow restore --alpha`")
+        if (takes := STRATEGIES.get(self.strategy).takes) != "k_percent":
+            raise SpecError(
+                f"strategy {self.strategy} takes no k; restore with it by `sftknow restore --{takes}`"
+            )
         self.restore_specs()
         check_comparable(self.equal_energy)
         return self
@@ -123,7 +134,7 @@ class ChainSpec(Restoring):
     def restore_specs(self) -> tuple[RestoreSpec, ...]:
         """One spec a k, increasing, without 0 (that is the tuned model)."""
         ks = sorted({*self.ks, EVERYTHING})
-        return tuple(RestoreSpec(self.strategy, self.region, self.layers, k) for k in ks if k)  # type: ignore[arg-type]
+        return tuple(RestoreSpec(self.strategy, self.region, self.layers, k) for k in ks if k)
 
     def control_specs(self) -> tuple[RestoreSpec, ...]:
         """The controls that are not tried anyway."""

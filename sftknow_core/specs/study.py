@@ -31,7 +31,8 @@ from pydantic_core import PydanticCustomError
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.facts.train_set import LEVELS
-from sftknow_core.model.train.sft_spec import METHODS, PRESETS, SftSpec
+from sftknow_core.model.train.methods import METHODS
+from sftknow_core.model.train.sft_spec import PRESETS, SftSpec
 from sftknow_core.specs.base import (
     Facts,
     K,
@@ -55,7 +56,7 @@ from sftknow_core.specs.chain import (
     Restoring,
     check_comparable,
 )
-from sftknow_core.update.spec import RestoreSpec, Strategy
+from sftknow_core.update.spec import RestoreSpec
 
 LARGE = 1920
 """The paper's largest size that all levels have; analysis/study.py reads verdicts about large N there."""
@@ -189,12 +190,12 @@ class StudySpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        order = list(LEVELS)
+        order, methods = list(LEVELS), list(METHODS)
         for name, values, key in (
             ("levels", self.levels, lambda one: order.index(one) if one in order else len(order)),
             ("sizes", self.sizes, lambda one: float("inf") if one is None else one),
             ("seeds", self.seeds, lambda one: one),
-            ("methods", self.methods, lambda one: METHODS.index(one) if one in METHODS else len(METHODS)),
+            ("methods", self.methods, lambda one: methods.index(one) if one in methods else len(methods)),
             ("restoring", self.restoring, lambda one: 0),
         ):
             if not values:
@@ -254,7 +255,7 @@ class StudySpec(Spec):
             return self.controls
         way = self.restoring[0]
         return tuple(
-            RestoreSpec(Strategy(name), way.region, way.layers, k)
+            RestoreSpec(name, way.region, way.layers, k)
             for name in EQUAL_COUNT
             for k in self.ks
             if name != way.strategy

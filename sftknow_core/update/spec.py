@@ -11,34 +11,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from enum import StrEnum
 
-from sftknow_core.errors import SpecError, unknown_field
+from sftknow_core.errors import PluginError, SpecError, unknown_field
+from sftknow_core.registry import plugin_text, stored_name
 from sftknow_core.update.region import Region, block_text, layers_text
+from sftknow_core.update.strategies import STRATEGIES
 
 ALGORITHM_VERSION = 1
 """Goes up whenever the same spec would give other weights."""
 
 
-class Strategy(StrEnum):
-    """How the weights to restore are chosen; formulas and sources stand in `strategies.py`."""
-
-    TOP = "top"
-    BOTTOM = "bottom"
-    LARGEST = "largest"
-    SMALLEST = "smallest"
-    RANDOM = "random"
-    RANDOM_REFERENCE = "random-reference"
-    INTERPOLATION = "interpolation"
-    BLOCK = "block"
-    ALL_BUT_BLOCK = "all-but-block"
-
-
-BLOCKS = frozenset({Strategy.BLOCK, Strategy.ALL_BUT_BLOCK})
-"""Strategies that restore whole tensors."""
-
-_SEEDED = frozenset({Strategy.RANDOM, Strategy.RANDOM_REFERENCE})
-_AMOUNTS = {Strategy.INTERPOLATION: "alpha"}
 _ALPHA_RANGE = (Decimal("-0.5"), Decimal("1.5"))
 
 
@@ -103,7 +85,8 @@ class RestoreSpec:
     """Which weights go back to base. Give k_percent, or alpha for interpolation, or a block for the block
     strategies."""
 
-    strategy: Strategy = Strategy.TOP
+    strategy: str = "top"
+    """A name in STRATEGIES."""
     region: str = "transformer"
     """One of REGIONS."""
     layers: str | None = None
@@ -117,16 +100,22 @@ class RestoreSpec:
     block: str | None = None
     """Block strategies only: a part of the region, as a region's name, layers from 0, or both: "mlp", "0-3",
     "mlp 0-3"."""
+    plugin: str | None = None
+    """Name and hash of the code that the strategy is, where a plugin registered it; found by itself when left out."""
+    version: int | None = None
+    """Of the strategy's algorithm; the present one when left out."""
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "strategy", Strategy(self.strategy))
-        except ValueError:
-            raise SpecError(f"strategy: got {self.strategy!r}; allowed: {', '.join(Strategy)}") from None
+        self._check_strategy()
         Region(self.region, self.layers)
         object.__setattr__(self, "layers", layers_text(self.layers))
         self._check_amount()
         self._check_seed()
+
+    @property
+    def stored_strategy(self) -> str:
+        """What table `restorations` holds: states of two versions of a plugin never stand under one name."""
+        return stored_name(self.strategy, self.plugin)
 
     @property
     def is_tuned(self) -> bool:
@@ -134,7 +123,8 @@ class RestoreSpec:
         return self.k_percent == NOTHING or self.alpha == 1
 
     def to_json(self) -> dict[str, object]:
-        """A plain dict, the same for equal specs; numbers as text ("20", "0.5"); block where there is one."""
+        """A plain dict, the same for equal specs; numbers as text ("20", "0.5"); block and plugin where there is
+        one, version where it is not 1."""
         fields: dict[str, object] = {
             "strategy": str(self.strategy),
             "region": self.region,
@@ -143,7 +133,12 @@ class RestoreSpec:
             "alpha": None if self.alpha is None else f"{self.alpha:f}",
             "seed": self.seed,
         }
-        return fields if self.block is None else {**fields, "block": self.block}
+        more = {
+            "block": self.block,
+            "plugin": self.plugin,
+            "version": None if self.version == 1 else self.version,
+        }
+        return fields | {name: value for name, value in more.items() if value is not None}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, object]) -> RestoreSpec:
@@ -151,7 +146,7 @@ class RestoreSpec:
         unknown = sorted(set(stored) - set(cls.__dataclass_fields__))
         if unknown:
             raise unknown_field("restore spec: ", unknown[0], cls.__dataclass_fields__)
-        return cls(**stored)  # type: ignore[arg-type]
+        return cls(**{"version": 1, **stored})  # type: ignore[arg-type]
 
     def state_id(self, base_id: str, tuned_id: str) -> str:
         """16 hex digits that name the restored model: both models' ids, this spec and the algorithm's
@@ -159,8 +154,32 @@ class RestoreSpec:
         parts = {"base": base_id, "tuned": tuned_id, "spec": self.to_json(), "version": ALGORITHM_VERSION}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
+    def _check_strategy(self) -> None:
+        """The strategy is known, and the code behind it is the code that is asked for."""
+        if self.plugin is not None and self.strategy not in STRATEGIES:
+            raise PluginError(
+                f"strategy {self.strategy} is code of the plugin {plugin_text(self.plugin)}, which is not loaded; "
+                "give it by --plugin FILE"
+            )
+        found = STRATEGIES.get(self.strategy)
+        here = found.plugin
+        if self.plugin not in (None, here):
+            loaded = "of sftknow itself" if here is None else f"of {plugin_text(here)}"
+            raise PluginError(
+                f"strategy {self.strategy} is needed from the plugin {plugin_text(self.plugin)}, but here it is "
+                f"{loaded}; give the same file by --plugin FILE"
+            )
+        object.__setattr__(self, "strategy", str(self.strategy))
+        object.__setattr__(self, "plugin", here)
+        if self.version not in (None, found.version):
+            raise SpecError(
+                f"strategy {self.strategy}: got version {self.version}; this sftknow has {found.version}, which "
+                "restores other weights"
+            )
+        object.__setattr__(self, "version", found.version)
+
     def _check_amount(self) -> None:
-        wanted = "block" if self.strategy in BLOCKS else _AMOUNTS.get(self.strategy, "k_percent")
+        wanted = STRATEGIES.get(self.strategy).takes
         others = [name for name in ("k_percent", "alpha", "block") if name != wanted]
         given = [name for name in others if getattr(self, name) is not None]
         if getattr(self, wanted) is None or given:
@@ -176,7 +195,7 @@ class RestoreSpec:
             object.__setattr__(self, "block", block_text(self.block))
 
     def _check_seed(self) -> None:
-        if self.strategy in _SEEDED:
+        if STRATEGIES.get(self.strategy).seeded:
             seed = 0 if self.seed is None else self.seed
             if not isinstance(seed, int) or not 0 <= seed < 2**32:
                 raise SpecError(f"seed: got {seed!r}; allowed: a whole number from 0 to {2**32 - 1}")

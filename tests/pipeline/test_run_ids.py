@@ -25,7 +25,7 @@ from sftknow_core.pipeline.study.read import read_study
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec
 from sftknow_core.store.run_spec import RunSpec
-from sftknow_core.update.spec import RestoreSpec, Strategy, percent
+from sftknow_core.update.spec import RestoreSpec, percent
 
 DEMO_TUNED = ModelHandle(Path("/nowhere"), "0a3660b340154d4b", "tuned")
 
@@ -83,8 +83,8 @@ def test_chains_of_the_demo(demo: Any, level: str, n: int, run_id: str) -> None:
 def test_a_chain_with_all_that_can_be_said_of_it(demo: Any) -> None:
     _, base, facts, _, mastery = demo
     controls = (
-        RestoreSpec(Strategy.BLOCK, block="mlp"),
-        RestoreSpec(Strategy.RANDOM, k_percent=percent("12.5"), seed=3),
+        RestoreSpec("block", block="mlp"),
+        RestoreSpec("random", k_percent=percent("12.5"), seed=3),
     )
     spec = ChainSpec(
         n=60, seed=3, ks=("0.5", "20.0"), strategy="largest", region="mlp", layers="0,1",

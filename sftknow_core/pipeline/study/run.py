@@ -32,7 +32,7 @@ from sftknow_core.pipeline.study.plan import (
     study_run,
     training_of,
 )
-from sftknow_core.pipeline.study.pool import BrokenExecutor, Workers
+from sftknow_core.pipeline.study.pool import EXECUTORS, PROCESSES, BrokenExecutor, Workers
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.results.study_frames import keep_study_frames
 from sftknow_core.specs import Cell, Checkpoints, StudySpec
@@ -135,15 +135,17 @@ class StudyResult:
 
 
 def run_study(
-    spec: StudySpec, ws: Workspace, executor: Executor | None = None, *, skip_impossible: bool = False
+    spec: StudySpec, ws: Workspace, executor: Executor | str = PROCESSES, *, skip_impossible: bool = False
 ) -> StudyResult:
     """Do the study, or what is left of it.
 
-    executor: where the cells are done; None: `spec.workers` processes of our own, one on an accelerator. Another one
-    must not do two cells at once in one process. Raises SpecError for impossible cells unless they are skipped, for
-    a base model that changed, and for facts without questions; Stopped when asked to stop; CacheError for a full
-    disk. A cell that fails is in the summary and raises nothing.
+    executor: where the cells are done: a name in EXECUTORS, for `spec.workers` cells at once, one on an accelerator; or
+    an executor, which must not do two cells at once in one process. Raises SpecError for impossible cells unless they
+    are skipped, for a base model that changed, and for facts without questions; Stopped when asked to stop; CacheError
+    for a full disk. A cell that fails is in the summary and raises nothing.
     """
+    if isinstance(executor, str):
+        EXECUTORS.get(executor)
     found = plan(spec, ws)
     if not skip_impossible:
         found.require_possible()
@@ -178,7 +180,7 @@ class _Study:
     ws: Workspace
     run: Run
     plan: StudyPlan
-    executor: Executor | None
+    executor: Executor | str
     skip_impossible: bool
     done_units: float = 0.0
     told_units: float = 0.0
@@ -209,7 +211,7 @@ class _Study:
 
     def _n_workers(self) -> int:
         n = min(self.spec.workers, max(1, len(self.plan.of(TODO))))
-        if self.executor is None and n > 1 and (name := device_name(self.ws.device)) is not None:
+        if isinstance(self.executor, str) and n > 1 and (name := device_name(self.ws.device)) is not None:
             self.ws.reporter.say(
                 f"one worker instead of {n}: {name} holds the models of one process at a time"
             )
@@ -346,7 +348,7 @@ class _Study:
             "name": self.spec.name,
             "base_id": self.plan.base.model_id,
             "base_name": self.plan.base.name,
-            "matcher": str(self.spec.evaluate.matcher),
+            "matcher": self.spec.evaluate.matcher,
             "mastery": mastery.run.run_id if mastery else None,
             "n_questions": dict(self.plan.n_questions),
             **{f"n_{s}": sum(c["state"] == s for c in cells) for s in (DONE_STATE, FAILED, IMPOSSIBLE)},

@@ -12,18 +12,16 @@ import pandas as pd
 from sftknow_core.present import glossary
 from sftknow_core.present.terminal import percent, points
 from sftknow_core.present.text.story import KeyNumber, Part
+from sftknow_core.registry import plugin_arguments
 from sftknow_core.results.chain import Chain
 from sftknow_core.results.measured import MeasuredState
 from sftknow_core.results.weights import Selection
-from sftknow_core.update.spec import Percent, RestoreSpec, Strategy, rounded_percent
+from sftknow_core.update.spec import Percent, RestoreSpec, rounded_percent
+from sftknow_core.update.strategies import STRATEGIES as REGISTERED
 
 Numbers = Mapping[str, Any]
-STRATEGIES = {
-    "top": "largest r first",
-    "bottom": "smallest r first",
-    "largest": "largest |d| first",
-    "smallest": "smallest |d| first",
-}
+STRATEGIES = {found.name: found.title for found in REGISTERED.entries if found.measured}
+"""Strategies that the cube can answer for -> which weights go back first."""
 DOMAIN_NAMES = {"in": "In-domain", "out": "Out-of-domain"}
 AXES = {"k": "k", "changed": "changed weights", "update": "update taken back"}
 FLIP_NAMES = {
@@ -93,7 +91,7 @@ DEFINITIONS = glossary.bullets(
 
 def score_of(spec: RestoreSpec) -> str:
     """What ranks the weights: "r" or "|d|"."""
-    return "r" if spec.strategy in (Strategy.TOP, Strategy.BOTTOM) else "|d|"
+    return "r" if spec.strategy in ("top", "bottom") else "|d|"
 
 
 def cards(numbers: Selection, spec: RestoreSpec) -> tuple[KeyNumber, ...]:
@@ -185,7 +183,7 @@ def not_compared(details: Chain) -> str:
 def command(details: Chain, spec: RestoreSpec, n_level: int) -> str:
     """The command that measures this selection for the same two models and questions."""
     base = details.base_name
-    words = ["sftknow", "run", "--base", base, "--tuned", details.tuned_id]
+    words = ["sftknow", *plugin_arguments(), "run", "--base", base, "--tuned", details.tuned_id]
     words += ["--data", "demo" if base == "demo" else "FACTS", "--questions", str(n_level)]
     words += ["--k", str(spec.k_percent)]
     usual = RestoreSpec(k_percent=spec.k_percent)
@@ -237,7 +235,7 @@ def _put_back(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
         ),
     )
     said = f"{n:,} weights of the region, {percent(n / numbers.n_model)}% of the whole model."
-    if spec.strategy in (Strategy.TOP, Strategy.LARGEST) and not isnan(full):
+    if spec.strategy in ("top", "largest") and not isnan(full):
         said += f" All changes are reverted from k = {full:g}% on."
     return KeyNumber("Put back to base", parts, said)
 
@@ -252,7 +250,7 @@ def _held(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
         )
     else:
         parts.append(_share("null", null, numbers.null_error))
-        first = spec.strategy is Strategy.TOP
+        first = spec.strategy == "top"
         said = (
             "Null: the same changes dealt out at random within each tensor. It is "
             + (
@@ -267,7 +265,7 @@ def _held(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
 
 def _update(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
     score, low, high = score_of(spec), numbers.threshold_low, numbers.threshold_high
-    first = spec.strategy in (Strategy.TOP, Strategy.LARGEST)
+    first = spec.strategy in ("top", "largest")
     put_back = not isnan(low)
     value, spread = (f"{low:.3g}", f"to {high:.4g}") if put_back else ("–", "none put back")
     parts = (

@@ -14,9 +14,10 @@ from sftknow_core.present.terminal import percent
 from sftknow_core.present.text.restore import compact
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.results.weights import Changed, Overview, Selection
+from sftknow_core.update.strategies import STRATEGIES as REGISTERED
 
 Numbers = Mapping[str, Any]
-STRATEGIES = {"top": "largest r first", "largest": "largest |d| first"}
+STRATEGIES = {name: REGISTERED.get(name).title for name in ("top", "largest")}
 """The two orders of this page, named as on the page "Restore"."""
 DEFINITIONS = glossary.bullets(
     "changed", "relative change", "absolute change", "k", "region", "concentration", "null", "enrichment"
