@@ -13,13 +13,13 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
-from fake_runs import accuracy_row, do_chunks, do_run, mastery_rows, spec
+from fake_runs import accuracy_row, do_chunks, do_run, mastery_rows, runs_on_record, spec
 from processes import started
 
 from sftknow_core.errors import CacheError, SftknowError
 from sftknow_core.store import ingest as module
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.catalogue import read_runs, read_table, runs_with_input
+from sftknow_core.store.catalogue import read_table, runs_with_input
 from sftknow_core.store.files import CacheWarning
 from sftknow_core.store.ingest import _read, ingest, reindex
 from sftknow_core.store.migrations import MIGRATIONS, migrate
@@ -57,7 +57,7 @@ def test_short_tables(cache: Cache) -> None:
     assert [str(kind) for kind in levels.dtypes] == ["Int64", "int64"]
     assert read_table(cache, "accuracies", run_ids=[]).empty
     assert read_table(cache, "deltas").empty
-    runs = read_runs(cache)
+    runs = runs_on_record(cache)
     assert set(runs["run_id"]) == {a, b} and runs["summary"][0] == {"n": 1}
     assert runs["spec"][0]["params"] == {"temperature": 0.7}
     assert runs_with_input(cache, "b") == [b]
@@ -139,21 +139,21 @@ def test_what_a_copied_cache_has_on_record_is_not_read_again(
 ) -> None:
     """A copy has other times; a manifest that says something else is read."""
     kept, changed = do_run(cache, "a"), do_run(cache, "b")
-    read_runs(cache)
+    runs_on_record(cache)
     before = rows_on_record(cache)
     with open_catalogue(cache) as con:  # as earlier versions wrote it
         con.execute("UPDATE runs SET stamp = split_part(stamp, ' ', 1)")
-    read_runs(cache)
+    runs_on_record(cache)
     assert rows_on_record(cache) == before
     shutil.copytree(cache.root, fast_folder / "copy", copy_function=shutil.copyfile)
     there, read = Cache(fast_folder / "copy"), []
     assert rows_on_record(there) == before
     monkeypatch.setattr(module, "_read", lambda run: read.append(run.run_id) or _read(run))
     for _ in range(2):
-        assert len(read_runs(there)) == 2 and not read
+        assert len(runs_on_record(there)) == 2 and not read
     manifest = there.run_folder(changed) / DONE
     manifest.write_text(manifest.read_text("utf-8") + "\n", "utf-8")
-    assert len(read_runs(there)) == 2 and read == [changed] != [kept]
+    assert len(runs_on_record(there)) == 2 and read == [changed] != [kept]
 
 
 def test_many_runs_are_taken_in_like_one(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,7 +307,7 @@ def test_a_newer_catalogue_is_refused(cache: Cache) -> None:
     with open_catalogue(cache) as con:
         con.execute("INSERT INTO schema_migrations VALUES ('m099_future', '')")
     with pytest.raises(CacheError, match=r"newer version \(it knows m099_future\)"):
-        read_runs(cache)
+        runs_on_record(cache)
 
 
 # -- several processes
