@@ -15,7 +15,7 @@ import pandas as pd
 
 from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.results.views import chain_summary
-from sftknow_core.stats.paired import MIN_QUESTIONS, mcnemar, paired_difference
+from sftknow_core.stats.contrast import MIN_QUESTIONS, contrast
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.ingest import up_to_date
@@ -251,8 +251,8 @@ def flip_counts(
 
     shown: the state's state_id and run_id (a row of `measured`). before: the same of the state it is compared
     with, asked the same questions; None: tuned, as the chain asked it. Columns: domain, n (questions), healed
-    (wrong, then right), broken, p_value (exact McNemar, two-sided), and gain, gain_low, gain_high: accuracy of
-    shown minus before, the mean over levels, with its 95% interval (<NA> where no level has two questions).
+    (wrong, then right), broken, and gain, gain_low, gain_high, p_value: accuracy of shown minus before, the mean over
+    levels, with its 95% interval and the two-sided p of "no change" (<NA> where no level has two questions).
 
     Raises SpecError and CacheError as `measured` does.
     """
@@ -319,12 +319,16 @@ def _compared(
 
 def _tested(rows: pd.DataFrame) -> dict[str, Any]:
     """The row of one domain in `flip_counts`."""
-    test = mcnemar(rows["was_right"], rows["is_right"])
-    found = {"n": len(rows), "healed": test.n_gained, "broken": test.n_lost, "p_value": test.p_value}
-    levelled = rows[rows["level"].notna()]
-    if levelled["level"].value_counts().max() >= MIN_QUESTIONS:
-        gain = paired_difference(levelled["was_right"], levelled["is_right"], levelled["level"])
-        found |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
+    change = rows["is_right"].astype(float) - rows["was_right"].astype(float)
+    found: dict[str, Any] = {
+        "n": len(rows),
+        "healed": int((change > 0).sum()),
+        "broken": int((change < 0).sum()),
+    }
+    levelled = rows["level"].notna()
+    if rows["level"].value_counts().max() >= MIN_QUESTIONS:
+        gain = contrast(change[levelled], rows["level"][levelled])
+        found |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high, "p_value": gain.p_value}
     return found
 
 

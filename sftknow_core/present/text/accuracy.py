@@ -25,9 +25,9 @@ DEFINITIONS = """\
 - **Restored**: the tuned model with k% of the weights put back, k chosen on dev questions; these are test questions.
 - **Change** (percentage points): after minus before on the same questions. Its 95% interval speaks for other questions
   of the same kind, not for other seeds.
-- **p, one level**: exact McNemar test, two-sided: were as many answers lost as gained? **p, mean**: before and after
-  swapped at random, question by question, 10,000 times; it cannot be below 0.0001. **p, Holm**: adjusted for the five
-  levels of a domain and step; only below 0.05 is a level's change shown.
+- **p, one level**: exact McNemar test, two-sided: were as many answers lost as gained? **p, mean**: t test of
+  “no change of the mean”, by the rule of its interval: below 0.05 where the 95% interval leaves out 0. **p, Holm**:
+  adjusted for the five levels of a domain and step; only below 0.05 is a level's change shown.
 - **Right → wrong, wrong → right**: answers that flipped. Two fine-tunings that differ in nothing but the seed flip
   answers against each other as well.
 """
@@ -40,7 +40,7 @@ COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "high": ("95% to", "upper end of the interval of the change", "{:+.1%}"),
     "n_lost": ("right → wrong", "questions", "{:,.0f}"),
     "n_gained": ("wrong → right", "questions", "{:,.0f}"),
-    "p_value": ("p", "exact McNemar of a level; swaps for the mean", "{:.2g}"),
+    "p_value": ("p", "exact McNemar of a level; of the mean by the rule of its interval", "{:.2g}"),
     "p_holm": ("p, Holm", "adjusted for the levels of this domain and step", "{:.2g}"),
     "reason": ("note", "why there is no interval", None),
 }
