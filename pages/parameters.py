@@ -29,9 +29,7 @@ def page(compared: str) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             ranking = restoring.pick_ranking(weights_text.STRATEGIES)
         spec = restoring.with_k(ranking)
-        weights.link(
-            "pages/restore.py", f"Put k = {spec.k_percent:f}% back and see the answers", run_id, spec
-        )
+        weights.link("pages/restore.py", f"Put k = {spec.k_percent}% back and see the answers", run_id, spec)
         numbers = weights.overview(key[0], compared, restoring.frozen(spec))
         show.numbers(weights_text.cards(numbers), "weights.numbers", 300)
         with st.expander("Definitions and units"):
@@ -83,7 +81,7 @@ def concentrated(compared: str, spec: RestoreSpec, paper: bool) -> None:
 
 def places(compared: str, spec: RestoreSpec, paper: bool) -> None:
     """Where the first k% sit."""
-    st.subheader(f"Where the first {spec.k_percent:f}% sit")
+    st.subheader(f"Where the first {spec.k_percent}% sit")
     st.caption(
         f"Ranked by {weights_text.STRATEGIES[spec.strategy]}. In a cell: its share of all weights that are put back, "
         "and × its enrichment (a stronger shade: more than its size alone gives)."

@@ -73,7 +73,7 @@ def answers(rows: pd.DataFrame, place: measuring.Place) -> str:
     taken = None
     with restoring.said(quietly=True):
         taken = restoring.taken_if_compared(opened, details, place.spec)
-    axis = curve(rows, place.split, place.k, taken)
+    axis = curve(rows, place.split, float(place.k), taken)
     shown = restored.shown_state(rows, place.k, place.split)
     if shown is not None:
         levels(rows, shown, place.split)
@@ -133,7 +133,7 @@ def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) 
 
 def put_back(spec: RestoreSpec, taken: restore_text.Numbers) -> None:
     """What the histogram of the changes says of any k."""
-    st.subheader(f"What k = {spec.k_percent:f}% puts back")
+    st.subheader(f"What k = {spec.k_percent}% puts back")
     st.caption(
         "Counted from a histogram of all changes, for any k, without the model. No question is asked here."
     )

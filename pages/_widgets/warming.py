@@ -173,7 +173,7 @@ def _parameters(key: Key, run_id: str, colours: Palette) -> None:
     delta_id = restoring.delta_run(key, details["base_id"], details["tuned_id"])
     if delta_id is None:
         return
-    spec = RestoreSpec(k_percent=percent(f"{slider.FIRST_K:.4f}"))
+    spec = RestoreSpec(k_percent=percent(slider.FIRST_K))
     weights.overview(key[0], delta_id, restoring.frozen(spec))
     weights.changed_shares(key[0], delta_id, "all", None)
     weights.spread(key[0], delta_id, restoring.frozen(spec))
@@ -187,7 +187,7 @@ def _restore(key: Key, run_id: str, colours: Palette) -> None:
     from sftknow_core.update.spec import RestoreSpec, percent
 
     details, now = reading.chain_details(key, run_id), restoring.as_it_is_now(key)
-    spec = RestoreSpec(k_percent=percent(f"{slider.FIRST_K:.4f}"))
+    spec = RestoreSpec(k_percent=percent(slider.FIRST_K))
     measuring.question_sets_of(now, run_id)
     restoring.measured(now, run_id, restoring.frozen(spec, k=False), None)
     comparing.measured_ways(now, run_id, None)
