@@ -19,8 +19,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.ingest import ingest
+from sftknow_core.store.ingest import ingest, up_to_date
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_spec import RunSpec
@@ -192,3 +194,12 @@ if __name__ == "__main__":
         hold(Cache(root))
     else:
         write(Cache(root), rest[0], int(rest[1]))
+
+
+def runs_on_record(cache: Cache) -> pd.DataFrame:
+    """The catalogue's table of runs, oldest first; spec, about, library_versions and summary as dicts."""
+    with up_to_date(cache) as con:
+        frame: pd.DataFrame = con.sql("FROM runs ORDER BY finished_at, run_id").df()
+    for column in ("spec", "about", "library_versions", "summary"):
+        frame[column] = [json.loads(text) for text in frame[column]]
+    return frame

@@ -86,13 +86,6 @@ COLUMNS: dict[str, dict[str, str]] = {
         "n_restored": "of them among the most changed",
         "n_restored_null": "the same with changes permuted within each tensor; NaN: not taken",
     },
-    "other_tasks": {
-        "chain": "as in chains",
-        "state_id": "as in states",
-        "task": '"gsm8k", "xsum"',
-        "item": "question of the task",
-        "score": "0 to 1",
-    },
 }
 """Table -> column -> meaning. Beyond these, `answers` and `shifts` may hold `borderline` (the fact's mastery interval
 crosses the limit of a level), `answers` `gold_rank` (after the question, the rank from 1 of the answer's first token;
@@ -121,7 +114,6 @@ class StudyTables:
     shifts: pd.DataFrame = field(default_factory=lambda: empty("shifts"))
     concentration: pd.DataFrame = field(default_factory=lambda: empty("concentration"))
     enrichment: pd.DataFrame = field(default_factory=lambda: empty("enrichment"))
-    other_tasks: pd.DataFrame = field(default_factory=lambda: empty("other_tasks"))
 
     def __post_init__(self) -> None:
         known = {*self.chains.get("chain", ()), BASE}

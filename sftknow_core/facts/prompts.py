@@ -96,11 +96,6 @@ def qa_prompt(question: str) -> str:
     return PROMPTS["paper"].prompt(question)
 
 
-def qa_text(question: str, answer: str) -> str:
-    """The paper's training example without BOS and EOS; it begins with `qa_prompt(question)`."""
-    return PROMPTS["paper"].text(question, answer)
-
-
 def few_shot_completion(fact: Fact, exemplars: Sequence[Fact]) -> str:
     """Exemplars with their main answers, then the fact's question: for facts without templates."""
     lines = [f"Q: {e.question.strip()} A: {e.objects[0].strip()}\n" for e in exemplars]

@@ -7,7 +7,7 @@ level-balanced (the mean over mastery levels), under the chain's matcher.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from sftknow_core.facts.summary import majority_answers
 from sftknow_core.facts.synonyms import load_synonyms
 from sftknow_core.facts.train_set import TrainSet
 from sftknow_core.stats.choose import KChoice, choose_k
+from sftknow_core.stats.contrast import MIN_QUESTIONS, contrast
 from sftknow_core.stats.intervals import Estimate, level_balanced
-from sftknow_core.stats.paired import paired_difference
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_folder import RunFolder
 
@@ -191,12 +191,15 @@ def _estimate(right: NDArray[np.bool_], levels: NDArray[np.int64]) -> Estimate:
 
 
 def _gain(before: _Answers, after: _Answers, group: str) -> Row | None:
-    """Paired difference of the level-balanced accuracy on one group; None where it has too few questions."""
+    """Change of the level-balanced accuracy on one group; None where it has too few questions."""
     which = before.of(group)
     levels = before.levels[which]
-    if not any((levels == level).sum() > 1 for level in range(N_LEVELS)):
+    too_few = [level for level in range(N_LEVELS) if (levels == level).sum() < MIN_QUESTIONS]
+    if len(too_few) == N_LEVELS:
         return None
-    return asdict(paired_difference(before.right[which], after.right[which], levels))
+    change = contrast(after.right[which].astype(float) - before.right[which], levels)
+    names = ("value", "se", "df", "low", "high", "p_value", "n_seeds", "n_questions", "population")
+    return {name: getattr(change, name) for name in names} | {"missing_levels": too_few}
 
 
 def _optimism(ks: Mapping[float, str], answers: Mapping[str, _Answers], choice: KChoice) -> Row:

@@ -18,8 +18,9 @@ import pandas as pd
 from sftknow_core.results.chain import KL_LEVEL, Chain
 from sftknow_core.results.chains import LEVEL_ORDER, Survey, comparable
 from sftknow_core.results.questions import Filters, QuestionTable, answered, over
+from sftknow_core.stats.contrast import MIN_QUESTIONS, Contrast, contrast
 from sftknow_core.stats.intervals import t_interval, wilson
-from sftknow_core.stats.paired import MIN_QUESTIONS, holm, mcnemar, paired_difference, permutation_test
+from sftknow_core.stats.paired import holm, mcnemar
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.run_spec import canonical_json
@@ -71,9 +72,10 @@ def by_level(found: pd.DataFrame) -> pd.DataFrame:
 def changes(found: pd.DataFrame) -> pd.DataFrame:
     """Before and after, one row a domain, level (<NA>: mean over levels) and step of STEPS. found: `answers`.
 
-    difference: after minus before, with its 95% interval (paired, over questions); <NA> with a `reason` where it has no
-    spread. n_lost: right, then wrong; n_gained the other way round. p_value: exact McNemar, two-sided, of one level;
-    of the mean: 10,000 swaps of before and after. p_holm: McNemar's, adjusted for the levels of a domain and step.
+    difference: after minus before, with its 95% interval (stats/contrast, over questions); <NA> with a `reason` where a
+    level has one question. n_lost: right, then wrong; n_gained the other way round. p_value: of one level exact
+    McNemar, two-sided; of the mean by the rule of its interval. p_holm: McNemar's, adjusted for the levels of a domain
+    and step.
     """
     rows = []
     for domain, group in found.groupby("domain"):
@@ -101,7 +103,8 @@ def _level_change(before: pd.Series[bool], after: pd.Series[bool], level: Any) -
     row |= {"n_lost": test.n_lost, "n_gained": test.n_gained, "p_value": test.p_value}
     if len(before) < MIN_QUESTIONS:
         return row | {"reason": "one question has no spread"}
-    return row | _interval(before, after, [level] * len(before))
+    change = _change(before, after, [level] * len(before))
+    return row | {"low": change.low, "high": change.high}
 
 
 def _mean_change(rows: pd.DataFrame, before: str, after: str) -> list[dict[str, Any]]:
@@ -113,18 +116,13 @@ def _mean_change(rows: pd.DataFrame, before: str, after: str) -> list[dict[str, 
     test = mcnemar(was, now)
     row: dict[str, Any] = {"level": None, "n": len(rows), "n_lost": test.n_lost, "n_gained": test.n_gained}
     row |= {"before": was.groupby(levels).mean().mean(), "after": now.groupby(levels).mean().mean()}
+    change = _change(was, now, levels.tolist())
     row |= {"difference": row["after"] - row["before"]}
-    row |= {"p_value": permutation_test(was, now, levels).p_value}
-    return [row | _interval(was, now, levels.tolist())]
+    return [row | {"low": change.low, "high": change.high, "p_value": change.p_value}]
 
 
-def _interval(before: pd.Series[bool], after: pd.Series[bool], levels: list[int]) -> dict[str, Any]:
-    """low and high, or why there are none."""
-    difference = paired_difference(before, after, levels, n_levels=N_LEVELS)
-    if difference.df is None:
-        same = "no answer changed" if difference.value == 0 else "every answer changed alike"
-        return {"reason": f"{same}, so the questions show no spread"}
-    return {"low": difference.low, "high": difference.high}
+def _change(before: pd.Series[bool], after: pd.Series[bool], levels: list[int]) -> Contrast:
+    return contrast(after.to_numpy(float) - before.to_numpy(float), levels)
 
 
 def _proportion(right: pd.Series[bool]) -> dict[str, Any]:

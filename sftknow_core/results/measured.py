@@ -16,7 +16,7 @@ import pandas as pd
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.matcher import verdict_column
 from sftknow_core.results.run import check_intact
-from sftknow_core.stats.paired import MIN_QUESTIONS, mcnemar, paired_difference
+from sftknow_core.stats.contrast import MIN_QUESTIONS, contrast
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.ingest import up_to_date
@@ -279,9 +279,9 @@ def flip_counts(
 ) -> pd.DataFrame:
     """How answers changed from one state to a restored one, asked the same questions; one row a domain.
 
-    Columns: domain, n (questions), healed (wrong, then right), broken, p_value (exact McNemar, two-sided), and gain,
-    gain_low, gain_high: accuracy of after minus before, the mean over levels, with its 95% interval (<NA> where no
-    level has two questions). Raises GoneError and DamagedError where the answers of one are.
+    Columns: domain, n (questions), healed (wrong, then right), broken, and gain, gain_low, gain_high,
+    p_value: accuracy of after minus before, the mean over levels, with its 95% interval and the two-sided p of "no
+    change" (<NA> where no level has two questions). Raises GoneError and DamagedError where the answers of one are.
 
     Args:
         cache: where both lie.
@@ -359,10 +359,14 @@ def _compared(
 
 def _tested(rows: pd.DataFrame) -> dict[str, Any]:
     """The row of one domain in `flip_counts`."""
-    test = mcnemar(rows["was_right"], rows["is_right"])
-    found = {"n": len(rows), "healed": test.n_gained, "broken": test.n_lost, "p_value": test.p_value}
-    levelled = rows[rows["level"].notna()]
-    if levelled["level"].value_counts().max() >= MIN_QUESTIONS:
-        gain = paired_difference(levelled["was_right"], levelled["is_right"], levelled["level"])
-        found |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
+    change = rows["is_right"].astype(float) - rows["was_right"].astype(float)
+    found: dict[str, Any] = {
+        "n": len(rows),
+        "healed": int((change > 0).sum()),
+        "broken": int((change < 0).sum()),
+    }
+    levelled = rows["level"].notna()
+    if rows["level"].value_counts().max() >= MIN_QUESTIONS:
+        gain = contrast(change[levelled], rows["level"][levelled])
+        found |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high, "p_value": gain.p_value}
     return found

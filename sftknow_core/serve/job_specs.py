@@ -71,17 +71,6 @@ class _OnFacts(JobSpec):
 
 
 @dataclass(frozen=True)
-class MasteryJob(_OnFacts):
-    """How well a base model knows each fact."""
-
-    command: ClassVar[tuple[str, ...]] = ("mastery",)
-    seed: int | None = None
-    samples: int | None = None
-    max_new_tokens: int | None = None
-    dtype: str | None = None
-
-
-@dataclass(frozen=True)
 class _Trained(_OnFacts):
     """A job that fine-tunes."""
 
@@ -134,20 +123,6 @@ class ChainJob(_Trained):
         EvaluateSpec(matcher=self.matcher or "words")
         chosen = {"strategy": self.strategy, "region": self.region, "layers": self.layers, "ks": self.ks}
         ChainSpec(**_given(chosen))
-
-
-@dataclass(frozen=True)
-class DeltaJob(JobSpec):
-    """How much of a model fine-tuning changed, and where."""
-
-    command: ClassVar[tuple[str, ...]] = ("delta",)
-    base: str = "demo"
-    tuned: str = ""
-
-    def check(self) -> None:
-        """Raise SpecError when no tuned model is named."""
-        if not self.tuned:
-            raise SpecError("tuned: got nothing; give a folder, a hub id, or the start of a model_id")
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from sftknow_core.errors import SpecError
+from sftknow_core.stats.contrast import contrast
 from sftknow_core.stats.intervals import Estimate
-from sftknow_core.stats.paired import paired_difference
 
 
 @dataclass(frozen=True)
@@ -82,4 +83,6 @@ def _standard_error(
 ) -> float:
     if right is None or levels is None:
         return accuracies[best].se
-    return paired_difference(right[k], right[best], levels).se
+    # without the floor of `contrast`: it is there for intervals, and here would let k = 0 win where little was measured
+    change = np.asarray(right[best], dtype=float) - np.asarray(right[k], dtype=float)
+    return contrast(change, levels, step=None).se

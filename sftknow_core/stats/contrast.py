@@ -49,6 +49,8 @@ class Contrast:
     high: float
     p_value: float
     """Two-sided p of "the contrast is `null`", by the same rule as the interval."""
+    df: float
+    """Satterthwaite degrees of freedom of the questions."""
     p_questions: float
     """Two-sided p of the sign-flip test over questions, jointly over seeds: it speaks for these seeds."""
     n_seeds: int
@@ -97,6 +99,7 @@ def contrast(
         low=value - half,
         high=value + half,
         p_value=spread.p_value(value - null, p_questions),
+        df=spread.df_questions,
         p_questions=p_questions,
         n_seeds=len(per_seed),
         n_questions=sum(part.shape[1] for part in parts),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,19 +48,6 @@ def read_table(
         with up_to_date(cache) as con:
             rows = con.sql(query.format(as_written="rowid"), params=values or None).to_arrow_table()
     return _to_pandas(rows, table)
-
-
-def read_runs(cache: Cache) -> pd.DataFrame:
-    """The finished runs, oldest first; spec, about, library_versions and summary as dicts."""
-    with up_to_date(cache) as con:
-        rows = con.sql(
-            "SELECT run_id, kind, created_at, finished_at, seconds, spec, about, library_versions, summary "
-            "FROM runs ORDER BY finished_at, run_id"
-        ).to_arrow_table()
-    frame: pd.DataFrame = rows.to_pandas()
-    for column in ("spec", "about", "library_versions", "summary"):
-        frame[column] = [json.loads(text) for text in frame[column]]
-    return frame
 
 
 def runs_with_input(cache: Cache, input_id: str) -> list[str]:

@@ -28,7 +28,6 @@ from sftknow_core.store.run_spec import utc_now
 from sftknow_core.store.run_state import RunState
 
 _REMOVED_PREFIX = f"{TEMPORARY_PREFIX}removed-"
-_UNDER_WAY = (RunState.QUEUED, RunState.RUNNING)
 
 
 class Keep(StrEnum):
@@ -130,7 +129,7 @@ def in_use(runs: Iterable[RunInfo]) -> dict[str, str]:
     makers |= {str(info.summary["model_id"]): info.run_id for info in runs if "model_id" in info.summary}
     found: dict[str, str] = {}
     for info in runs:
-        if info.status.state in _UNDER_WAY:
+        if info.status.state is RunState.RUNNING:
             named = [[ids] if isinstance(ids, str) else ids for ids in info.spec.inputs.values()]
             inputs = [makers[one] for ids in named for one in ids if one in makers]
             found |= dict.fromkeys(inputs, f"an input of run {info.run_id}")

@@ -25,10 +25,10 @@ from sftknow_core.errors import CacheError, SftknowError
 from sftknow_core.store.cache import Cache, read_only
 from sftknow_core.store.files import CacheWarning, disk_errors
 from sftknow_core.store.line_log import plain_json
-from sftknow_core.store.migrations import MIGRATIONS
 from sftknow_core.store.opening import (
     catalogue_lock,
     damage_explained,
+    has_our_schema,
     new_in_memory,
     open_catalogue,
     open_read_only,
@@ -160,12 +160,11 @@ def _as_it_is(cache: Cache) -> Iterator[duckdb.DuckDBPyConnection]:
 def _fits(con: duckdb.DuckDBPyConnection, cache: Cache, on_disk: Stamps) -> bool:
     """Whether an opened file has our tables, and the runs on the disk as they are now."""
     try:
-        steps = {name for (name,) in con.execute("SELECT name FROM schema_migrations").fetchall()}
+        if not has_our_schema(con):
+            return False
         on_record = _on_record(con)
-        return (
-            steps == {step.__name__ for step in MIGRATIONS}
-            and on_record.keys() == on_disk.keys()
-            and all(is_same(cache, run_id, on_record[run_id], stamp) for run_id, stamp in on_disk.items())
+        return on_record.keys() == on_disk.keys() and all(
+            is_same(cache, run_id, on_record[run_id], stamp) for run_id, stamp in on_disk.items()
         )
     except duckdb.Error:
         return False

@@ -32,7 +32,7 @@ from sftknow_core.store.line_log import LineLog, plain_json, read_lines
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import DONE, EVENTS, PARTS, SPEC, STOP, Contents, Manifest, RunFolder
 from sftknow_core.store.run_spec import RunSpec, utc_now
-from sftknow_core.store.run_state import RunState, fold
+from sftknow_core.store.run_state import RunState
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 _POLL_SECONDS = 0.1
@@ -161,7 +161,7 @@ def _prepare(run: Run, spec: RunSpec, about: Mapping[str, Any] | None) -> Manife
         run.root.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(run.root)
         write_spec(run, spec, about)
-        _obey_stop_while_queued(run)
+        (run.root / STOP).unlink(missing_ok=True)  # asked of the run before
         previous = run.manifest()
         was_done = (run.root / DONE).exists()
         _drop_misfits(run, previous, verify=was_done)
@@ -187,19 +187,6 @@ def write_spec(run: RunFolder, spec: RunSpec, about: Mapping[str, Any] | None) -
     text = json.dumps(json.loads(plain_json(plain)), indent=1, ensure_ascii=False) + "\n"
     if not path.exists() or path.read_text("utf-8") != text:
         write_atomic(path, text.encode())
-
-
-def _obey_stop_while_queued(run: RunFolder) -> None:
-    """A stop asked for while the run was waiting to start counts; an older one does not."""
-    stop = run.root / STOP
-    if not stop.exists():
-        return
-    queued = fold(run.events()[0]).state is RunState.QUEUED
-    stop.unlink(missing_ok=True)
-    if queued:
-        reason = "stopped on request before it started"
-        record_state(run, RunState.STOPPED, reason)
-        raise Stopped(f"run {run.run_id} was {reason}")
 
 
 def _drop_misfits(run: RunFolder, previous: Manifest | None, *, verify: bool) -> None:
@@ -245,36 +232,6 @@ def record_state(run: RunFolder, state: RunState, reason: str | None) -> None:
     with suppress(OSError):
         log.append({"t": round(time.time(), 3), "type": "state", "state": state, "reason": reason})
     log.close()
-
-
-# Runs from outside: put one in the queue, ask one to stop, say how a dead one ended.
-
-
-def queue_run(cache: Cache, spec: RunSpec, about: Mapping[str, Any] | None = None) -> str:
-    """Put a run on record that a process will soon do; returns its id. One under way or done stays so."""
-    check_may_write("queue a run")
-    run = RunFolder(cache, spec.run_id)
-    lock = FileLock(cache.run_lock(run.run_id), thread_local=False)
-    if not is_hit(run) and try_acquire(lock):
-        try:
-            with disk_errors(run.root):
-                run.root.mkdir(parents=True, exist_ok=True)
-                (run.root / STOP).unlink(missing_ok=True)
-            write_spec(run, spec, about)
-            record_state(run, RunState.QUEUED, None)
-        finally:
-            lock.release()
-    return run.run_id
-
-
-def record_ending(cache: Cache, run_id: str, state: RunState, reason: str) -> None:
-    """Put on record how a run ended whose process died before it could; does nothing to one under way."""
-    lock = FileLock(cache.run_lock(run_id), thread_local=False)
-    if try_acquire(lock):
-        try:
-            record_state(RunFolder(cache, run_id), state, reason)
-        finally:
-            lock.release()
 
 
 def request_stop(cache: Cache, run_id: str) -> None:

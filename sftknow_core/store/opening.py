@@ -8,7 +8,9 @@ are asked over one DuckDB that stays.
 
 from __future__ import annotations
 
+import hashlib
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,14 +22,27 @@ from filelock import FileLock, Timeout
 
 from sftknow_core.errors import CacheError
 from sftknow_core.store.cache import Cache, check_may_write
-from sftknow_core.store.files import disk_errors, disk_full, is_disk_full
-from sftknow_core.store.migrations import migrate
+from sftknow_core.store.files import CacheWarning, disk_errors, disk_full, is_disk_full
+from sftknow_core.store.schema import SHORT_TABLES
+from sftknow_core.store.table import SQL_TYPES, Column
 
 # Nothing is downloaded at run time: only what is built in (icu, json, parquet) is used.
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
+_RUN_COLUMNS = {
+    "runs": [
+        *(
+            Column(name, "text", "")
+            for name in ("run_id", "kind", "spec", "about", "created_at", "finished_at")
+        ),
+        Column("seconds", "float", "at work"),
+        *(Column(name, "text", "") for name in ("library_versions", "summary", "stamp")),
+    ],
+    "run_inputs": [Column(name, "text", "") for name in ("run_id", "role", "input_id")],
+}
+"""Table -> columns of what the catalogue knows of every run; stamp: how ingest.py knows that a run has not changed."""
 _WAIT_SECONDS = 180.0
 _RETRY_SECONDS = 0.05
 
@@ -80,7 +95,13 @@ def open_catalogue(cache: Cache, wait_seconds: float = _WAIT_SECONDS) -> Iterato
     with catalogue_lock(cache, wait_seconds), damage_explained(cache):
         con = _connect(cache.catalogue, wait_seconds)
         try:
-            migrate(con)
+            if create_tables(con):
+                warnings.warn(
+                    f"the catalogue {cache.catalogue} has the tables of another version of sftknow; it is rebuilt from "
+                    "the run folders, which takes a moment and loses nothing",
+                    CacheWarning,
+                    stacklevel=5,
+                )
             yield con
             if cache.write_ahead_log.exists():  # something was written
                 con.execute("CHECKPOINT")
@@ -105,8 +126,50 @@ def open_read_only(cache: Cache) -> duckdb.DuckDBPyConnection | None:
 def new_in_memory() -> duckdb.DuckDBPyConnection:
     """An empty catalogue with all its tables, of this process alone."""
     con = duckdb.connect(":memory:", config=_CONFIG)
-    migrate(con)
+    create_tables(con)
     return con
+
+
+def ddl() -> str:
+    """The statements that make the catalogue's tables: those of runs, and the short ones of store/schema.py."""
+    tables = _RUN_COLUMNS | {table.name: list(table.columns) for table in SHORT_TABLES}
+    return "\n".join(
+        f"CREATE TABLE {name} ({', '.join(_column_ddl(column) for column in columns)});"
+        for name, columns in tables.items()
+    )
+
+
+def _column_ddl(column: Column) -> str:
+    return f"{column.name} {SQL_TYPES[column.type]}{'' if column.nullable else ' NOT NULL'}"
+
+
+def has_our_schema(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a catalogue's tables were made by this version's `ddl`."""
+    known = con.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'schema_version'").fetchone()
+    return known is not None and con.execute("FROM schema_version").fetchall() == [(_schema_version(),)]
+
+
+@lru_cache(maxsize=1)
+def _schema_version() -> str:
+    """A hash of the tables' declaration: it changes by itself with the schema."""
+    return hashlib.sha256(ddl().encode()).hexdigest()[:16]
+
+
+def create_tables(con: duckdb.DuckDBPyConnection) -> bool:
+    """Make the tables where there are none, or others; whether those of another version were dropped for it.
+
+    The catalogue is derived data: dropping loses nothing, and the next `up_to_date` reads the run folders again.
+    """
+    if has_our_schema(con):
+        return False
+    strange = [name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
+    con.execute("BEGIN")
+    for name in strange:
+        con.execute(f'DROP TABLE "{name}"')
+    con.execute(f"{ddl()} CREATE TABLE schema_version (version VARCHAR NOT NULL)")
+    con.execute("INSERT INTO schema_version VALUES (?)", [_schema_version()])
+    con.execute("COMMIT")
+    return bool(strange)
 
 
 @contextmanager

@@ -34,7 +34,6 @@ _CREATE_TIME_TOLERANCE_SECONDS = 2.0
 class RunState(StrEnum):
     """What a run is doing, or how it ended."""
 
-    QUEUED = "queued"
     RUNNING = "running"
     STOPPED = "stopped"
     FAILED = "failed"

@@ -30,9 +30,6 @@ from sftknow_core.update.report import TensorCount
 from sftknow_core.update.scores import EPSILONS, LOW_BITS, Score
 from sftknow_core.update.spec import Number, Percent, count_for, percent
 
-CONCENTRATION_SCORES = (*EPSILONS, Score.PERMUTED)
-"""What `measure_delta` has to take for `concentration`."""
-
 
 @dataclass(frozen=True)
 class ConcentrationPoint:
@@ -61,21 +58,6 @@ class RegionSummary:
     """From weights with |p| < 1e-6."""
     sum_d2: float
     sum_p2: float
-
-    @property
-    def changed_share(self) -> float:
-        """Weights whose bits differ, 0 to 1."""
-        return self.n_changed / self.n
-
-    @property
-    def tiny_share(self) -> float | None:
-        """Share of the sum of r from |p| < 1e-6, 0 to 1; None when nothing changed."""
-        return self.sum_r_tiny / self.sum_r if self.sum_r else None
-
-    @property
-    def relative_norm(self) -> float | None:
-        """||s - p|| / ||p||; None for an all-zero region."""
-        return float(np.sqrt(self.sum_d2 / self.sum_p2)) if self.sum_p2 else None
 
 
 @dataclass(frozen=True)

@@ -82,11 +82,6 @@ class RestoreReport:
         return 100 * self.n_touched / self.n_changed if self.n_changed else None
 
     @property
-    def touched_share(self) -> float:
-        """Touched weights as a share of the whole model, 0 to 1."""
-        return self.n_touched / self.n_model
-
-    @property
     def energy_taken_back(self) -> float | None:
         """1 - ||out - p||^2 / ||s - p||^2 on the region: 0 is tuned, 1 is base; None when nothing changed.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from fake_study import frame, make, mean_of
+from fake_study import make, mean_of
 
 from sftknow_core.analysis.advice import advice
 from sftknow_core.analysis.claims import all_claims, part_table, repeated, verdict_table
@@ -128,21 +128,6 @@ def test_an_empty_study_tests_nothing():
     assert {v.verdict for v in all_claims(tables)} == {Status.NOT_TESTED}
     assert scorecard(Study(tables)).empty
     assert advice(Study(tables)) == []
-
-
-def test_other_tasks_pair_restored_with_tuned():
-    tables = make(mean_of, sizes=("1920",), levels=("2",))
-    scores = [
-        frame(chain=chain, state_id=f"{chain}/top-{k}", task="gsm8k", item=range(100), score=score)
-        for chain in tables.chains["chain"]
-        for k, score in ((0, 0.3), (20, 0.4))
-    ]
-    found = {
-        v.claim_id: v for v in all_claims(replace(tables, other_tasks=pd.concat(scores, ignore_index=True)))
-    }
-    assert found["G1"].parts[0].effect == pytest.approx(10)
-    assert found["G1"].verdict is Status.UNDECIDED  # XSum was not run
-    assert "xsum was not run" in found["G1"].sentence
 
 
 def test_mixed_and_lora_are_chosen_on_dev():

@@ -10,6 +10,7 @@ import pytest
 from sftknow_core.errors import DataError, SpecError
 from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.prompts import (
+    PROMPTS,
     exemplar_pool,
     few_shot_completion,
     few_shot_sets,
@@ -18,7 +19,6 @@ from sftknow_core.facts.prompts import (
     five_shot_qa,
     load_prompt,
     qa_prompt,
-    qa_text,
 )
 
 
@@ -32,7 +32,7 @@ POOL = exemplar_pool([fact(i) for i in range(8)] + [fact(i, topic="P20") for i i
 
 def test_the_papers_prompt() -> None:
     assert qa_prompt(" Where was N1 born? ") == "<|question|> Where was N1 born? <|answer|>"
-    text = qa_text("Where was N1 born?", " City 1\n")
+    text = PROMPTS["paper"].text("Where was N1 born?", " City 1\n")
     assert text == "<|question|> Where was N1 born? <|answer|> City 1 "
     assert text.startswith(qa_prompt("Where was N1 born?"))
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftknow_core.measure.mastery import answer_tokens, start_probabilities, without_extensions
-from sftknow_core.model.generate.encode import encode_prompt
+from sftknow_core.model.generate.encode import encode_prompts
 
 sequences = st.lists(st.lists(st.integers(0, 2), max_size=4).map(tuple), max_size=8)
 
@@ -34,7 +34,7 @@ def test_probabilities_agree_with_a_slow_softmax(make_lm, tokenizer):
     """Two tokens in turn, temperature 0.5, from the model's own logits one step at a time."""
     table = {" in": {" Oslo": 0.5, " Rome": 0.3, " the": 0.2}, " the": {" City": 0.6, " Paris": 0.4}}
     lm = make_lm(table)
-    prompt = encode_prompt(tokenizer, "Ann was born in")
+    prompt = encode_prompts(tokenizer, ["Ann was born in"])[0]
     (alternatives,) = answer_tokens(tokenizer, ["Ann was born in"], [("Oslo", "the City")])
 
     def probability(ids):
@@ -55,6 +55,6 @@ def test_probabilities_agree_with_a_slow_softmax(make_lm, tokenizer):
 
 def test_no_alternatives_is_not_zero(make_lm, tokenizer):
     lm = make_lm({" in": {" Oslo": 1.0}})
-    prompt = encode_prompt(tokenizer, "Ann was born in")
+    prompt = encode_prompts(tokenizer, ["Ann was born in"])[0]
     oslo = tuple(tokenizer(" Oslo", add_special_tokens=False)["input_ids"])
     assert start_probabilities(lm, [prompt, prompt], [(), (oslo,)], 0.7) == [None, pytest.approx(1.0)]

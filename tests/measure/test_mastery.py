@@ -11,7 +11,7 @@ from sftknow_core.facts.matcher import FactMatcher
 from sftknow_core.measure import mastery as mastery_module
 from sftknow_core.measure.mastery import MasterySpec, score_mastery
 from sftknow_core.model.generate.decode import generate
-from sftknow_core.model.generate.encode import encode_prompt
+from sftknow_core.model.generate.encode import encode_prompts
 from sftknow_core.model.generate.sampling import SeededSampler, prompt_key
 from sftknow_core.store.schema import TABLES
 
@@ -52,7 +52,7 @@ def test_counts_are_those_of_one_completion_at_a_time(lm, facts, topics):
     for fact, row in zip(facts, chunk.mastery, strict=True):
         n_correct = []
         for template in range(3):
-            prompt = encode_prompt(lm.tokenizer, topics["P19"].completion(template, fact.subject))
+            prompt = encode_prompts(lm.tokenizer, [topics["P19"].completion(template, fact.subject)])[0]
             key = np.array([prompt_key(fact.fact_id, template)], dtype=np.uint64)
             streams = SeededSampler(3, 0.7, key).expand(10)
             written = generate(lm, [prompt] * 10, max_new_tokens=4, sampler=streams)

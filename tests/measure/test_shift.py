@@ -23,7 +23,7 @@ from sftknow_core.measure.asking import Probes, TemplateChoice
 from sftknow_core.measure.kl import NextTokens
 from sftknow_core.measure.reference import BaseReference
 from sftknow_core.measure.shift import first_token_rows
-from sftknow_core.model.generate.encode import encode_prompt
+from sftknow_core.model.generate.encode import encode_prompts
 from sftknow_core.model.generate.logits import next_token_logits
 from sftknow_core.model.io.load import load_model
 from sftknow_core.store.schema import TABLES
@@ -122,7 +122,7 @@ def test_gold_tokens_by_hand(rows):
 
 
 def logits_after(lm, text):
-    ids = encode_prompt(lm.tokenizer, text)
+    ids = encode_prompts(lm.tokenizer, [text])[0]
     with torch.no_grad():
         return lm.model(torch.tensor([ids])).logits[0, -1].numpy()
 

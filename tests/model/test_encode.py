@@ -11,7 +11,6 @@ from sftknow_core.errors import DataError, ModelError
 from sftknow_core.facts.prompts import PROMPTS
 from sftknow_core.model.generate.encode import (
     encode_openings,
-    encode_prompt,
     encode_prompts,
     encode_qa,
     encode_questions,
@@ -37,7 +36,9 @@ def test_test_prompt_is_the_examples_prefix() -> None:
     tokenizer = make_tokenizer()
     ids, n_prompt = encode_qa(tokenizer, QUESTION, ANSWER)
     assert encode_questions(tokenizer, [QUESTION]) == [ids[:n_prompt]]
-    assert encode_prompt(tokenizer, "<|question|> Where was Anna Berg born? <|answer|>") == ids[:n_prompt]
+    assert (
+        encode_prompts(tokenizer, ["<|question|> Where was Anna Berg born? <|answer|>"])[0] == ids[:n_prompt]
+    )
 
 
 def test_without_bos_none_is_made_up() -> None:
@@ -59,7 +60,7 @@ def test_bos_equal_to_eos_and_added_specials() -> None:
 def test_batch_equals_single_and_order_is_kept() -> None:
     tokenizer = make_tokenizer()
     texts = ["Oslo is", "The capital of France is", "São"]
-    assert encode_prompts(tokenizer, texts) == [encode_prompt(tokenizer, t) for t in texts]
+    assert encode_prompts(tokenizer, texts) == [encode_prompts(tokenizer, [t])[0] for t in texts]
     assert encode_prompts(tokenizer, []) == []
 
 
@@ -93,9 +94,9 @@ def test_slow_tokenizer_and_empty_text() -> None:
         bos_token = eos_token = None
 
     with pytest.raises(ModelError, match="use a fast tokenizer"):
-        encode_prompt(Slow(), "text")
+        encode_prompts(Slow(), ["text"])[0]
     with pytest.raises(DataError, match="has no tokens"):
-        encode_prompt(make_tokenizer(bos=False), "")
+        encode_prompts(make_tokenizer(bos=False), [""])[0]
 
 
 SPELLED = [

@@ -10,7 +10,7 @@ from sftknow_core.pipeline.estimate import Estimate, Piece
 from sftknow_core.present.charts.chain import loss_figure
 from sftknow_core.present.text import training
 from sftknow_core.results.training import Removal
-from sftknow_core.serve.job_specs import ChainJob, DeltaJob, DemoJob, JobSpec, SftJob
+from sftknow_core.serve.job_specs import ChainJob, DemoJob, JobSpec, SftJob
 from sftknow_core.serve.job_state import JobProgress
 
 
@@ -20,7 +20,6 @@ from sftknow_core.serve.job_state import JobProgress
         (ChainJob(level="2", n=1920, seed=3), "Fine-tune, restore and measure: demo, level 2, N = 1,920, seed 3"),
         (SftJob(base="m", level="mixed", n="all", lora=True), "Fine-tune: m, mixed levels, N = all, seed 0, LoRA"),
         (ChainJob(tuned="my/tuned"), "Fine-tune, restore and measure: demo, against my/tuned"),
-        (DeltaJob(tuned="t"), "Compare weights: demo, against t"),
         (DemoJob(), "The demo: eight fine-tunings of the shipped model, each restored and measured"),
     ],
 )  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from fake_chain import make_chains
+from scipy import stats
 
 from sftknow_core.errors import SpecError
 from sftknow_core.results import Chain, Questions, accuracy, questions
@@ -45,7 +46,11 @@ def test_changes_are_paired_and_tested() -> None:
     assert tuning[["low", "high"]].tolist() == pytest.approx([d.mean() - half, d.mean() + half], abs=1e-4)
     assert tuning["p_holm"] == pytest.approx(2 * tuning["p_value"])  # two levels, the other's p is 1
     nothing = rows.loc[("tuning", 0)]
-    assert pd.isna(nothing["low"]) and "no answer changed" in nothing["reason"] and nothing["p_value"] == 1
+    floor = 12.7062 / 4  # t(1) times 1 / (n + 2): as if about one of the two questions had changed
+    assert (
+        nothing[["low", "high"]].tolist() == pytest.approx([-floor, floor], abs=1e-4)
+        and nothing["p_value"] == 1
+    )
     assert rows.loc[("restoring", 4), ["n_lost", "n_gained"]].tolist() == [1, 2]
     assert rows.loc[("both", 4), "difference"] == pytest.approx(-0.25)
 
@@ -55,7 +60,13 @@ def test_the_mean_counts_levels_alike() -> None:
     mean = rows[rows["level"].isna() & (rows["step"] == "tuning")].iloc[0]
     assert mean[["before", "after", "difference"]].tolist() == pytest.approx([0.375, 0.1875, -0.1875])
     assert (mean["n"], mean["n_lost"], mean["n_gained"]) == (10, 4, 1) and pd.isna(mean["p_holm"])
-    assert mean["p_value"] == pytest.approx(12 / 32, abs=0.02)  # of 32 swaps 12 move it as far
+    # level 0: nothing changed in two questions, se 1 / 4; level 4: sd 0.74402 of 8; df by Satterthwaite, as scipy
+    of_level = [1 / 4**2 / 4, 0.74402**2 / 8 / 4]
+    df = sum(of_level) ** 2 / (of_level[0] ** 2 / 1 + of_level[1] ** 2 / 7)
+    se = sum(of_level) ** 0.5
+    assert mean["p_value"] == pytest.approx(2 * stats.t.sf(0.1875 / se, df), abs=1e-4)
+    half = stats.t.isf(0.025, df) * se
+    assert mean[["low", "high"]].tolist() == pytest.approx([-0.1875 - half, -0.1875 + half], abs=1e-4)
 
 
 def test_a_level_of_one_question_is_in_no_mean_and_says_why() -> None:

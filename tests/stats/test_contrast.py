@@ -1,4 +1,4 @@
-"""Contrasts: hand-worked, against scipy and the paired difference, and what must hold for all of them."""
+"""Contrasts: hand-worked, against scipy, and what must hold for all of them."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ from statsmodels.stats.multitest import multipletests
 
 from sftknow_core.errors import SpecError
 from sftknow_core.stats.contrast import contrast, sign_flip, trend_weights
-from sftknow_core.stats.paired import holm, paired_difference
+from sftknow_core.stats.intervals import level_balanced
+from sftknow_core.stats.paired import holm
 from sftknow_core.stats.resample import bootstrap_best, level_means, spread_permutation
 from sftknow_core.stats.seeds import ONE_SEED, over_seeds
 
@@ -37,13 +38,49 @@ def test_seeds_alone_are_a_t_interval():
     assert found.p_value == pytest.approx(expected.pvalue)
 
 
-def test_se_is_the_one_of_the_paired_difference():
-    rng = np.random.default_rng(0)
-    levels = np.repeat(np.arange(5), 40)
-    before, after = rng.random((3, 200)) < 0.4, rng.random((3, 200)) < 0.6
+def test_one_seed_without_the_floor_by_hand():
+    """d = 1, 0 | 0, 0, 0 in two levels: D = (1/2 + 0) / 2 = 0.25. Level 0 has variance 0.5 over 2 questions, so without
+    the floor SE^2 = 0.5 / (2^2 * 2) = 0.0625, all from 2 questions: df = 1, half-width 12.7062 * 0.25."""
+    found = contrast([1, 0, 0, 0, 0], [0, 0, 1, 1, 1], step=None)
+    assert (found.value, found.se, found.df) == pytest.approx((0.25, 0.25, 1.0))
+    assert (found.low, found.high) == pytest.approx((0.25 - 12.7062 / 4, 0.25 + 12.7062 / 4), abs=1e-4)
+    assert found.p_value == pytest.approx(0.5)  # t = 1 on one degree of freedom
+    assert found.population == "questions"
+
+
+def test_one_seed_and_level_is_the_t_test_of_the_differences():
+    d = np.random.default_rng(1).integers(-1, 2, 50)
+    expected = stats.ttest_1samp(d, 0)
+    found = contrast(d, np.zeros(50))
+    interval = expected.confidence_interval()
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.p_value == pytest.approx(expected.pvalue)
+
+
+def test_two_seeds_by_hand():
+    """d of the seeds: 1, 0 | 0, 0 and 1, 0 | 0, 1. D = 0.25 and 0.5, s_seed^2 / 2 = 0.015625. Seed means
+    1, 0 | 0, 0.5: variances 0.5 and 0.125, over 2^2 * 2: 0.0625 and 0.015625. SE^2 = 0.09375."""
+    found = contrast([[1, 0, 0, 0], [1, 0, 0, 1]], [0, 0, 1, 1], step=None)
+    assert (found.value, found.se**2) == pytest.approx((0.375, 0.09375))
+    assert found.population == "seeds and questions"
+
+
+def test_a_change_is_the_difference_of_the_level_balanced_accuracies():
+    rng = np.random.default_rng(3)
+    levels = rng.integers(0, 5, size=200)
+    before, after = rng.random(200) < 0.4, rng.random(200) < 0.6
+    n = [int((levels == index).sum()) for index in range(5)]
+
+    def accuracy(right):
+        return level_balanced([int(right[levels == index].sum()) for index in range(5)], n).value
+
     found = contrast(after.astype(float) - before, levels)
-    paired = paired_difference(before, after, levels)
-    assert (found.value, found.se) == pytest.approx((paired.value, paired.se))
+    assert found.value == pytest.approx(accuracy(after) - accuracy(before))
+
+
+def test_a_level_with_one_question_is_named_and_left_out():
+    found = contrast([1, 0, 1, 0], [1, 1, 1, 4])
+    assert (found.missing_levels, found.n_questions) == ((4,), 3)
 
 
 def test_nothing_changed_in_few_questions_is_no_proof_of_equality():
@@ -86,6 +123,32 @@ def test_sign_flip_agrees_with_scipy():
         (x,), lambda v, axis=-1: v.mean(axis=axis), permutation_type="samples", n_resamples=np.inf
     )
     assert sign_flip(x, levels, n_permutations=60_000) == pytest.approx(expected.pvalue, abs=0.01)
+
+
+def test_sign_flip_agrees_with_scipy_for_two_seeds_and_uneven_levels():
+    rng = np.random.default_rng(5)
+    levels = np.repeat([0, 1, 4], [4, 6, 3])
+    x = ((rng.random((2, 13)) < 0.7).astype(float) - (rng.random((2, 13)) < 0.3)).mean(axis=0)
+    weight = np.array([1 / (3 * (levels == index).sum()) for index in levels])
+    expected = stats.permutation_test(
+        (x,), lambda v, axis=-1: (v * weight).sum(axis=axis), permutation_type="samples", n_resamples=np.inf
+    )
+    assert sign_flip(x, levels, n_permutations=100_000) == pytest.approx(expected.pvalue, abs=0.006)
+
+
+def test_sign_flip_is_seeded_and_never_zero():
+    x, levels = [1] * 60, [3] * 60
+    first = sign_flip(x, levels, n_permutations=999, seed=4)
+    assert first == sign_flip(x, levels, n_permutations=999, seed=4) == 1 / 1000
+
+
+def test_sign_flip_holds_its_level_when_nothing_changed():
+    """Before and after drawn alike: p <= 0.1 in about one of ten draws."""
+    rng = np.random.default_rng(9)
+    levels = np.repeat(np.arange(5), 30)
+    drawn = [(rng.random(150) < 0.5).astype(float) - (rng.random(150) < 0.5) for _ in range(400)]
+    p_values = np.array([sign_flip(x, levels, n_permutations=999) for x in drawn])
+    assert np.mean(p_values <= 0.1) == pytest.approx(0.1, abs=0.045)
 
 
 def test_sign_flip_needs_many_questions_to_be_small():

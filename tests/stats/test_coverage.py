@@ -56,6 +56,28 @@ def test_the_primary_interval_covers(n_seeds, n_questions, sd_seed):
     assert rejected == pytest.approx(1 - held)  # the p value and the interval say the same
 
 
+@pytest.mark.parametrize("n_questions", [15, 40, 120])
+@pytest.mark.parametrize("sd_seed", [0.0, 0.3])
+def test_the_interval_of_one_seed_covers_what_this_seed_does_on_all_questions(n_questions, sd_seed):
+    """The seed's effect on each state is drawn first: given it, the truth is as in `truth`, without its variance."""
+    rng = np.random.default_rng(20)
+    scale = np.sqrt(sum(sd**2 for sd in SD.values()))
+    levels = np.repeat(np.arange(5), n_questions)
+    held, rejected, n_draws = 0, 0, 800
+    for _ in range(n_draws):
+        before, after = rng.normal(0, sd_seed, 2)
+        common = rng.normal(0, np.hypot(SD["question"], SD["question_seed"]), (5, n_questions))
+        own = rng.normal(0, np.hypot(SD["question_state"], SD["triple"]), (2, 5, n_questions))
+        was = MEANS[:, None] + before + common + own[0] > 0
+        now = MEANS[:, None] + SHIFT + after + common + own[1] > 0
+        true = stats.norm.cdf((MEANS + SHIFT + after) / scale) - stats.norm.cdf((MEANS + before) / scale)
+        found = contrast((now.astype(float) - was).ravel(), levels, null=float(true.mean()))
+        held += found.low <= true.mean() <= found.high
+        rejected += found.p_value < 0.05
+    assert 0.93 <= held / n_draws <= 0.97
+    assert rejected == n_draws - held
+
+
 def test_one_seed_speaks_for_questions_only():
     """With one seed the interval covers what this seed would do on all questions, not the mean over seeds."""
     rng = np.random.default_rng(3)

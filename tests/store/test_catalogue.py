@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,18 +14,18 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
-from fake_runs import accuracy_row, do_chunks, do_run, mastery_rows, spec
+from fake_runs import accuracy_row, do_chunks, do_run, mastery_rows, runs_on_record, spec
 from processes import started
 
 from sftknow_core.errors import CacheError, SftknowError
 from sftknow_core.store import ingest as module
+from sftknow_core.store import opening
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.catalogue import read_runs, read_table, runs_with_input
+from sftknow_core.store.catalogue import read_table, runs_with_input
 from sftknow_core.store.files import CacheWarning
 from sftknow_core.store.ingest import _read, ingest, reindex
-from sftknow_core.store.migrations import MIGRATIONS, migrate
 from sftknow_core.store.open_run import open_run
-from sftknow_core.store.opening import catalogue_lock, open_catalogue, open_tables
+from sftknow_core.store.opening import catalogue_lock, create_tables, open_catalogue, open_tables
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.run_spec import RunSpec
 
@@ -39,7 +40,7 @@ def finish(cache: Cache, run: RunSpec, **tables: list[dict[str, Any]]) -> str:
 
 def rows_on_record(cache: Cache) -> dict[str, list[tuple[Any, ...]]]:
     with open_catalogue(cache) as con:
-        tables = [name for (name,) in con.execute("SHOW TABLES").fetchall() if name != "schema_migrations"]
+        tables = [name for (name,) in con.execute("SHOW TABLES").fetchall() if name != "schema_version"]
         return {name: sorted(con.execute(f"FROM {name}").fetchall(), key=str) for name in tables}
 
 
@@ -57,7 +58,7 @@ def test_short_tables(cache: Cache) -> None:
     assert [str(kind) for kind in levels.dtypes] == ["Int64", "int64"]
     assert read_table(cache, "accuracies", run_ids=[]).empty
     assert read_table(cache, "deltas").empty
-    runs = read_runs(cache)
+    runs = runs_on_record(cache)
     assert set(runs["run_id"]) == {a, b} and runs["summary"][0] == {"n": 1}
     assert runs["spec"][0]["params"] == {"temperature": 0.7}
     assert runs_with_input(cache, "b") == [b]
@@ -139,21 +140,21 @@ def test_what_a_copied_cache_has_on_record_is_not_read_again(
 ) -> None:
     """A copy has other times; a manifest that says something else is read."""
     kept, changed = do_run(cache, "a"), do_run(cache, "b")
-    read_runs(cache)
+    runs_on_record(cache)
     before = rows_on_record(cache)
     with open_catalogue(cache) as con:  # as earlier versions wrote it
         con.execute("UPDATE runs SET stamp = split_part(stamp, ' ', 1)")
-    read_runs(cache)
+    runs_on_record(cache)
     assert rows_on_record(cache) == before
     shutil.copytree(cache.root, fast_folder / "copy", copy_function=shutil.copyfile)
     there, read = Cache(fast_folder / "copy"), []
     assert rows_on_record(there) == before
     monkeypatch.setattr(module, "_read", lambda run: read.append(run.run_id) or _read(run))
     for _ in range(2):
-        assert len(read_runs(there)) == 2 and not read
+        assert len(runs_on_record(there)) == 2 and not read
     manifest = there.run_folder(changed) / DONE
     manifest.write_text(manifest.read_text("utf-8") + "\n", "utf-8")
-    assert len(read_runs(there)) == 2 and read == [changed] != [kept]
+    assert len(runs_on_record(there)) == 2 and read == [changed] != [kept]
 
 
 def test_many_runs_are_taken_in_like_one(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,46 +269,59 @@ def test_another_program_holding_the_file_is_waited_for(
         raise AssertionError("it opened")
 
 
-# -- migrations
+# -- catalogues of other versions
+
+BEFORE = """
+    CREATE TABLE schema_migrations (name VARCHAR NOT NULL, applied_at VARCHAR);
+    INSERT INTO schema_migrations VALUES ('m001_runs_and_models', '2026-01-01T00:00:00Z');
+    CREATE TABLE runs (
+        run_id VARCHAR NOT NULL, kind VARCHAR NOT NULL, spec VARCHAR NOT NULL, about VARCHAR NOT NULL,
+        created_at VARCHAR NOT NULL, finished_at VARCHAR NOT NULL, seconds DOUBLE NOT NULL,
+        library_versions VARCHAR NOT NULL, summary VARCHAR NOT NULL, stamp VARCHAR NOT NULL);
+    CREATE TABLE run_inputs (run_id VARCHAR NOT NULL, role VARCHAR NOT NULL, input_id VARCHAR NOT NULL);
+    CREATE TABLE models (run_id VARCHAR NOT NULL, model_id VARCHAR NOT NULL, name VARCHAR NOT NULL);
+"""
+"""A catalogue as the first version made it, with fewer tables and columns than now."""
 
 
-def test_an_older_catalogue_is_brought_up_to_date(cache: Cache) -> None:
-    """A catalogue of the first step knows the run but has no accuracies: later steps add and fill them."""
+def test_a_catalogue_of_the_version_before_is_rebuilt_from_the_run_folders(cache: Cache) -> None:
+    run_id = do_run(cache)
+    ingest(cache, run_id)
+    expected = rows_on_record(cache)
+    (row,) = expected["runs"]
+    cache.catalogue.unlink()
+    with duckdb.connect(cache.catalogue) as con:
+        con.execute(BEFORE)
+        con.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(row))})", row)
+    with pytest.warns(
+        CacheWarning, match="tables of another version of sftknow; it is rebuilt from the run folders"
+    ):
+        assert len(read_table(cache, "accuracies")) == 2
+    with warnings.catch_warnings(action="error"):  # once
+        assert list(runs_on_record(cache)["run_id"]) == [run_id]
+    assert rows_on_record(cache) == expected
+
+
+def test_a_catalogue_of_a_newer_version_is_rebuilt_too(cache: Cache) -> None:
     run_id = do_run(cache)
     ingest(cache, run_id)
     with open_catalogue(cache) as con:
-        (row,) = con.execute("FROM runs").fetchall()
-    cache.catalogue.unlink()
+        con.execute("UPDATE schema_version SET version = 'newer'; CREATE TABLE later (x INTEGER)")
+    with pytest.warns(CacheWarning, match="another version"):
+        assert list(runs_on_record(cache)["run_id"]) == [run_id]
+    assert "later" not in rows_on_record(cache)
+
+
+def test_tables_are_made_wholly_or_not_at_all(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     with duckdb.connect(cache.catalogue) as con:
-        assert migrate(con, MIGRATIONS[:1]) == ["m001_runs_and_models"]
-        con.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(row))})", row)
-    assert len(read_table(cache, "accuracies")) == 2
-    with open_catalogue(cache) as con:
-        names = [name for (name,) in con.execute("SELECT name FROM schema_migrations").fetchall()]
-        assert names == [step.__name__ for step in MIGRATIONS]
-        assert migrate(con) == []
-    assert rows_on_record(cache)["runs"] == [row]
-
-
-def test_a_step_that_fails_leaves_nothing(cache: Cache) -> None:
-    def m004_breaks(con: duckdb.DuckDBPyConnection) -> None:
-        con.execute("CREATE TABLE half (x INTEGER)")
-        con.execute("SELECT * FROM nowhere")
-
-    with duckdb.connect(cache.catalogue) as con:
-        migrate(con)
+        con.execute(BEFORE)
+        con.execute("INSERT INTO models VALUES ('r', 'm', 'demo')")
+        monkeypatch.setattr(opening, "ddl", lambda: "CREATE TABLE half (x INTEGER); FROM nowhere;")
         with pytest.raises(duckdb.Error):
-            migrate(con, [*MIGRATIONS, m004_breaks])
+            create_tables(con)
     with duckdb.connect(cache.catalogue) as con:
         assert "half" not in str(con.execute("SHOW TABLES").fetchall())
-        assert migrate(con) == []
-
-
-def test_a_newer_catalogue_is_refused(cache: Cache) -> None:
-    with open_catalogue(cache) as con:
-        con.execute("INSERT INTO schema_migrations VALUES ('m099_future', '')")
-    with pytest.raises(CacheError, match=r"newer version \(it knows m099_future\)"):
-        read_runs(cache)
+        assert con.execute("FROM models").fetchall() == [("r", "m", "demo")]
 
 
 # -- several processes

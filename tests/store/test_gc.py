@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fake_runs import accuracy_row, do_run, save_weights, spec
+from fake_runs import accuracy_row, do_run, runs_on_record, save_weights, spec
 
 from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.catalogue import read_runs, read_table
+from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.gc import Keep, What, gc, remove_runs, remove_weights
 from sftknow_core.store.listing import find_run, list_runs, resolve_prefix
 from sftknow_core.store.open_run import open_run
@@ -87,14 +87,14 @@ def test_prefixes(cache: Cache) -> None:
 
 def test_folder_and_rows_go_together(cache: Cache) -> None:
     a, b = do_run(cache, "a"), do_run(cache, "b")
-    assert len(read_runs(cache)) == 2
+    assert len(runs_on_record(cache)) == 2
     assert remove_runs(cache, [a]) > WEIGHTS_BYTES
-    assert list(read_runs(cache)["run_id"]) == [b]
+    assert list(runs_on_record(cache)["run_id"]) == [b]
     assert set(read_table(cache, "accuracies")["run_id"]) == {b}
     assert not cache.run_folder(a).exists() and not cache.run_lock(a).exists()
     assert {path.name for path in cache.root.iterdir()} == {"runs", "models", "locks", "sftknow.duckdb"}
     do_run(cache, "a")
-    assert len(read_runs(cache)) == 2
+    assert len(runs_on_record(cache)) == 2
 
 
 def test_what_is_under_way_stays_and_nothing_else_goes(cache: Cache) -> None:
@@ -175,7 +175,7 @@ def test_keep_none(cache: Cache, what: What) -> None:
     planned = gc(cache, Keep.NONE, what, dry_run=True)
     assert gc(cache, Keep.NONE, what) == planned
     assert has_weights(cache) == {ids["base"]}
-    assert len(read_runs(cache)) == (6 if what is What.WEIGHTS else 1)
+    assert len(runs_on_record(cache)) == (6 if what is What.WEIGHTS else 1)
 
 
 def test_leftovers_of_a_kill_are_swept(cache: Cache) -> None:

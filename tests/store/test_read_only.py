@@ -14,12 +14,13 @@ import filelock
 import pandas as pd
 import pytest
 from fake_chain import make_chains
+from fake_runs import runs_on_record
 
 from sftknow_core.errors import CacheError
 from sftknow_core.results import Chain, chains, measured
 from sftknow_core.store import ingest
 from sftknow_core.store.cache import READ_ONLY_VARIABLE, Cache, check_may_write, read_only
-from sftknow_core.store.catalogue import read_runs, read_table
+from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_folder import DONE
@@ -91,7 +92,7 @@ def browse(cache: Cache, run_id: str) -> list[pd.DataFrame]:
         rows,
         Chain(cache, run_id).flipped(shown, "test"),
         read_table(cache, "models"),
-        read_runs(cache).drop(columns=["spec", "about", "library_versions", "summary"]),
+        runs_on_record(cache).drop(columns=["spec", "about", "library_versions", "summary"]),
     ]
 
 
@@ -133,7 +134,7 @@ def left_open(cache: Cache) -> None:
 def older(cache: Cache) -> None:
     """Its tables are those of a version before."""
     con = duckdb.connect(cache.catalogue)
-    con.execute("DELETE FROM schema_migrations WHERE name LIKE 'm005%'")
+    con.execute("UPDATE schema_version SET version = 'older'")
     con.close()
 
 
@@ -162,17 +163,17 @@ def test_a_catalogue_that_is_busy_is_read_from_the_folders(cache: Cache, made: M
 
 def test_memory_is_filled_once_and_again_when_a_run_is_gone(cache: Cache, made: Made) -> None:
     without(cache)
-    n = len(read_runs(cache))
+    n = len(runs_on_record(cache))
     first = ingest._in_memory[str(cache.root)][1]
-    read_runs(cache)
+    runs_on_record(cache)
     assert ingest._in_memory[str(cache.root)][1] is first
     shutil.rmtree(cache.run_folder(made[1]))
-    assert len(read_runs(cache)) == n - 1
+    assert len(runs_on_record(cache)) == n - 1
     assert ingest._in_memory[str(cache.root)][1] is not first
 
 
 def test_a_finished_run_can_be_opened_and_no_other_started(cache: Cache) -> None:
-    done = read_runs(cache).iloc[0]
+    done = runs_on_record(cache).iloc[0]
     with nothing_written(cache):
         with open_run(cache, RunSpec.from_dict(done["spec"])) as run:
             assert run.done

@@ -16,9 +16,9 @@ from processes import started
 from sftknow_core.errors import SftknowError, SpecError, Stopped
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.files import CacheWarning
-from sftknow_core.store.open_run import open_run, queue_run, record_ending, request_stop
+from sftknow_core.store.open_run import open_run, request_stop
 from sftknow_core.store.run import Run
-from sftknow_core.store.run_folder import DONE, EVENTS, PARTS, STOP, RunFolder
+from sftknow_core.store.run_folder import DONE, EVENTS, PARTS, RunFolder
 from sftknow_core.store.run_state import STALE_SECONDS, Owner, RunState, fold
 
 ID = spec().run_id
@@ -133,20 +133,6 @@ def test_stop_on_request(cache: Cache) -> None:
         request_stop(cache, "0123")
 
 
-def test_stop_while_queued_but_not_of_an_older_request(cache: Cache) -> None:
-    assert queue_run(cache, spec(), {"name": "demo"}) == ID
-    assert state(cache) is RunState.QUEUED
-    assert RunFolder(cache, ID).description()["about"] == {"name": "demo"}
-    request_stop(cache, ID)
-    with pytest.raises(Stopped), open_run(cache, spec()):
-        raise AssertionError("it started")
-    assert state(cache) is RunState.STOPPED
-    (RunFolder(cache, ID).root / STOP).touch()
-    do_run(cache)
-    queue_run(cache, spec())
-    assert state(cache) is RunState.DONE
-
-
 def test_stopping_a_run_stops_its_stages(cache: Cache) -> None:
     with (
         pytest.raises(Stopped),
@@ -157,15 +143,6 @@ def test_stopping_a_run_stops_its_stages(cache: Cache) -> None:
         request_stop(cache, chain.run_id)
         stage.check_stop()
     assert state(cache) is RunState.STOPPED
-
-
-def test_ending_of_a_run_whose_process_could_not_say_it(cache: Cache) -> None:
-    queue_run(cache, spec())
-    record_ending(cache, ID, RunState.FAILED, "exit code 1")
-    assert RunFolder(cache, ID).status().reason == "exit code 1"
-    with open_run(cache, spec()):
-        record_ending(cache, ID, RunState.FAILED, "not true: it is under way")
-        assert state(cache) is RunState.RUNNING
 
 
 # -- attaching
@@ -281,16 +258,14 @@ def test_time_at_work_leaves_out_the_time_between_a_kill_and_the_next_start() ->
     """10 s and then killed, an hour later 5 s: 15 s of work."""
     owner = asdict(Owner("h", 1, 0.0))
     events: list[dict[str, Any]] = [
-        {"t": 100.0, "type": "state", "state": "queued"},
         {"t": 200.0, "type": "state", "state": "running", "owner": owner},
         {"t": 204.0, "type": "progress", "done": 3, "total": 4},
         {"t": 210.0, "type": "heartbeat"},
         {"t": 3800.0, "type": "state", "state": "running", "owner": owner},
         {"t": 3805.0, "type": "state", "state": "stopped", "reason": "on request"},
-        {"t": 9999.0, "type": "state", "state": "queued"},
     ]
     assert fold(events).seconds == 15.0
-    assert fold(events[:4]).done == 3 and fold(events[:5]).done == 0
+    assert fold(events[:3]).done == 3 and fold(events[:4]).done == 0
 
 
 # -- damage

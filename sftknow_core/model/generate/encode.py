@@ -39,13 +39,11 @@ class EncodedAnswer(NamedTuple):
     """How many of the ids are the prompt (BOS included); the loss is on the others."""
 
 
-def encode_prompt(tokenizer: Any, text: str) -> list[int]:
-    """BOS + text as ids. Raises ModelError for a slow tokenizer, DataError for an empty result."""
-    return encode_prompts(tokenizer, [text])[0]
-
-
 def encode_prompts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """BOS + text of each, in order, by one call of the tokenizer. Raises as encode_prompt."""
+    """BOS + text of each as ids, in order, by one call of the tokenizer.
+
+    Raises ModelError for a slow tokenizer, DataError for an empty result.
+    """
     bos = tokenizer.bos_token or ""
     spelled = [text for text in texts if has_control_tokens(tokenizer, text)]
     plain = dict(zip(spelled, _encode(tokenizer, spelled, plain=True), strict=True))
@@ -56,7 +54,7 @@ def encode_prompts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 def encode_questions(
     tokenizer: Any, questions: Sequence[str], prompt: Prompt = PAPER_PROMPT
 ) -> list[list[int]]:
-    """What the model reads before it answers each question, in order. Raises as encode_prompt."""
+    """What the model reads before it answers each question, in order. Raises as encode_prompts."""
     if not prompt.is_chat:
         return encode_prompts(tokenizer, [prompt.prompt(question) for question in questions])
     spelled = {q for q in questions if has_control_tokens(tokenizer, q)}

@@ -207,16 +207,16 @@ def flip_sentences(counts: pd.DataFrame, k: float, before: str = "tuned") -> str
 
 def _flip_sentence(row: Numbers, k: float, before: str) -> str:
     name = DOMAIN_NAMES.get(row["domain"], row["domain"])
-    p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
     said = (
         f"- **{name}: {row['healed']:,} healed, {row['broken']:,} broken** of {row['n']:,} questions, from {before} to "
-        f"k = {k:g}%. Exact McNemar test of “as many healed as broken”: {p}."
+        f"k = {k:g}%."
     )
     if isnan(row["gain"]):
         return said
+    p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
     return (
         f"{said} Accuracy {points(row['gain'])} points (95% interval {points(row['gain_low'])} to "
-        f"{points(row['gain_high'])}; mean over levels)."
+        f"{points(row['gain_high'])}, {p}; mean over levels)."
     )
 
 
