@@ -60,11 +60,12 @@ def figures_there(place: measuring.Place, answered: measuring.Place) -> None:
         with restoring.said():
             comparing.compare(key, run_id, split, axis, place.questions.set_id)
         with restoring.said(quietly=True):
-            taken = restoring.taken_if_compared(opened, details, spec)
-            if taken is None:
+            delta_id = restoring.delta_run(opened, details["base_id"], details["tuned_id"])
+            if delta_id is None:
                 st.info(restore_text.not_compared(details))
             else:
-                put_back(spec, taken)
+                taken = restoring.reverted(delta_id, restoring.frozen(spec), opened[0])
+                put_back(delta_id, spec, taken)
         exporting.section(key, details, spec, lambda: tables(spec, rows))
 
 
@@ -131,7 +132,7 @@ def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) 
     show.listed(table, "restore.flipped", alt, columns)
 
 
-def put_back(spec: RestoreSpec, taken: restore_text.Numbers) -> None:
+def put_back(delta_id: str, spec: RestoreSpec, taken: restore_text.Numbers) -> None:
     """What the histogram of the changes says of any k."""
     st.subheader(f"What k = {spec.k_percent:f}% puts back")
     st.caption(
@@ -142,7 +143,6 @@ def put_back(spec: RestoreSpec, taken: restore_text.Numbers) -> None:
         st.warning(said)
     with st.expander("Definitions and units"):
         st.markdown(restore_text.DEFINITIONS)
-    delta_id = restoring.delta_run(opened, details["base_id"], details["tuned_id"])
     score, k = restore_text.score_of(spec), float(spec.k_percent or 0)
     st.markdown(f"**How much the first k% hold**, {restore_text.STRATEGIES[spec.strategy]}")
     curve = restoring.reverted_curve(delta_id, restoring.frozen(spec, k=False), opened[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -61,7 +62,7 @@ def everything(key: Key) -> None:
     else:
         sized = models.assign(size_mb=models["size_bytes"] / 1e6)[list(MODEL_COLUMNS)]
         show.listed(sized, "overview.models", "Base models of this cache", MODEL_COLUMNS)
-    st.caption(training.counted(runs["state"].value_counts().to_dict()) + ".")
+    st.caption(training.counted(Counter(runs["state"])) + ".")
     counts = training_results.state_counts(runs)
     counts = counts.assign(size_mb=counts.pop("size_bytes") / 1e6)
     show.listed(counts, "overview.runs", "Runs of this cache by kind and state", COUNT_COLUMNS)

@@ -6,8 +6,9 @@ A page keeps what it asked under a name in its session (`ask`), draws `watch` wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -192,10 +193,14 @@ def _last_status(engine: EngineClient) -> Mapping[str, Any] | None:
 
 def _cancel(asking: PendingRequest, root: str) -> None:
     for request_id in asking.ids:
-        _try(lambda one=request_id: client(root).cancel(one))  # type: ignore[misc]
+        _try(partial(_cancel_one, root, request_id))
 
 
-def _try(act: Any) -> None:
+def _cancel_one(root: str, request_id: str) -> None:
+    client(root).cancel(request_id)
+
+
+def _try(act: Callable[[], object]) -> None:
     """Do it; what goes wrong is said."""
     try:
         act()

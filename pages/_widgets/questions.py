@@ -301,10 +301,10 @@ def _pick_others(asked: QuestionTable, k: float) -> Filters:
         low, high = (_kl_bound(name) for name in ("from", "to"))
         sort = _widget(st.selectbox, "Sort by", "sort", list(SORTS), width=190)
         descending = _widget(st.toggle, "largest first", "descending", True)
-    wanted = {"domain": domain, "split": split}
     return Filters(
-        k, base, levels=tuple(levels), topics=tuple(topics), kl_from=low, kl_to=high, search=search, sort=sort,
-        descending=descending, **{name: None if value == _ANY else value for name, value in wanted.items()},
+        k, base, levels=tuple(levels), topics=tuple(topics), domain=None if domain == _ANY else domain,
+        split=None if split == _ANY else split, kl_from=low, kl_to=high, search=search, sort=sort,
+        descending=descending,
     )  # fmt: skip
 
 

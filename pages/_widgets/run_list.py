@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -54,7 +56,7 @@ def runs(key: Key) -> None:
     if said := st.session_state.pop(_DONE, None):
         (st.success if said[0] else st.error)(said[1])
     everything = table(key)
-    st.caption(training.counted(everything["state"].value_counts().to_dict()) + ".")
+    st.caption(training.counted(Counter(everything["state"])) + ".")
     if everything.empty:
         return
     options = [*_KINDS, _UNFINISHED]
@@ -101,13 +103,17 @@ def _list(rows: pd.DataFrame) -> tuple[str, ...]:
     }
     # a tick is a row's number: another list of rows must not inherit it
     stamp = hashlib.sha256("".join(rows["run_id"]).encode()).hexdigest()[:8]
-    event = st.dataframe(
-        shown, hide_index=True, column_config=columns, column_order=list(columns), placeholder="–",
-        key=f"{_NAME}.runs.{stamp}", on_select="rerun" if mode.actions_allowed() else "ignore",
-        selection_mode="multi-row", alt="Runs of this cache, newest first",
-    )  # fmt: skip
+    table: dict[str, Any] = {
+        "hide_index": True, "column_config": columns, "column_order": list(columns), "placeholder": "–",
+        "key": f"{_NAME}.runs.{stamp}", "alt": "Runs of this cache, newest first",
+    }  # fmt: skip
+    picked: list[int] = []
+    if mode.actions_allowed():
+        event = st.dataframe(shown, on_select="rerun", selection_mode="multi-row", **table)
+        picked = event["selection"]["rows"]
+    else:
+        st.dataframe(shown, **table)
     show.downloads(rows, f"{_NAME}.runs")
-    picked = event["selection"]["rows"] if mode.actions_allowed() else []
     return tuple(rows["run_id"].iloc[[i for i in picked if i < len(rows)]])
 
 

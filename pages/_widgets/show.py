@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -206,7 +206,9 @@ def listed(table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Heade
     """
     known = {**COLUMNS, **(columns or {})}
     named = {column: about for column, about in known.items() if column in table}
-    formats = {column: how for column, (_, _, how) in named.items() if how}
+    formats: dict[Any, str | Callable[[object], str] | None] = {
+        column: how for column, (_, _, how) in named.items() if how
+    }
     many = len(table) > MOST_STYLED
     headers = {
         column: _header(header, meaning, how if many and is_numeric_dtype(table[column]) else None)
@@ -220,9 +222,15 @@ def listed(table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Heade
 def downloads(table: pd.DataFrame, name: str, *, at_once: bool = True) -> None:
     """Buttons that save a table as CSV and as Parquet. at_once: the CSV is short, and written unasked."""
     with st.container(horizontal=True):
-        csv = partial(table.to_csv, index=False)
-        download = {"key": f"{name}.csv", "on_click": "ignore"}
-        st.download_button("Download CSV", csv() if at_once else csv, f"{name}.csv", "text/csv", **download)
+        csv = partial(as_csv, table)
+        st.download_button(
+            "Download CSV",
+            csv() if at_once else csv,
+            f"{name}.csv",
+            "text/csv",
+            key=f"{name}.csv",
+            on_click="ignore",
+        )
         parquet_button(table, name, f"{name}.parquet")
 
 
@@ -243,6 +251,11 @@ def _header(header: str, meaning: str, how: str | None) -> Any:
     if how is None:
         return st.column_config.Column(header, help=meaning or None)
     return st.column_config.NumberColumn(header, help=meaning or None, format=_PRINTED.get(how, "plain"))
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """The table as comma-separated values, its header first."""
+    return table.to_csv(index=False)
 
 
 def as_parquet(table: pd.DataFrame) -> bytes:

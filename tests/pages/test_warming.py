@@ -51,9 +51,9 @@ READS: dict[str, list[tuple[Any, str]]] = {
     ],
     "restore": [
         (restored, "measured"),
-        (weights, "what_is_taken"),
-        (weights, "where_taken"),
-        (weights, "taken_curve"),
+        (weights, "reverted_summary"),
+        (weights, "reverted_by_place"),
+        (weights, "reverted_curve"),
         (strategies, "measured_ways"),
         (restored, "question_sets"),
     ],
