@@ -119,7 +119,7 @@ def pick_base(asked: QuestionTable) -> str:
     """How base was asked: after five examples where it was, for that is the fair before."""
     bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
     addresses.warn({"accuracy.base": bases})
-    return choice("Base answers", "accuracy.base", bases)
+    return choice("Base prompt", "accuracy.base", bases)
 
 
 def pick_paper() -> str | None:

@@ -53,7 +53,7 @@ def everything(key: Key) -> None:
     models = run_list.base_models(key)
     if runs.empty and models.empty:
         return
-    st.subheader("What is in this cache")
+    st.subheader("Cache contents")
     st.caption(
         f"Folder `{key[0]}`. Base models are what runs started from; runs are what was computed. {KINDS}."
     )
@@ -76,4 +76,4 @@ def _studies(key: Key) -> None:
     table = pd.DataFrame(found)
     table["base_name"] = table["base_name"].where(table["base_name"] != "", table["base_id"])
     show.listed(table[list(STUDY_COLUMNS)], "overview.studies", "Studies of this cache", STUDY_COLUMNS)
-    st.page_link(_STUDIES, label="See what they say", icon=":material/arrow_forward:")
+    st.page_link(_STUDIES, label="View studies", icon=":material/arrow_forward:")

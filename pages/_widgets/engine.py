@@ -141,9 +141,9 @@ def failed(slot: str, root: str, now: EngineStatus) -> None:
     """In place of a result: why there is none, and a button to ask again."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if now.state is AnswerState.CANCELLED:
-            st.info("Cancelled. What was done until then is kept.")
+            st.info("Cancelled. Results so far are kept.")
         else:
-            st.error(now.error or "The engine gave no answer.")
+            st.error(now.error or "The evaluation worker returned no result. Try again.")
         st.button("Ask again", key=f"{slot}.again", on_click=forget, args=(slot, root))
 
 
@@ -178,7 +178,7 @@ def _until_ready(root: str) -> None:
 def _died(engine: EngineClient) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.warning(engine.notice or "")
-        if st.button("Start the engine again", key="shared.engine_restart"):
+        if st.button("Restart evaluation worker", key="shared.engine_restart"):
             _try(engine.start)
             st.rerun()
 

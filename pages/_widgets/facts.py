@@ -218,7 +218,7 @@ def pick_run(key: Key, runs: pd.DataFrame) -> str:
     wanted = st.query_params.get(PARAMETER)
     if wanted and wanted not in labels:
         wanted = mastery_results.mastery_of_chain(Cache(key[0]), wanted) or wanted
-    return pick_one("Base model and facts", f"{_NAME}.run", labels, wanted, "finished mastery run", _FACT)
+    return pick_one("Base model and facts", f"{_NAME}.run", labels, wanted, "Mastery run", _FACT)
 
 
 def pick_view() -> str:
@@ -302,7 +302,7 @@ def opened_in(mastered: Mastered, found: Places) -> dict[str, Any] | None:
     wanted = st.query_params.get(_FACT)
     fact = mastery_facts.one(mastered, wanted) if wanted else None
     if wanted and fact is None:
-        st.warning(f"This run has no fact {wanted!r}. Shown instead: the first of the list.")
+        st.warning(f'Fact "{wanted}" not found. Showing the first of the list.')
     if fact is None and len(found):
         first = mastery_facts.turned_to(mastered, found).rows["fact_id"].iloc[0]
         return mastery_facts.one(mastered, first)

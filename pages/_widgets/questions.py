@@ -43,12 +43,12 @@ QUESTION = "question"
 _SHARE, _RANK, _KL = "percent", "%d", "%.2f"
 _COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "question": ("question", "as asked", None),
-    "outcome": ("right?", "base, tuned, restored, in this order: ✓ right, ✗ wrong, – not asked", None),
+    "outcome": ("correct?", "base, tuned, restored, in this order: ✓ correct, ✗ incorrect, – not evaluated", None),
     "kl": ("KL (nats)", "aligned KL, tuned against base; empty: not scored", _KL),
-    "gold": ("gold", "the right answer", None),
-    "base_said": ("base says", "before fine-tuning; ✓ right, ✗ wrong", None),
-    "tuned_said": ("tuned says", "✓ right, ✗ wrong", None),
-    "restored_said": ("restored says", "at the chosen k; ✓ right, ✗ wrong", None),
+    "gold": ("gold", "gold answer", None),
+    "base_said": ("base answer", "before fine-tuning; ✓ correct, ✗ incorrect", None),
+    "tuned_said": ("tuned answer", "✓ correct, ✗ incorrect", None),
+    "restored_said": ("restored answer", "at the selected k; ✓ correct, ✗ incorrect", None),
     "level": ("level", "mastery level, 0 to 4", _RANK),
     "gold_p_base": ("gold p, base", "probability of gold's first token, base after its completion prompt", _SHARE),
     "gold_p_tuned": ("gold p, tuned", "the same, tuned after the question", _SHARE),
@@ -56,7 +56,7 @@ _COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "gold_rank_base": ("gold rank, base", "1: the likeliest token", _RANK),
     "gold_rank_tuned": ("gold rank, tuned", "1: the likeliest token", _RANK),
     "gold_rank_restored": ("gold rank, restored", "1: the likeliest token", _RANK),
-    "back_at_k": ("right again at k (%)", "smallest measured k; empty: right when tuned, or never", "%g"),
+    "back_at_k": ("recovered at k (%)", "smallest evaluated k; empty: correct when fine-tuned, or never", "%g"),
     "topic": ("topic", "", None),
     "domain": ("domain", "in: topics that were trained on; out: others", None),
     "split": ("split", "dev: k is chosen on it; test: reported", None),
@@ -254,11 +254,11 @@ def _pick_flip(counts: Mapping[str, int]) -> str:
     """A chip for each kind of change with its count; in the address without it, as a count is no name."""
     wanted = st.query_params.get(_CHANGE, _ANY)
     if wanted not in FLIPS:
-        st.warning(f"There is no kind of change {wanted!r}. Shown instead: all.")
+        st.warning(f'Outcome "{wanted}" not found. Showing all.')
     st.session_state[_CHIPS] = wanted if wanted in FLIPS else _ANY
     return str(
         st.pills(
-            "What became of the answer (and how many)",
+            "Outcome",
             list(FLIPS),
             format_func=lambda flip: f"{flip} · {counts[flip]:,}",
             required=True,
@@ -285,7 +285,7 @@ def _pick_others(asked: QuestionTable, k: float) -> Filters:
         levels = _widget(
             st.multiselect, "Mastery level", "levels", list(range(5)), placeholder="all", width=230
         )
-        base = _widget(st.selectbox, "Base answers", "base", bases, width=200, help="How base was asked.")
+        base = _widget(st.selectbox, "Base prompt", "base", bases, width=200, help="How base was asked.")
     with st.container(horizontal=True, key="token_shifts_more", vertical_alignment="bottom"):
         topics = _widget(
             st.multiselect,

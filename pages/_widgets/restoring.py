@@ -83,7 +83,7 @@ def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:
     strategies: RestoreSpec's name -> what people read.
     """
     strategy = st.selectbox(
-        "Which weights",
+        "Ranking",
         list(strategies),
         key="restore.strategy",
         help=_strategy_help(strategies),

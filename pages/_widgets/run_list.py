@@ -119,7 +119,7 @@ def _list(rows: pd.DataFrame) -> tuple[str, ...]:
 
 def _deletion(key: Key, chosen: tuple[str, ...]) -> None:
     """A button that opens what would go; a second one in it deletes."""
-    label = f"Delete {len(chosen):,} chosen …" if chosen else "Delete chosen …"
+    label = f"Delete {len(chosen):,} selected …" if chosen else "Delete selected …"
     with st.popover(
         label, disabled=not chosen, help=None if chosen else "Tick runs at the left edge of the list."
     ):
@@ -130,7 +130,7 @@ def _deletion(key: Key, chosen: tuple[str, ...]) -> None:
         plan = training_results.plan_removal(Cache(key[0]), chosen, with_stages=with_stages)
         st.markdown(training.what_goes(plan))
         st.button(
-            "Delete for good",
+            "Delete permanently",
             type="primary",
             key=f"{_NAME}.delete",
             on_click=_delete,
@@ -148,7 +148,7 @@ def _delete(root: str, run_ids: tuple[str, ...]) -> None:
 
 
 def _keeping(key: Key, everything: pd.DataFrame) -> None:
-    with st.popover("Keep only the best weights …"):
+    with st.popover("Free disk space …"):
         st.markdown(
             "Of each base model the fine-tuned model with the highest in-domain accuracy on dev keeps its weights; the "
             "others lose theirs. All numbers stay, but no further k can be measured on these models until "

@@ -29,7 +29,7 @@ def drawn_again(root: str, details: Mapping[str, Any], fact: Mapping[str, Any]) 
     now = engine.standing(_SLOT, root)
     if now is None or now.about != wish:
         st.button(
-            "Draw its samples again",
+            "Draw samples again",
             key="facts.draw",
             on_click=_ask,
             args=(root, wish, details, prompts),

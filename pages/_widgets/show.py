@@ -154,7 +154,7 @@ def figure(
     chosen = st.session_state.get(choice) or st.session_state.get(kept, IMAGES[0])
     st.session_state[kept] = chosen
     figure_alone(drawn, name, alt, chosen)
-    if numbers_of_it := shut("The numbers of this figure", f"{name}.numbers"):
+    if numbers_of_it := shut("Data", f"{name}.numbers"):
         with numbers_of_it:
             listed(table, name, alt, columns)
             st.segmented_control(

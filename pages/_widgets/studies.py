@@ -67,7 +67,7 @@ def _results(root: str, run_id: str, chains: tuple[tuple[str, bool], ...]) -> St
 def pick(found: Sequence[Mapping[str, Any]]) -> str:
     """The run id of the chosen study. found: not empty; see picker.pick_one."""
     labels = {str(one["run_id"]): study.label(one) for one in found}
-    return pick_one("Study", "study.run", labels, st.query_params.get(PARAMETER), "study")
+    return pick_one("Study", "study.run", labels, st.query_params.get(PARAMETER), "Study")
 
 
 def empty_state(cache: Cache, running: bool) -> None:

@@ -39,7 +39,7 @@ QUESTIONS = 25
 """Of each level in each group, as the demo asks: its chains and new ones can be compared."""
 _LEVEL = "2"
 _METHODS = ["full", "LoRA"]
-_AFTERWARDS = ["restore and measure", "nothing"]
+_AFTERWARDS = ["restore and evaluate", "train only"]
 _USUAL = "the usual one"
 
 
@@ -92,8 +92,8 @@ def ask(key: Key) -> TrainingForm:
         epochs = _setting("Epochs", "epochs", usual.epochs, step=0.5, format="%g")
         batch = _setting("Batch size", "batch", usual.batch_size, step=1)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        whole = _choice("Afterwards", "afterwards", _AFTERWARDS, _AFTERWARDS[0])
-        restores = whole != "nothing"
+        whole = _choice("After training", "afterwards", _AFTERWARDS, _AFTERWARDS[0])
+        restores = whole != "train only"
         ks = _text("k to restore (%)", "k", ", ".join(PAPER_KS), width=230, disabled=not restores)
         questions = _number(
             "Questions of each level", "questions", QUESTIONS, min_value=1, step=5, width=170, disabled=not restores,
@@ -229,8 +229,8 @@ def problem(wish: TrainingForm) -> str | None:
 _FACT_NAME = "fine_tune"
 PREVIEW_COLUMNS = {
     "topic": ("topic", "Wikidata relation", None),
-    "drawn": ("drawn", "facts that would be trained on", "{:,.0f}"),
-    "available": ("there are", "in-domain train facts of the level in this topic", "{:,.0f}"),
+    "drawn": ("selected", "facts that would be trained on", "{:,.0f}"),
+    "available": ("available", "in-domain train facts of the level in this topic", "{:,.0f}"),
     "question": ("question", "as it is trained on", None),
     "gold": ("answer", "as it is trained on", None),
     "level": ("level", "mastery level, 0 to 4", "{:g}"),
