@@ -17,12 +17,12 @@ from typing import Any
 
 from sftknow_core.facts.dataset import load_facts
 from sftknow_core.facts.topics import load_topics
-from sftknow_core.pipeline.chain import ChainSpec, run_chain
+from sftknow_core.pipeline.chain import run_chain
 from sftknow_core.pipeline.mastery import score_facts
-from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.pipeline.reporter import BarReporter
 from sftknow_core.pipeline.sft import sft_spec
 from sftknow_core.pipeline.workspace import Workspace
+from sftknow_core.specs import ChainSpec, QuestionSpec
 
 KS = ("1", "3", "5", "10", "20", "40", "60")
 
@@ -56,7 +56,7 @@ def main() -> None:
                         n=size,
                         seed=seed,
                         ks=tuple(args.ks.split(",")),
-                        questions=QuestionSpec(args.questions),
+                        questions=QuestionSpec(per_level=args.questions),
                         train_questions=0,
                         baselines=False,
                     )

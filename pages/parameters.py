@@ -19,7 +19,7 @@ def load(key: Key, run_id: str, colours: Palette) -> None:
     delta_id = restoring.delta_run(key, details["base_id"], details["tuned_id"])
     if delta_id is None:
         return
-    spec = RestoreSpec(k_percent=percent(f"{slider.FIRST_K:.4f}"))
+    spec = RestoreSpec(k_percent=percent(slider.FIRST_K))
     weights.overview(key[0], delta_id, restoring.frozen(spec))
     weights.changed_shares(key[0], delta_id, "all", None)
     weights.spread(key[0], delta_id, restoring.frozen(spec))
@@ -55,7 +55,7 @@ def selection(key: Key, run_id: str, compared: str) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             ranking = restoring.pick_ranking(weights_text.STRATEGIES)
         spec = restoring.with_k(ranking)
-        weights.link("pages/restore.py", f"Restore k = {spec.k_percent:f}%", run_id, spec)
+        weights.link("pages/restore.py", f"Restore k = {spec.k_percent}%", run_id, spec)
         numbers = weights.overview(key[0], compared, restoring.frozen(spec))
         show.numbers(weights_text.cards(numbers), "weights.numbers", 300)
         with st.expander("Glossary"):
@@ -107,7 +107,7 @@ def concentrated(key: Key, compared: str, spec: RestoreSpec, paper: bool) -> Non
 
 def places(key: Key, compared: str, spec: RestoreSpec, paper: bool) -> None:
     """Where the first k% sit."""
-    st.subheader(f"Location of the top {spec.k_percent:f}%")
+    st.subheader(f"Location of the top {spec.k_percent}%")
     st.caption(
         f"Ranked by {weights_text.STRATEGIES[spec.strategy]}. In a cell: its share of all "
         "reverted weights, and × its enrichment (darker: more than its size alone gives)."

@@ -30,7 +30,7 @@ from sftknow_core.update.spec import RestoreSpec, percent
 def load(key: Key, run_id: str, colours: Palette) -> None:
     """What the page reads first."""
     details, now = reading.chain_details(key, run_id), restoring.as_it_is_now(key)
-    spec = RestoreSpec(k_percent=percent(f"{slider.FIRST_K:.4f}"))
+    spec = RestoreSpec(k_percent=percent(slider.FIRST_K))
     measuring.question_sets_of(now, run_id)
     restoring.measured(now, run_id, restoring.frozen(spec, k=False), None)
     comparing.measured_ways(now, run_id, None)
@@ -107,7 +107,7 @@ def answers(chosen: Opened, rows: pd.DataFrame, place: measuring.Place) -> str:
     taken = None
     with restoring.said(quietly=True):
         taken = restoring.taken_if_compared(chosen.key, chosen.details, place.spec)
-    axis = curve(rows, place.split, place.k, taken)
+    axis = curve(rows, place.split, float(place.k), taken)
     shown = restored.shown_state(rows, place.k, place.split)
     if shown is not None:
         levels(rows, shown, place.split)
@@ -167,7 +167,7 @@ def flips(chosen: Opened, rows: pd.DataFrame, shown: Mapping[str, Any], place: m
 
 def put_back(chosen: Opened, delta_id: str, spec: RestoreSpec, taken: restore_text.Numbers) -> None:
     """What the histogram of the changes says of any k."""
-    st.subheader(f"Weights reverted at k = {spec.k_percent:f}%")
+    st.subheader(f"Weights reverted at k = {spec.k_percent}%")
     st.caption("Exact for any k, from the histogram of all changes; no model is evaluated.")
     show.numbers(restore_text.cards(taken, spec))
     if said := restore_text.nothing_left(taken):

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class SftknowError(Exception):
     """Base of every error this package raises on purpose."""
@@ -38,3 +41,11 @@ class Stopped(SftknowError):
     """The run was stopped on request; the same command goes on where it stopped."""
 
     exit_code = 130
+
+
+def unknown_field(where: str, name: str, allowed: Iterable[str]) -> SpecError:
+    """The error for a field that a request does not have; names the nearest one that it has."""
+    names = list(allowed)
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"; did you mean {near[0]!r}? Allowed" if near else "; allowed"
+    return SpecError(f"{where}unknown field {name!r}{hint}: {', '.join(names)}")

@@ -74,7 +74,7 @@ class Chain:
     @property
     def models(self) -> Models:
         """Its pair."""
-        return Models(str(self.base), self.summary["tuned_id"])
+        return Models(base=str(self.base), tuned=self.summary["tuned_id"])
 
     def evaluate(self, state: StateRef, **changes: Any) -> EvaluateRequest:
         """The request whose run is the chain's own."""

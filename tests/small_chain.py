@@ -15,10 +15,10 @@ from tiny import make_tiny_llama
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.topics import load_topics
 from sftknow_core.model.train.sft_spec import SftSpec
-from sftknow_core.pipeline.chain import ChainResult, ChainSpec, run_chain
-from sftknow_core.pipeline.evaluate import EvaluateSpec
+from sftknow_core.pipeline.chain import ChainResult, run_chain
 from sftknow_core.pipeline.mastery import score_facts
 from sftknow_core.pipeline.workspace import Workspace
+from sftknow_core.specs import ChainSpec, EvaluateSpec
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.run_folder import RunFolder

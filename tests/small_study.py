@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sftknow_core.facts.dataset import FactsRef
-from sftknow_core.pipeline.evaluate import EvaluateSpec
-from sftknow_core.pipeline.study.spec import StudySpec
+from sftknow_core.specs import EvaluateSpec, StudySpec
 
 TRAINING = {"lr": 1e-2, "batch_size": 2, "compute_dtype": "float32"}
 

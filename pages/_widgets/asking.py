@@ -16,7 +16,7 @@ from sftknow_core.present.text import ask as ask_text
 from sftknow_core.results import restored as restored_results
 from sftknow_core.serve.engine.client import AnswerState
 from sftknow_core.serve.engine.protocol import AskRequest, Models
-from sftknow_core.update.spec import RestoreSpec, percent
+from sftknow_core.update.spec import NOTHING, Percent, RestoreSpec
 
 _SLOT = "ask.asked"
 _TEXT, _K, _PROMPT = "ask.text", "ask.k", "ask.prompt"
@@ -38,8 +38,7 @@ class Question(NamedTuple):
 
     text: str
     prompt: str
-    k: float
-    """In percent."""
+    k: Percent
 
 
 def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
@@ -66,7 +65,7 @@ def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
             pressed = st.form_submit_button(
                 "Ask base, tuned and restored", type="primary", disabled=not mode.actions_allowed()
             )
-    st.session_state[slider.SHARED_K] = k
+    st.session_state[slider.SHARED_K] = float(k)
     return Question(text, prompt, k) if pressed else None
 
 
@@ -120,7 +119,7 @@ def changed(key: Key, run_id: str) -> pd.DataFrame:
 
     k_percent: the k at which the answer changed.
     """
-    rows = restoring.measured(key, run_id, restoring.frozen(RestoreSpec(k_percent=percent("0"))), None)
+    rows = restoring.measured(key, run_id, restoring.frozen(RestoreSpec(k_percent=NOTHING)), None)
     chosen = rows.loc[rows["chosen"], "k_percent"]
     k = float(chosen.iloc[0]) if len(chosen) else 0.0
     shown = restored_results.nearest_state(rows, k or slider.FIRST_K, "test")
@@ -140,9 +139,16 @@ def ask(root: str, run_id: str, details: Mapping[str, Any], question: Question) 
     if not question.text.strip():
         raise SpecError("Enter a question or pick an example.")
     base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
-    models = Models(base, details["tuned_id"], details["base_id"], details["tuned_id"])
-    restored = RestoreSpec(k_percent=percent(f"{question.k:.4f}"))
-    request = AskRequest(models, (question.text.strip(),), ("base", "tuned", restored), question.prompt)
+    models = Models(
+        base=base, tuned=details["tuned_id"], base_id=details["base_id"], tuned_id=details["tuned_id"]
+    )
+    restored = RestoreSpec(k_percent=question.k)
+    request = AskRequest(
+        models=models,
+        texts=(question.text.strip(),),
+        states=("base", "tuned", restored),
+        prompt=question.prompt,
+    )
     engine.ask(_SLOT, root, (run_id, question), {"asking": request})
 
 
@@ -163,7 +169,7 @@ def answers(root: str, run_id: str) -> None:
 def _shown(question: Question, found: ask_text.Answers) -> None:
     st.subheader("Answers")
     st.text(f"{question.text.strip()}  ({ask_text.PROMPTS[question.prompt]})")
-    table = ask_text.answer_table(found, question.k)
+    table = ask_text.answer_table(found, float(question.k))
     with st.container(horizontal=True, key="ask.answers"):
         for row in table.to_dict("records"):
             with st.container(border=True, width=255, height="stretch", gap="xsmall"):
@@ -172,7 +178,7 @@ def _shown(question: Question, found: ask_text.Answers) -> None:
                 st.caption("stopped at EOS" if row["stopped"] else "cut at 16 tokens")
     show.listed(table, "ask.answers", "Answers of base, tuned and restored", COLUMNS)
     st.subheader("Next-token probabilities")
-    tokens = ask_text.token_table(found, question.k)
+    tokens = ask_text.token_table(found, float(question.k))
     drawn = tokens_charts.first_tokens_figure(tokens, show.palette())
     alt = "The ten likeliest first tokens of base, tuned and restored, with their probability and all others"
     show.figure(drawn, tokens, "ask.tokens", alt, COLUMNS)

@@ -29,8 +29,8 @@ def section(
     tables: Callable[[], Mapping[str, pd.DataFrame]],
 ) -> None:
     """All ways to take the selection along. tables: makes the figures' tables, only when they are asked for."""
-    st.subheader(f"Export: k = {spec.k_percent:f}%")
-    name = f"{details['tuned_id']}-{spec.strategy}-{spec.k_percent:f}"
+    st.subheader(f"Export: k = {spec.k_percent}%")
+    name = f"{details['tuned_id']}-{spec.strategy}-{spec.k_percent}"
     about = restore_cards.selection(details, spec)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
@@ -68,7 +68,9 @@ def _zero(spec: RestoreSpec) -> bool:
 
 def _models(details: Mapping[str, Any]) -> Models:
     base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
-    return Models(base, details["tuned_id"], details["base_id"], details["tuned_id"])
+    return Models(
+        base=base, tuned=details["tuned_id"], base_id=details["base_id"], tuned_id=details["tuned_id"]
+    )
 
 
 def _recipe(root: str, details: Mapping[str, Any], spec: RestoreSpec, name: str) -> None:
@@ -87,7 +89,7 @@ def _recipe(root: str, details: Mapping[str, Any], spec: RestoreSpec, name: str)
             engine.failed(_SLOT, root, now)
         elif st.button("Create recipe", key="restore.recipe_make", help=restore.RECIPE_HELP):
             try:
-                engine.ask(_SLOT, root, wish, {"recipe": RecipeRequest(_models(details), spec)})
+                engine.ask(_SLOT, root, wish, {"recipe": RecipeRequest(models=_models(details), spec=spec)})
             except SftknowError as error:
                 st.error(str(error))
             else:
@@ -113,7 +115,7 @@ def _to_disk(root: str, details: Mapping[str, Any], spec: RestoreSpec) -> None:
         job = ExportJob(
             base=models.base,
             tuned=str(models.tuned),
-            k=f"{spec.k_percent:f}",
+            k=str(spec.k_percent),
             strategy=str(spec.strategy),
             region=spec.region,
             layers=spec.layers,

@@ -20,7 +20,7 @@ from sftknow_core.serve.engine.client import AnswerState
 from sftknow_core.serve.engine.protocol import Request
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
-from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.update.spec import NOTHING, Percent, RestoreSpec
 
 OWN = "same as run"
 _SIZES = (10, 50, 100, 200)
@@ -49,9 +49,9 @@ class Place(NamedTuple):
     split: str
 
     @property
-    def k(self) -> float:
+    def k(self) -> Percent:
         """In percent."""
-        return float(self.spec.k_percent or 0)
+        return self.spec.k_percent or NOTHING
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
@@ -225,7 +225,7 @@ def _not_asked(
     _by_hand(details, place.spec, rows)
 
 
-def _button(lacking: tuple[str, ...], k: float) -> bool:
+def _button(lacking: tuple[str, ...], k: Percent) -> bool:
     return st.button(restore.measure_label(lacking, k), key="restore.measure", type="primary")
 
 
@@ -234,7 +234,7 @@ def _requests(chain: ChainRequests, lacking: tuple[str, ...], place: Place) -> d
     found: dict[str, Request] = {}
     per_level = place.questions.per_level
     if "restored" in lacking:
-        found[f"k = {place.k:g}%"] = chain.evaluation(place.spec, per_level)
+        found[f"k = {place.k}%"] = chain.evaluation(place.spec, per_level)
     if "tuned" in lacking:
         found["tuned"] = chain.evaluation("tuned", per_level)
     if "base" in lacking:

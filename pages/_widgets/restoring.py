@@ -13,12 +13,12 @@ import streamlit as st
 
 from pages._widgets import addresses, slider
 from pages._widgets.reading import Key
-from sftknow_core.errors import SftknowError
+from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.present.text import restore
 from sftknow_core.results import cube, restored, weights
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.region import REGIONS
-from sftknow_core.update.spec import RestoreSpec, percent
+from sftknow_core.update.spec import NOTHING, Percent, RestoreSpec, percent, rounded_percent
 
 WHOLE, PLACE, ANSWERED = "restore.whole", "restore.place", "restore.answered"
 """In the session: whether the whole page is being drawn, the position, and the one the figures of answers are about."""
@@ -96,12 +96,12 @@ def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:
     layers = st.text_input(
         "Layers", key="restore.layers", bind="query-params", placeholder="all, or e.g. 0-1", width=150
     )
-    return RestoreSpec(strategy, region, layers.strip() or None, percent("0"))  # type: ignore[arg-type]
+    return RestoreSpec(strategy, region, layers.strip() or None, NOTHING)  # type: ignore[arg-type]
 
 
 def with_k(ranking: RestoreSpec) -> RestoreSpec:
     """The same weights, and k from its three widgets."""
-    return replace(ranking, k_percent=percent(f"{slider.pick_k():.4f}"))
+    return replace(ranking, k_percent=slider.pick_k())
 
 
 _REGION_HELP = (
@@ -231,9 +231,8 @@ def choice(label: str, key: str, names: Mapping[str, str], meaning: str | None =
 # With which state flips are counted: tuned, or the k looked at before, which the address names as restore.from.
 
 _FROM, _TRAIL = "restore.from", "restore.trail"
-_SAME_K = 1e-9
-Step = tuple[Any, float]
-"""What the reader looked at but for its k, and the k in percent."""
+Step = tuple[Any, Percent]
+"""What the reader looked at but for its k, and the k."""
 
 
 def pick_before(
@@ -246,7 +245,7 @@ def pick_before(
     addresses.warn_number(_FROM, 0, 100, "the k looked at before, if any")
     wanted = choice("Compared with", "restore.before", restore.COMPARED_WITH)
     about = place.run_id, place.questions, frozen(place.spec, k=False)
-    trail = walked(st.session_state.get(_TRAIL, []), (about, float(shown["k_percent"])), _linked())
+    trail = walked(st.session_state.get(_TRAIL, []), (about, rounded_percent(shown["k_percent"])), _linked())
     st.session_state[_TRAIL] = trail
     if wanted == "tuned":
         _to_address(None)
@@ -257,11 +256,11 @@ def pick_before(
     k = trail[0][1]
     _to_address(k)
     found = restored.shown_state(rows, k, place.split)
-    there = found is not None and abs(found["k_percent"] - k) < _SAME_K
-    return found if there else None, f"k = {k:g}%"
+    there = found is not None and rounded_percent(found["k_percent"]) == k
+    return found if there else None, f"k = {k}%"
 
 
-def walked(trail: Sequence[Step], here: Step, linked: float | None) -> list[Step]:
+def walked(trail: Sequence[Step], here: Step, linked: Percent | None) -> list[Step]:
     """The last two steps, `here` being the last; those about something else are no previous k of it.
 
     linked: the k before that the address names, for a reader who has not walked yet.
@@ -269,20 +268,19 @@ def walked(trail: Sequence[Step], here: Step, linked: float | None) -> list[Step
     steps = [one for one in trail if one[0] == here[0]]
     if not trail and linked is not None:
         steps = [(here[0], linked)]
-    return [*steps] if steps and abs(steps[-1][1] - here[1]) < _SAME_K else [*steps[-1:], here]
+    return [*steps] if steps and steps[-1][1] == here[1] else [*steps[-1:], here]
 
 
-def _linked() -> float | None:
+def _linked() -> Percent | None:
     try:
-        k = float(st.query_params[_FROM])
-    except (KeyError, ValueError):
+        return percent(st.query_params[_FROM])
+    except (KeyError, SpecError):
         return None
-    return k if 0 <= k <= 100 else None
 
 
-def _to_address(k: float | None) -> None:
+def _to_address(k: Percent | None) -> None:
     """Written only where it changes: each writing is a step in the browser's history."""
-    text = None if k is None else f"{k:g}"
+    text = None if k is None else str(k)
     if text is None and _FROM in st.query_params:
         del st.query_params[_FROM]
     elif text is not None and st.query_params.get(_FROM) != text:

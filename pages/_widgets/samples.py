@@ -48,12 +48,12 @@ def _ask(root: str, wish: tuple[str, str], details: Mapping[str, Any], prompts: 
     base = details["model"] if details["model"] == "demo" else details["model_id"]
     params = details["params"]
     request = SampleRequest(
-        Models(base, base_id=details["model_id"]),
-        wish[1],
-        tuple(prompts),
-        params["n_samples"],
-        params["temperature"],
-        params["max_new_tokens"],
-        params["seed"],
+        models=Models(base=base, base_id=details["model_id"]),
+        fact_id=wish[1],
+        texts=tuple(prompts),
+        n_samples=params["n_samples"],
+        temperature=params["temperature"],
+        max_new_tokens=params["max_new_tokens"],
+        seed=params["seed"],
     )
     engine.ask(_SLOT, root, wish, {"drawing samples": request})

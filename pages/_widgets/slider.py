@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from sftknow_core.results.cube import PAPER_KS
+from sftknow_core.update.spec import Percent, rounded_percent
 
 _K, _SLIDER, _QUICK = "restore.k", "restore.slider", "restore.quick"
 SHARED_K = "shared.k"
@@ -28,16 +29,16 @@ class _Move(NamedTuple):
     """time.monotonic()"""
 
 
-def pick_k() -> float:
+def pick_k() -> Percent:
     """k in percent: a field (up to 4 places), a slider in halves, and the paper's seven; each moves the others."""
     _start_at()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         field, rail = st.container(width=140), st.container(width="stretch")
     with field:
         k = field_of_k("k (%)", _K, on_change=_take_over, args=(_K,))
-    st.session_state[SHARED_K] = k
-    _follow(_SLIDER, round(2 * k) / 2)
-    _follow(_QUICK, f"{k:g}" if f"{k:g}" in PAPER_KS else None)
+    st.session_state[SHARED_K] = float(k)
+    _follow(_SLIDER, round(2 * float(k)) / 2)
+    _follow(_QUICK, str(k) if str(k) in PAPER_KS else None)
     with rail:
         st.slider(
             "Share of the region's weights reverted, k (%)",
@@ -60,7 +61,7 @@ def pick_k() -> float:
     return k
 
 
-def field_of_k(label: str, key: str, **how: Any) -> float:
+def field_of_k(label: str, key: str, **how: Any) -> Percent:
     """A field for k that the address always names. Call `start_k` before it.
 
     Streamlit takes a value out of the address when it is the widget's default: the default here is none at all, so
@@ -80,7 +81,7 @@ def field_of_k(label: str, key: str, **how: Any) -> float:
     )
     if k is None:
         st.rerun()
-    return round(float(k), 4)
+    return rounded_percent(k)
 
 
 def start_k(key: str, usual: float) -> None:

@@ -20,7 +20,6 @@ from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.train_set import LEVELS
 from sftknow_core.model.train.sft_spec import SftSpec
 from sftknow_core.pipeline import estimate
-from sftknow_core.pipeline.chain import PAPER_KS
 from sftknow_core.pipeline.estimate import Estimate
 from sftknow_core.pipeline.sft import sft_spec
 from sftknow_core.pipeline.workspace import DEMO_FOLDER, ModelHandle
@@ -30,6 +29,7 @@ from sftknow_core.results import training as training_results
 from sftknow_core.serve import train_preview
 from sftknow_core.serve.job_specs import ChainJob, SftJob
 from sftknow_core.serve.train_preview import Levels, Preview
+from sftknow_core.specs import PAPER_KS
 from sftknow_core.store.cache import Cache
 
 _NAME = "fine_tune"
@@ -94,7 +94,7 @@ def ask(key: Key) -> TrainingForm:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         whole = _choice("After training", "afterwards", _AFTERWARDS, _AFTERWARDS[0])
         restores = whole != "train only"
-        ks = _text("k to restore (%)", "k", ", ".join(PAPER_KS), width=230, disabled=not restores)
+        ks = _text("k to restore (%)", "k", ", ".join(map(str, PAPER_KS)), width=230, disabled=not restores)
         questions = _number(
             "Questions of each level", "questions", QUESTIONS, min_value=1, step=5, width=170, disabled=not restores,
             help="In each of dev, test and out-of-domain test. The demo asks 25, `sftknow run` 60; only chains that "

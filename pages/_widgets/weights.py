@@ -92,7 +92,7 @@ def link(page: str, label: str, run_id: str, spec: RestoreSpec) -> None:
 
     page: "pages/restore.py" or "pages/parameters.py".
     """
-    address = {"run": run_id, "restore.k": f"{spec.k_percent:f}"}
+    address = {"run": run_id, "restore.k": str(spec.k_percent)}
     usual = RestoreSpec(k_percent=spec.k_percent)
     for name in ("strategy", "region", "layers"):
         if getattr(spec, name) != getattr(usual, name):

@@ -50,9 +50,10 @@ def run(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Mastery, fine-tuning, accuracy, token shift and restoration for one train set."""
-    from sftknow_core.pipeline.chain import ChainSpec, run_chain
+    from sftknow_core.pipeline.chain import run_chain
     from sftknow_core.pipeline.preflight import Job, check_job
     from sftknow_core.pipeline.sft import sft_spec
+    from sftknow_core.specs import ChainSpec
 
     spec = ChainSpec(
         level=level,
@@ -65,7 +66,6 @@ def run(
         questions=o.question_spec(questions),
         evaluate=o.evaluation(prompt, matcher),
     )
-    spec.check()
     with o.workspace(cache, device, dtype) as ws:
         if tuned is None:
             model, other = ws.open_model(base, revision), None

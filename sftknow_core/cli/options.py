@@ -15,9 +15,9 @@ from sftknow_core.errors import SpecError
 if TYPE_CHECKING:
     from sftknow_core.facts.fact import FactSet
     from sftknow_core.facts.topics import Topic
-    from sftknow_core.pipeline.evaluate import EvaluateSpec
-    from sftknow_core.pipeline.questions import QuestionSpec
     from sftknow_core.pipeline.workspace import ModelHandle, Workspace
+    from sftknow_core.specs import EvaluateSpec, QuestionSpec
+    from sftknow_core.update.spec import Percent
 
 PAPER_KS = "1,3,5,10,20,40,60"
 DEMO = "demo"
@@ -111,14 +111,14 @@ def read_facts(
 
 def evaluation(prompt: str, matcher: str) -> EvaluateSpec:
     """How questions are asked and judged. Raises SpecError."""
-    from sftknow_core.pipeline.evaluate import EvaluateSpec
+    from sftknow_core.specs import EvaluateSpec
 
     return EvaluateSpec(prompt=prompt, matcher=matcher)  # type: ignore[arg-type]  # checked there
 
 
 def question_spec(questions: str, seed: int = 0) -> QuestionSpec:
     """How many questions are asked. Raises SpecError."""
-    from sftknow_core.pipeline.questions import QuestionSpec
+    from sftknow_core.specs import QuestionSpec
 
     return QuestionSpec(per_level=whole_or_all(questions, "--questions"), seed=seed)
 
@@ -141,12 +141,14 @@ def whole_or_all(text: str, option: str) -> int | None:
         raise SpecError(f"{option}: got {text!r}; allowed: a whole number, or all") from None
 
 
-def percentages(text: str) -> tuple[str, ...]:
-    """The parts of "1,3,5". Raises SpecError when there are none; each is checked where it is used."""
+def percentages(text: str) -> tuple[Percent, ...]:
+    """The k of "1,3,5". Raises SpecError for one that is none, and when there are none."""
+    from sftknow_core.update.spec import percent
+
     parts = tuple(part.strip() for part in text.split(",") if part.strip())
     if not parts:
         raise SpecError(f"--k: got {text!r}; allowed: percentages with commas between, e.g. {PAPER_KS}")
-    return parts
+    return tuple(map(percent, parts))
 
 
 def emit(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:

@@ -55,8 +55,6 @@ def run(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Run a study, or what is left of it; exit code 1 when a cell failed."""
-    from dataclasses import replace
-
     from sftknow_core.pipeline.study.plan import plan
     from sftknow_core.pipeline.study.read import read_study
     from sftknow_core.pipeline.study.run import run_study
@@ -64,7 +62,7 @@ def run(
 
     spec = read_study(name_or_file, base=base, data=data)
     if workers is not None:
-        spec = replace(spec, workers=workers)
+        spec = spec.but(workers=workers)
     with o.workspace(cache, device, dtype) as ws:
         if dry_run:
             o.emit(_plan_result(plan(spec, ws)), as_json, commands.show_plan)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from sftknow_core.errors import DataError, ModelError
+from sftknow_core.errors import DataError
 from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.prompts import (
     Prompt,
@@ -21,6 +21,7 @@ from sftknow_core.facts.prompts import (
     five_shot_qa,
 )
 from sftknow_core.facts.topics import Topic
+from sftknow_core.model.generate import encode
 from sftknow_core.model.generate.encode import encode_prompts
 
 # Which completion template stands for a topic: the one with which the base model succeeds most.
@@ -176,22 +177,13 @@ def encode_questions(tokenizer: Any, facts: Sequence[Fact], ask: Ask) -> list[li
         return encode_prompts(
             tokenizer, [five_shot_qa(fact, five_shot_exemplars(fact, pool, ask.seed)) for fact in facts]
         )
-    if ask.is_chat:
-        return _encode(tokenizer, _chat_texts(tokenizer, facts, ask))
-    return encode_prompts(tokenizer, [ask.prompt(fact.question) for fact in facts])
+    return encode.encode_questions(tokenizer, [fact.question for fact in facts], ask)
 
 
 def first_answer_tokens(tokenizer: Any, facts: Sequence[Fact], ask: Prompt) -> list[int | None]:
     """The first token of each fact's main answer after its question; None where the two run together."""
     prompts = encode_questions(tokenizer, facts, ask)
-    answers = [fact.objects[0].strip() for fact in facts]
-    if ask.is_chat:
-        texts = _chat_texts(tokenizer, facts, ask)
-        whole = _encode(tokenizer, [text + answer for text, answer in zip(texts, answers, strict=True)])
-    else:
-        whole = encode_prompts(
-            tokenizer, [f"{ask.prompt(f.question)} {a}" for f, a in zip(facts, answers, strict=True)]
-        )
+    whole = encode.encode_openings(tokenizer, [(fact.question, fact.objects[0]) for fact in facts], ask)
     return [
         ids[len(prompt)] if len(ids) > len(prompt) and ids[: len(prompt)] == prompt else None
         for prompt, ids in zip(prompts, whole, strict=True)
@@ -203,16 +195,3 @@ def answer_part(completion: str, fact: Fact, ask: Ask) -> str:
     if isinstance(ask, ToComplete):
         return ask.probe(fact).answer(completion)
     return first_line(completion) if isinstance(ask, FiveShot) else completion
-
-
-def _chat_texts(tokenizer: Any, facts: Sequence[Fact], ask: Prompt) -> list[str]:
-    """The chat template's text up to where the assistant's answer begins, special tokens written out."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise ModelError("this tokenizer has no chat template; use the prompt `paper` or a file")
-    how = {"add_generation_prompt": True, "tokenize": False}
-    return [tokenizer.apply_chat_template(ask.messages(fact.question), **how) for fact in facts]
-
-
-def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return encoded

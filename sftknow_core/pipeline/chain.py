@@ -8,105 +8,40 @@ facts -> mastery -> train set -> sft -> accuracy and token shift of base and tun
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.topics import Topic
-from sftknow_core.facts.train_set import LEVELS, TrainSet, draw_train_set
+from sftknow_core.facts.train_set import TrainSet, draw_train_set
 from sftknow_core.pipeline.chain_summary import EvaluatedState, summarise_chain
 from sftknow_core.pipeline.delta import ModelPair, compare_models
 from sftknow_core.pipeline.evaluate import (
-    COMPLETION,
-    FIVE_SHOT,
     UNITS_PER_QUESTION,
-    EvaluateSpec,
     EvaluationPlan,
     evaluate,
 )
 from sftknow_core.pipeline.mastery import Mastery, score_facts
-from sftknow_core.pipeline.questions import QuestionSpec, choose_questions
-from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE, fine_tune
+from sftknow_core.pipeline.questions import choose_questions
+from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE, fine_tune, trained_with
 from sftknow_core.pipeline.states import (
-    HYBRID_K,
     StateLoader,
     at_equal_energy,
     base_state,
-    check_comparable,
     restored_state,
     tuned_state,
 )
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
+from sftknow_core.specs import COMPLETION, FIVE_SHOT, ChainSpec
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
     from sftknow_core.model.train.sft_spec import SftSpec
-    from sftknow_core.update.spec import RestoreSpec
 
-PAPER_KS = ("1", "3", "5", "10", "20", "40", "60")
 CHAIN_VERSION = 2
-
-
-@dataclass(frozen=True)
-class ChainSpec:
-    """What one chain does, apart from models and facts."""
-
-    level: str = "0"
-    """Mastery level of the train set: 0 to 4, mixed or natural; ignored when a tuned model is given."""
-    n: int | None = 240
-    """Size of the train set; None: all facts of the level."""
-    seed: int = 0
-    """Draws the train set and drives the fine-tuning."""
-    ks: tuple[str, ...] = PAPER_KS
-    """Percentages to restore; 100 (the hybrid endpoint) is always added."""
-    strategy: str = "top"
-    region: str = "transformer"
-    layers: str | None = None
-    questions: QuestionSpec = field(default_factory=QuestionSpec)
-    evaluate: EvaluateSpec = field(default_factory=EvaluateSpec)
-    train_questions: int | None = 300
-    """At most so many train-set questions are asked; None: all; 0: none."""
-    baselines: bool = True
-    """Whether the base is asked after five exemplars too (the ceiling)."""
-    completions: bool = False
-    """Whether every state is asked the test questions with completion prompts too: what it knows, whatever the format
-    of questions."""
-    controls: tuple[RestoreSpec, ...] = ()
-    """Other restorations to compare with. They are asked the test questions, and never chosen."""
-    equal_energy: tuple[str, ...] = ()
-    """Strategies compared so too, at the energy that each k takes back (equal_energy.py)."""
-
-    def check(self) -> None:
-        """Raise SpecError for what is impossible whatever the models and facts."""
-        if self.level not in LEVELS:
-            raise SpecError(f"level: got {self.level!r}; allowed: {', '.join(LEVELS)}")
-        if self.n is not None and self.n < 1:
-            raise SpecError(f"n: got {self.n}; allowed: at least 1, or 'all'")
-        self.restore_specs()
-        check_comparable(self.equal_energy)
-
-    def restore_specs(self) -> tuple[RestoreSpec, ...]:
-        """One spec a k, increasing, without 0 (that is the tuned model). Raises SpecError."""
-        from sftknow_core.update.spec import RestoreSpec, Strategy, percent
-
-        if self.strategy == Strategy.INTERPOLATION:
-            raise SpecError("strategy interpolation takes no k; restore with it by `sftknow restore --alpha`")
-        ks = sorted({percent(k) for k in (*self.ks, HYBRID_K)})
-        return tuple(RestoreSpec(self.strategy, self.region, self.layers, k) for k in ks if k > 0)  # type: ignore[arg-type]
-
-    def control_specs(self) -> tuple[RestoreSpec, ...]:
-        """The controls that are not tried anyway."""
-        tried = self.restore_specs()
-        return tuple(spec for spec in dict.fromkeys(self.controls) if spec not in tried and not spec.is_tuned)
-
-    @property
-    def n_controls(self) -> int:
-        """How many restorations are compared with, at most."""
-        others = [name for name in self.equal_energy if name != self.strategy]
-        return len(self.control_specs()) + len(others) * (len(self.restore_specs()) - 1)
 
 
 @dataclass(frozen=True)
@@ -147,7 +82,6 @@ def run_chain(
     facts and questions; what it holds of the base is not computed again. Raises SpecError for impossible wishes
     before anything is computed where that is possible, Stopped when asked to stop.
     """
-    spec.check()
     mastery = mastery or score_facts(ws, base, facts.facts, topics)
     plan = plan_chain(base, facts, mastery, spec, sft, tuned=tuned)
     with ws.open_run(plan.run_spec, _about(base, tuned, spec, facts)) as run:
@@ -209,7 +143,7 @@ def _do(
     if train_set is not None:
         assert sft is not None
         ws.reporter.expect(train_set.n * sft.epochs * UNITS_PER_EXAMPLE)
-        tuned, sft_run = fine_tune(ws, base, train_set, sft)
+        tuned, sft_run = fine_tune(ws, base, train_set, sft, spec.evaluate.train_prompt)
         stages["sft"] = sft_run.run_id
     assert tuned is not None
     pair = ModelPair(base, tuned)
@@ -218,7 +152,7 @@ def _do(
     controls = tuple(dict.fromkeys((*spec.control_specs(), *beside)))
     ws.reporter.advance((spec.n_controls - len(controls)) * len(on_test) * UNITS_PER_QUESTION)
     loader = StateLoader(ws, base, pair, (*specs, *controls))
-    only_answers = replace(spec.evaluate, first_tokens=False)
+    only_answers = spec.evaluate.but(first_tokens=False)
     train_exam = exam.anew(questions=learnt, spec=only_answers)
     sentences = to_complete(ws, exam, on_test) if spec.completions else None
     stages |= {"completion": {}} if sentences else {}
@@ -246,7 +180,7 @@ def ask_after_exemplars(ws: Workspace, exam: EvaluationPlan, loader: StateLoader
     """The run of the base after five exemplars; None where a topic has too few train facts to show."""
     from sftknow_core.errors import DataError
 
-    ask = EvaluateSpec(FIVE_SHOT, exam.spec.matcher, exam.spec.max_new_tokens, first_tokens=False)
+    ask = exam.spec.but(prompt=FIVE_SHOT, first_tokens=False)
     few = exam.anew(spec=ask)
     ws.reporter.stage("asking the base model after five exemplars")
     ws.reporter.expect(len(exam.questions) * UNITS_PER_QUESTION)
@@ -261,7 +195,7 @@ def to_complete(ws: Workspace, exam: EvaluationPlan, questions: tuple[Fact, ...]
     """Questions as beginnings of sentences; None where some fact cannot be asked so."""
     from sftknow_core.errors import DataError
 
-    sentences = exam.anew(questions=questions, spec=replace(exam.spec, prompt=COMPLETION))
+    sentences = exam.anew(questions=questions, spec=exam.spec.but(prompt=COMPLETION))
     try:
         sentences.check()
     except DataError as error:
@@ -302,7 +236,7 @@ def _run_spec(
         inputs["tuned"] = tuned.model_id
     params: dict[str, Any] = {
         "restore": [s.to_json() for s in spec.restore_specs()],
-        "evaluate": asdict(spec.evaluate),
+        "evaluate": spec.evaluate.model_dump(),
         "train_questions": spec.train_questions,
         "baselines": spec.baselines,
     }
@@ -320,12 +254,13 @@ def _run_spec(
             "sft": asdict(sft) if sft else None,
         }
         params["train_set"] = [fact.fact_id for fact in train_set.facts]
+        params |= trained_with(spec.evaluate.train_prompt)
     return RunSpec("chain", inputs, params, {"chain": CHAIN_VERSION})
 
 
 def _about(base: ModelHandle, tuned: ModelHandle | None, spec: ChainSpec, facts: FactSet) -> dict[str, Any]:
     # how to read the same facts and choose the same questions again: for what is measured later
-    again = {"facts": facts.ref, "questions": asdict(spec.questions)}
+    again = {"facts": facts.ref, "questions": spec.questions.model_dump()}
     if tuned is not None:
         title = f"{base.name} against {tuned.name}"
         return {"base": base.name, "tuned": tuned.name, "title": title, **again}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from sftknow_core.store.run_folder import RunFolder
 if TYPE_CHECKING:
     from sftknow_core.pipeline.states import State
     from sftknow_core.pipeline.workspace import ModelHandle
-    from sftknow_core.update.spec import RestoreSpec
+    from sftknow_core.update.spec import Percent, RestoreSpec
 
 N_LEVELS = 5
 GROUPS = {"dev_in": ("dev", "in"), "test_in": ("test", "in"), "test_out": ("test", "out")}
@@ -44,7 +43,7 @@ class EvaluatedState:
     """Base, tuned and the restored ones of which k is chosen."""
     controls: Sequence[State]
     """Restored in other ways, to compare with."""
-    beside: Mapping[RestoreSpec, Decimal]
+    beside: Mapping[RestoreSpec, Percent]
     """Control -> the k that takes back the same part of the update, for those that are there for that."""
     stages: Mapping[str, Any]
     """Stage -> run id, or state -> run id."""

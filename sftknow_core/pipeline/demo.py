@@ -10,11 +10,12 @@ from sftknow_core.errors import SpecError, Stopped
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.topics import Topic
-from sftknow_core.pipeline.chain import ChainResult, ChainSpec, run_chain
+from sftknow_core.pipeline.chain import ChainResult, run_chain
 from sftknow_core.pipeline.mastery import score_facts
-from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.pipeline.sft import sft_spec
 from sftknow_core.pipeline.workspace import DEMO, Workspace
+from sftknow_core.specs import ChainSpec, QuestionSpec
+from sftknow_core.update.spec import percent
 
 if TYPE_CHECKING:
     from sftknow_core.model.train.pretrain import PretrainSpec
@@ -64,7 +65,7 @@ def pretrain_model(
 
 DEMO_LEVELS = ("0", "2", "4", "mixed")
 DEMO_SIZES = (240, 1920)
-DEMO_KS = ("5", "20", "40", "60")
+DEMO_KS = tuple(map(percent, ("5", "20", "40", "60")))
 """Four of the paper's seven, so that two minutes suffice."""
 DEMO_TRAIN_QUESTIONS = 60
 

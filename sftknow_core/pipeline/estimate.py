@@ -10,18 +10,18 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from sftknow_core.pipeline.chain import ChainSpec
+from sftknow_core.errors import SpecError
 from sftknow_core.pipeline.evaluate import UNITS_PER_QUESTION
 from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE
-from sftknow_core.pipeline.states import HYBRID_K
 from sftknow_core.results.training import Speed
+from sftknow_core.specs import ChainSpec
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import RunInfo, list_runs
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_state import RunState
+from sftknow_core.update.spec import EVERYTHING, percent
 
 # How long a study will take and how much disk it will fill, from what earlier runs of the same base model took.
 #
@@ -208,10 +208,10 @@ def estimate(
 def n_states(ks: Sequence[str]) -> int:
     """Base, tuned, one a k, and the hybrid (k = 100)."""
     try:
-        distinct = {Decimal(k) for k in (*ks, HYBRID_K)}
-    except InvalidOperation:  # the job's own check says what is wrong
+        distinct = {EVERYTHING, *map(percent, ks)}
+    except SpecError:  # the job's own check says what is wrong
         return len(ks) + 3
-    return 2 + sum(k > 0 for k in distinct)
+    return 2 + sum(map(bool, distinct))
 
 
 def _answers(n_questions: int, n_train: int, ks: Sequence[str]) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.matcher import MATCHER_VERSION, Matcher
 from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
@@ -16,6 +15,7 @@ from sftknow_core.facts.topics import Topic, topics_id
 from sftknow_core.pipeline.mastery import Mastery
 from sftknow_core.pipeline.states import State, StateLoader, restoration_row, state_row
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
+from sftknow_core.specs import COMPLETION, FIVE_SHOT, NO_SHIFT, EvaluateSpec
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
@@ -26,35 +26,6 @@ if TYPE_CHECKING:
 
 CHUNK_QUESTIONS = 256
 UNITS_PER_QUESTION = 0.0035
-FIVE_SHOT, COMPLETION = "five-shot", "completion"
-_BY_NAME = (FIVE_SHOT, COMPLETION)
-"""Ways of asking that are no prompt around a question, and have no token shift."""
-
-
-@dataclass(frozen=True)
-class EvaluateSpec:
-    """How questions are asked and judged."""
-
-    prompt: str = "paper"
-    """paper, chat, five-shot, completion, or a file that holds {question}."""
-    matcher: Matcher = Matcher.WORDS
-    """Which score the headline takes; all three are stored."""
-    max_new_tokens: int = 16
-    """Length limit of an answer, as in the paper."""
-    first_tokens: bool = True
-    """Whether to measure the token shift too (never with five-shot and completion)."""
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise SpecError(f"max_new_tokens: got {self.max_new_tokens}; allowed: 1 or more")
-        if self.matcher not in list(Matcher):
-            raise SpecError(f"matcher: got {self.matcher!r}; allowed: {', '.join(Matcher)}")
-        object.__setattr__(self, "matcher", Matcher(self.matcher))
-
-    @property
-    def shifts(self) -> bool:
-        """Whether first tokens are compared."""
-        return self.first_tokens and self.prompt not in _BY_NAME
 
 
 @dataclass
@@ -134,7 +105,7 @@ class EvaluationPlan:
         """The identity of asking one state."""
         from sftknow_core.measure.shift import SHIFT_VERSION
 
-        named = self.spec.prompt in _BY_NAME
+        named = self.spec.prompt in NO_SHIFT
         prompt = self.spec.prompt if named else self._ask.prompt_id
         inputs = {
             "state": state.state_id,
@@ -153,7 +124,7 @@ class EvaluationPlan:
             "first_tokens": self.spec.shifts,
         }
         versions = {"matcher": MATCHER_VERSION, "prompt": PROMPT_VERSION, "shift": SHIFT_VERSION}
-        return RunSpec("evaluate", inputs, params, versions)
+        return RunSpec("evaluate", inputs, params, versions | self.base.stop_versions)
 
 
 def evaluate(exam: EvaluationPlan, state: State, loader: StateLoader) -> RunFolder:

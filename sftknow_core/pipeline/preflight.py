@@ -240,7 +240,7 @@ def _amount(pair: Pair, spec: RestoreSpec, n_region: int) -> tuple[int | None, s
         )
     if spec.k_percent is not None:
         n = count_for(n_region, spec.k_percent)
-        return n, f"{spec.k_percent:f}% of them, {n:,}, go back (strategy {spec.strategy})"
+        return n, f"{spec.k_percent}% of them, {n:,}, go back (strategy {spec.strategy})"
     if spec.alpha is not None:
         return None, f"all of them become base + {spec.alpha:f} (tuned - base)"
     n_blocks = plan_for(pair, spec).n_restored or 0  # no pass: blocks need no ranking

@@ -10,26 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact
+from sftknow_core.specs import QuestionSpec
 
 GROUPS = (("dev", "in"), ("test", "in"), ("test", "out"))
-
-
-@dataclass(frozen=True)
-class QuestionSpec:
-    """How many questions are asked."""
-
-    per_level: int | None = None
-    """At most so many questions of each mastery level in each group; None: all there are."""
-    seed: int = 0
-    """Which questions a limited sample takes."""
-
-    def __post_init__(self) -> None:
-        if self.per_level is not None and self.per_level < 1:
-            raise SpecError(f"questions per level: got {self.per_level}; allowed: at least 1, or 'all'")
 
 
 def choose_questions(

@@ -8,22 +8,25 @@ from decimal import Decimal
 from math import isnan, sqrt
 from typing import TYPE_CHECKING, Any
 
-from sftknow_core.errors import SpecError
 from sftknow_core.pipeline.delta import ModelPair
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.results.cube import open_cube
 from sftknow_core.results.cube_selection import k_at_energy, selection
+from sftknow_core.specs import check_comparable
 from sftknow_core.store.cache import Cache
-from sftknow_core.update.spec import RestoreSpec, Strategy, percent
+from sftknow_core.update.spec import (
+    EVERYTHING,
+    NOTHING,
+    Percent,
+    RestoreSpec,
+    Strategy,
+    rounded_percent,
+)
 
 if TYPE_CHECKING:
     from sftknow_core.model.io.load import LanguageModel
     from sftknow_core.update.restore import RestoreReport
     from sftknow_core.update.select import Plan
-    from sftknow_core.update.spec import RestoreSpec
-
-HYBRID_K = "100"
-"""All of the region restored: base inside it, tuned outside (embeddings, LM head, norms)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class State:
         if self.spec.block is not None:
             return f"restored {'all but ' if self.spec.strategy == 'all-but-block' else ''}{self.spec.block}"
         amount = (
-            f"{self.spec.k_percent:f}%" if self.spec.k_percent is not None else f"alpha {self.spec.alpha:f}"
+            f"{self.spec.k_percent}%" if self.spec.k_percent is not None else f"alpha {self.spec.alpha:f}"
         )
         return f"restored {amount}" if self.kind == "restored" else f"hybrid ({amount})"
 
@@ -64,7 +67,7 @@ def tuned_state(base: ModelHandle, tuned: ModelHandle) -> State:
 
 def restored_state(base: ModelHandle, tuned: ModelHandle, spec: RestoreSpec) -> State:
     """The model with part of its update taken back."""
-    kind = "hybrid" if spec.k_percent == 100 else "restored"
+    kind = "hybrid" if spec.k_percent == EVERYTHING else "restored"
     return State(spec.state_id(base.model_id, tuned.model_id), kind, base, tuned, spec)
 
 
@@ -179,20 +182,11 @@ _RANKED: Mapping[Strategy, tuple[str, str]] = {
     Strategy.SMALLEST: ("absolute", "lowest"),
 }
 """Strategy -> what it ranks by, and which end first."""
-COMPARABLE = (*_RANKED, Strategy.RANDOM, Strategy.INTERPOLATION)
-"""Strategies that can be set to an energy."""
-
-
-def check_comparable(strategies: Sequence[str]) -> None:
-    """Raise SpecError for a strategy that cannot be set to an energy."""
-    for name in strategies:
-        if name not in list(COMPARABLE):
-            raise SpecError(f"equal_energy: got {name!r}; allowed: {', '.join(COMPARABLE)}")
 
 
 def at_equal_energy(
     cache: Cache, delta_id: str, specs: Sequence[RestoreSpec], strategies: Sequence[str]
-) -> dict[RestoreSpec, Decimal]:
+) -> dict[RestoreSpec, Percent]:
     """What takes back as much as each of `specs` does -> the k of that one, which it stands beside.
 
     specs: k of one ranked strategy, region and layers; what another strategy cannot reach, and the hybrid, where all of
@@ -200,7 +194,7 @@ def at_equal_energy(
     be set to an energy.
     """
     check_comparable(strategies)
-    asked = [spec for spec in specs if spec.strategy in _RANKED and spec.k_percent not in (None, 100)]
+    asked = [spec for spec in specs if spec.strategy in _RANKED and spec.k_percent not in (None, EVERYTHING)]
     if not asked or not strategies:
         return {}
     first = asked[0]
@@ -213,32 +207,32 @@ def at_equal_energy(
         energies = [float(energy) for energy in found]
         if any(isnan(energy) for energy in energies):
             return {}
-        beside: dict[RestoreSpec, Decimal] = {}
+        beside: dict[RestoreSpec, Percent] = {}
         for strategy in map(Strategy, strategies):
             if strategy == first.strategy:
                 continue
             if strategy in _RANKED:
                 score, direction = _RANKED[strategy]
-                amounts = k_at_energy(
+                amounts: Sequence[Percent | Decimal | None] = k_at_energy(
                     con, energies, region=first.region, layers=first.layers, score=score, direction=direction
                 )
             else:
-                amounts = [_amount(strategy, energy) for energy in energies]
+                amounts = _amounts(strategy, energies)
             for k, amount in zip(ks, amounts, strict=True):
                 if amount is not None and (spec := _spec(first, strategy, amount)) is not None:
                     beside.setdefault(spec, k)
     return beside
 
 
-def _amount(strategy: Strategy, energy: float) -> Decimal:
+def _amounts(strategy: Strategy, energies: Sequence[float]) -> Sequence[Percent | Decimal | None]:
     """alpha of an interpolation, or k of random weights."""
-    kept = sqrt(max(0.0, 1 - energy)) if strategy is Strategy.INTERPOLATION else 100 * energy
-    return Decimal(f"{kept:.4f}")
-
-
-def _spec(like: RestoreSpec, strategy: Strategy, amount: Decimal) -> RestoreSpec | None:
-    """The restoration; None where it would be the tuned model or take all back."""
     if strategy is Strategy.INTERPOLATION:
-        return None if amount in (0, 1) else replace(like, strategy=strategy, k_percent=None, alpha=amount)
-    k = percent(amount)
-    return None if k in (0, 100) else replace(like, strategy=strategy, k_percent=k)
+        return [Decimal(f"{sqrt(max(0.0, 1 - energy)):.4f}") for energy in energies]
+    return [rounded_percent(100 * energy) for energy in energies]
+
+
+def _spec(like: RestoreSpec, strategy: Strategy, amount: Decimal | Percent) -> RestoreSpec | None:
+    """The restoration; None where it would be the tuned model or take all back."""
+    if isinstance(amount, Percent):
+        return None if amount in (NOTHING, EVERYTHING) else replace(like, strategy=strategy, k_percent=amount)
+    return None if amount in (0, 1) else replace(like, strategy=strategy, k_percent=None, alpha=amount)

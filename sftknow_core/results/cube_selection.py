@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -26,7 +25,7 @@ from sftknow_core.results.cube import (
     resolved,
 )
 from sftknow_core.update.region import REGIONS
-from sftknow_core.update.spec import Number, count_for, percent
+from sftknow_core.update.spec import Number, Percent, count_for, percent, rounded_percent
 
 EPS_OF = {"relative": 1e-8, "relative_1e-6": 1e-6, "relative_1e-4": 1e-4, "permuted": 1e-8}
 """Score -> what is added to |p| in its denominator."""
@@ -158,7 +157,7 @@ def k_at_energy(
     layers: str | None = None,
     score: str = "relative",
     direction: str = "highest",
-) -> list[Decimal | None]:
+) -> list[Percent | None]:
     """The k (percent, 4 places) of which the first weights by a score hold these shares of the region's energy.
 
     The inverse of `selection`'s energy_taken_back, interpolated in the same way. None where nothing changed. Raises
@@ -173,7 +172,7 @@ def k_at_energy(
         "energies": [min(max(float(energy), 0.0), 1.0) for energy in energies],
     }
     counts = [row[0] for row in con.execute(_COUNT_AT_ENERGY, asked).fetchall()]
-    return [None if n is None else percent(f"{100 * min(n / chosen.n, 1.0):.4f}") for n in counts]
+    return [None if n is None else rounded_percent(100 * min(n / chosen.n, 1.0)) for n in counts]
 
 
 def concentration_curve(

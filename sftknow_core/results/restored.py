@@ -21,7 +21,7 @@ from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.ingest import up_to_date
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.schema import ANSWERS
-from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.update.spec import UNITS_PER_PERCENT, Number, RestoreSpec, percent
 
 # Which question sets a chain's two models were asked: the chain's own, and those that were asked later.
 #
@@ -80,7 +80,6 @@ FLIPS = ("healed", "broken", "still wrong")
 
 FIVE_SHOT = "five-shot"
 """The base after five examples: a state of its own among `measured`."""
-_SAME_K = 1e-9
 
 _MEASURED = """
     WITH ends AS (
@@ -181,7 +180,7 @@ def measured(cache: Cache, run_id: str, spec: RestoreSpec, question_set: str | N
     return rows.astype(whole | shares)
 
 
-def nearest_state(rows: pd.DataFrame, k: float, split: str) -> Mapping[str, Any] | None:
+def nearest_state(rows: pd.DataFrame, k: Number, split: str) -> Mapping[str, Any] | None:
     """The measured restored state whose k is nearest (the smaller of two), as its row's columns; None for none.
 
     rows: `measured`. A state counts where its answers on the split were scored.
@@ -190,7 +189,7 @@ def nearest_state(rows: pd.DataFrame, k: float, split: str) -> Mapping[str, Any]
     restored = restored[restored["level"].isna()].sort_values("k_percent", kind="stable")
     if restored.empty:
         return None
-    return dict(restored.iloc[int((restored["k_percent"] - k).abs().to_numpy().argmin())])
+    return dict(restored.iloc[int((_units(restored) - percent(k).units).abs().to_numpy().argmin())])
 
 
 def tuned_state(rows: pd.DataFrame, split: str) -> Mapping[str, Any] | None:
@@ -199,9 +198,14 @@ def tuned_state(rows: pd.DataFrame, split: str) -> Mapping[str, Any] | None:
     return dict(found.iloc[0]) if len(found) else None
 
 
-def shown_state(rows: pd.DataFrame, k: float, split: str) -> Mapping[str, Any] | None:
+def shown_state(rows: pd.DataFrame, k: Number, split: str) -> Mapping[str, Any] | None:
     """The state to show for k: tuned for 0, else as `nearest_state`."""
-    return tuned_state(rows, split) if k == 0 else nearest_state(rows, k, split)
+    return tuned_state(rows, split) if not percent(k) else nearest_state(rows, k, split)
+
+
+def _units(rows: pd.DataFrame) -> pd.Series[float]:
+    """Column k_percent in whole units of `Percent`, so that equal k are equal; NaN where there is no k."""
+    return (rows["k_percent"] * UNITS_PER_PERCENT).round()
 
 
 def headline(rows: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -215,16 +219,16 @@ def n_level(rows: pd.DataFrame, split: str) -> int | None:
     return int(found.max()) if len(found) else None
 
 
-def missing(rows: pd.DataFrame, k: float, *, five_shot: bool = False) -> tuple[str, ...]:
+def missing(rows: pd.DataFrame, k: Number, *, five_shot: bool = False) -> tuple[str, ...]:
     """Which of "base", "tuned" and "restored" (at this k) are not among the rows of `measured`; k = 0 is tuned.
 
     five_shot: "five-shot" is wanted too, and comes last.
     """
     there = rows[rows["level"].isna() & rows["accuracy"].notna()]
     found = [state for state in ("base", "tuned") if not (there["state"] == state).any()]
-    at_k = (there["k_percent"] - k).abs() < _SAME_K
+    at_k = _units(there) == percent(k).units
     restored = there["state"].isin(["restored", "hybrid"])
-    lacks_k = k > 0 and not (restored & at_k).any()
+    lacks_k = bool(percent(k)) and not (restored & at_k).any()
     lacks_five = five_shot and not (there["state"] == FIVE_SHOT).any()
     return (*found, *(["restored"] if lacks_k else []), *([FIVE_SHOT] if lacks_five else []))
 

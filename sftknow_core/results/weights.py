@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from sftknow_core.results.cube_selection import (
     where_changes_sit,
 )
 from sftknow_core.store.cache import Cache
-from sftknow_core.update.spec import RestoreSpec, Strategy
+from sftknow_core.update.spec import NOTHING, Percent, RestoreSpec, Strategy, percent
 
 # What restoring any k percent of a region amounts to, from the delta cube alone: no model, no second pass.
 #
@@ -71,7 +70,7 @@ def reverted_summary(cache: Cache, delta_id: str, spec: RestoreSpec) -> Mapping[
     """
     score, direction = _ranking(spec)
     where: dict[str, Any] = {"region": spec.region, "layers": spec.layers}
-    k = spec.k_percent or Decimal(0)
+    k = spec.k_percent or NOTHING
     with open_cube(cache, delta_id, None) as con:
         row = selection(con, [k], score=score, direction=direction, **where).iloc[0]
         null = _null(con, [k], spec)
@@ -88,7 +87,7 @@ def reverted_by_place(cache: Cache, delta_id: str, spec: RestoreSpec) -> Places:
     ranking |= {"region": spec.region, "layers": spec.layers}
     with open_cube(cache, delta_id, None) as con:
         layers, modules = (
-            where_changes_sit(con, spec.k_percent or Decimal(0), by, **ranking) for by in ("layer", "module")
+            where_changes_sit(con, spec.k_percent or NOTHING, by, **ranking) for by in ("layer", "module")
         )
     return Places(layers[layers["layer"].notna()].reset_index(drop=True), modules)
 
@@ -103,7 +102,7 @@ def reverted_curve(cache: Cache, delta_id: str, spec: RestoreSpec) -> pd.DataFra
     where: dict[str, Any] = {"region": spec.region, "layers": spec.layers}
     with open_cube(cache, delta_id, None) as con:
         rows = selection(con, CURVE_KS, score=score, direction=direction, **where)
-        null = _null(con, [Decimal(k) for k in CURVE_KS], spec)
+        null = _null(con, [percent(k) for k in CURVE_KS], spec)
     kept = ["k_percent", "share", "share_error", "energy_taken_back", "energy_error"]
     return rows[kept].assign(null_share=null["share"].to_numpy() if len(null) else float("nan"))
 
@@ -114,7 +113,7 @@ def _ranking(spec: RestoreSpec) -> tuple[str, str]:
     return RANKED_BY[spec.strategy]
 
 
-def _null(con: Any, ks: list[Decimal], spec: RestoreSpec) -> pd.DataFrame:
+def _null(con: Any, ks: list[Percent], spec: RestoreSpec) -> pd.DataFrame:
     """share and error of the null at each k; empty for |d|, which dealing changes out anew leaves as it is.
 
     What the k% smallest hold is what the 100 - k% largest leave.
@@ -123,7 +122,7 @@ def _null(con: Any, ks: list[Decimal], spec: RestoreSpec) -> pd.DataFrame:
     if score != "relative":
         return pd.DataFrame()
     lowest = direction == "lowest"
-    asked = [100 - k if lowest else k for k in ks]
+    asked = [k.rest if lowest else k for k in ks]
     rows = concentration_curve(con, asked, region=spec.region, layers=spec.layers)
     null = rows.loc[rows["score"] == "permuted", ["share", "error"]].reset_index(drop=True)
     return null.assign(share=1 - null["share"]) if lowest else null
@@ -197,7 +196,7 @@ def overview(cache: Cache, delta_id: str, spec: RestoreSpec) -> Mapping[str, Any
     weights are not ranked by r).
     """
     score, direction = RANKED_BY[spec.strategy]
-    k = spec.k_percent or Decimal(0)
+    k = spec.k_percent or NOTHING
     with open_cube(cache, delta_id, None) as con:
         own = change_summary(con, [spec.region], [spec.layers]).iloc[0]
         whole = change_summary(con, [WHOLE_MODEL]).iloc[0]
@@ -223,7 +222,7 @@ def spread(cache: Cache, delta_id: str, spec: RestoreSpec, n_bars: int = N_BARS)
                 {"tensors": tensors, "score": score},
             ).df()
             tables.append(_with_sums(bars, bins).assign(score=score))
-            cut = selection(con, [spec.k_percent or Decimal(0)], score=score, **where).iloc[0]
+            cut = selection(con, [spec.k_percent or NOTHING], score=score, **where).iloc[0]
             cuts[score] = float(cut["threshold_low"])
     rows = pd.concat(tables, ignore_index=True)
     return Spread(rows[["score", "low", "high", "n_weights", "share", "score_share"]], cuts)
@@ -251,7 +250,7 @@ def heat(cache: Cache, delta_id: str, spec: RestoreSpec) -> Heat:
     score, direction = RANKED_BY[spec.strategy]
     ranking: dict[str, Any] = {"score": score, "direction": direction}
     ranking |= {"region": spec.region, "layers": spec.layers}
-    k = spec.k_percent or Decimal(0)
+    k = spec.k_percent or NOTHING
     with open_cube(cache, delta_id, None) as con:
         tables = [where_changes_sit(con, k, by, **ranking) for by in ("layer x module", "layer", "module")]
     return Heat(*(table.rename(columns={"n": "n_weights"}) for table in tables))

@@ -94,9 +94,9 @@ class _Trained(_OnFacts):
     def check(self) -> None:
         """Raise SpecError for an impossible train set or training."""
         from sftknow_core.model.train.sft_spec import SftSpec
-        from sftknow_core.pipeline.chain import ChainSpec
+        from sftknow_core.specs import ChainSpec
 
-        ChainSpec(level=self.level, n=_whole_or_all("n", self.n), ks=()).check()
+        ChainSpec(level=self.level, n=_whole_or_all("n", self.n), ks=())
         given = {"lr": self.lr, "epochs": self.epochs, "batch_size": self.batch_size}
         SftSpec(seed=self.seed, **_given(given))
 
@@ -128,15 +128,13 @@ class ChainJob(_Trained):
 
     def check(self) -> None:
         """Raise SpecError for an impossible train set, k, strategy, region, prompt or matcher."""
-        from sftknow_core.pipeline.chain import ChainSpec
-        from sftknow_core.pipeline.evaluate import EvaluateSpec
-        from sftknow_core.pipeline.questions import QuestionSpec
+        from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec
 
         super().check()
-        QuestionSpec(None if self.questions is None else _whole_or_all("questions", self.questions))
+        QuestionSpec(per_level=None if self.questions is None else _whole_or_all("questions", self.questions))
         EvaluateSpec(matcher=self.matcher or "words")  # type: ignore[arg-type]  # checked there
         chosen = {"strategy": self.strategy, "region": self.region, "layers": self.layers, "ks": self.ks}
-        ChainSpec(**_given(chosen)).check()
+        ChainSpec(**_given(chosen))
 
 
 @dataclass(frozen=True)
@@ -203,15 +201,13 @@ class StudyJob(JobSpec):
 
     def check(self) -> None:
         """Raise SpecError for an unknown study, a file that is wrong, or one without a base model."""
-        from dataclasses import replace
-
         from sftknow_core.pipeline.study.read import read_study
 
         spec = read_study(self.study, base=self.base, data=self.data)
         if spec.base is None:
             raise SpecError(f"study {self.study} names no base model; give one")
         if self.workers is not None:
-            replace(spec, workers=self.workers)
+            spec.but(workers=self.workers)
 
     def arguments(self) -> tuple[str, ...]:
         """The study stands where it is given, without an option's name."""

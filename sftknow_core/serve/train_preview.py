@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.train_set import draw_train_set
-from sftknow_core.pipeline.questions import QuestionSpec, choose_questions
+from sftknow_core.pipeline.questions import choose_questions
 from sftknow_core.pipeline.workspace import DEMO, DEMO_FOLDER
+from sftknow_core.specs import QuestionSpec
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.run_folder import RunFolder
@@ -116,7 +117,7 @@ def preview(facts: FactSet, levels: Mapping[str, int], level: str, n: int | None
 
 def n_questions(facts: FactSet, levels: Mapping[str, int], per_level: int | None) -> int:
     """How many questions a chain asks each state, apart from those of its train set."""
-    return len(choose_questions(facts.facts, dict(levels), QuestionSpec(per_level)))
+    return len(choose_questions(facts.facts, dict(levels), QuestionSpec(per_level=per_level)))
 
 
 def _counted(facts: Iterable[Fact], levels: Mapping[str, int]) -> pd.DataFrame:

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ from sftknow_core.update.pair import Pair
 from sftknow_core.update.region import Region
 from sftknow_core.update.report import TensorCount
 from sftknow_core.update.scores import EPSILONS, LOW_BITS, Score
-from sftknow_core.update.spec import Number, count_for, percent
+from sftknow_core.update.spec import Number, Percent, count_for, percent
 
 CONCENTRATION_SCORES = (*EPSILONS, Score.PERMUTED)
 """What `measure_delta` has to take for `concentration`."""
@@ -39,7 +38,7 @@ CONCENTRATION_SCORES = (*EPSILONS, Score.PERMUTED)
 class ConcentrationPoint:
     """The share of the change in the top k% of a region."""
 
-    k_percent: Decimal
+    k_percent: Percent
     eps: float
     share: float | None
     """0 to 1; None when nothing changed."""

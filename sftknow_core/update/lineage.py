@@ -99,7 +99,7 @@ class Lineage:
     def _check_counts(self, where: str) -> None:
         k, moved = self.spec.k_percent, self.n_restored
         if k is not None and moved != count_for(self.n_region, k):
-            raise damaged(where, f"n_restored is {moved}, but {k:f}% of {self.n_region} weights are not")
+            raise damaged(where, f"n_restored is {moved}, but {k}% of {self.n_region} weights are not")
         if (moved is None) != (self.spec.alpha is not None):
             raise damaged(where, f"n_restored is {moved} for strategy {self.spec.strategy}")
         if not 0 <= self.n_touched <= (self.n_region if moved is None else moved) <= self.n_region:

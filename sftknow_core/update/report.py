@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from fractions import Fraction
 
 from sftknow_core.update.apply import SpanResult
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.select import Plan
-from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.update.spec import EVERYTHING, Percent, RestoreSpec
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RestoreReport:
     """Score of the last weight taken; None where no score ranks."""
     ties_taken: int
     """Weights taken among those that score exactly the threshold."""
-    no_more_changes_from_k: Decimal | None
+    no_more_changes_from_k: Percent | None
     """k in percent from which on more k restores nothing more; None where that is only at the very end."""
     tensors: tuple[TensorCount, ...]
     """The region's tensors in canonical order."""
@@ -70,10 +70,10 @@ class RestoreReport:
     """Of the written model; None where every weight is exact by its dtype, or nothing was written."""
 
     @property
-    def k_percent(self) -> Decimal | None:
+    def k_percent(self) -> Percent | None:
         """The k asked for, or the share of the region that a block is; None for interpolation."""
         if self.spec.k_percent is None and self.n_restored is not None:
-            return (Decimal(self.n_restored) * 100 / self.n_region).quantize(Decimal("0.0001"))
+            return Percent(round(Fraction(self.n_restored * EVERYTHING.units, self.n_region)))
         return self.spec.k_percent
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 from sftknow_core.errors import SpecError
 from sftknow_core.model.io.tensors import TensorMeta
@@ -18,7 +17,16 @@ from sftknow_core.update.pair import Pair, Progress, Span
 from sftknow_core.update.ranking import Counts, Cut, LowCounter, boundary_bin, histogram, refine
 from sftknow_core.update.region import Region, in_block
 from sftknow_core.update.scores import MAX_BITS, value_of
-from sftknow_core.update.spec import BLOCKS, Number, RestoreSpec, Strategy, count_for, percent
+from sftknow_core.update.spec import (
+    BLOCKS,
+    EVERYTHING,
+    Number,
+    Percent,
+    RestoreSpec,
+    Strategy,
+    count_for,
+    percent,
+)
 from sftknow_core.update.strategies import SCORE_OF, Order, order_of
 
 __all__ = ["Plan", "Region", "Strategy", "count_for", "plan_for", "plans_for", "select"]
@@ -55,11 +63,11 @@ class Plan:
         return value_of(MAX_BITS - self.cut.key if self.order.highest_first else self.cut.key)
 
     @property
-    def no_more_changes_from_k(self) -> Decimal | None:
+    def no_more_changes_from_k(self) -> Percent | None:
         """Smallest k in percent (4 places) that takes back every change; more k restores nothing more."""
         if self.all_reverted_at is None:
             return None
-        return Decimal(-(-self.all_reverted_at * 1_000_000 // self.n_region)) / 10_000
+        return Percent(-(-self.all_reverted_at * EVERYTHING.units // self.n_region))
 
 
 def select(

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
-from sftknow_core.errors import SpecError
+from sftknow_core.errors import SpecError, unknown_field
 from sftknow_core.update.region import Region, block_text, layers_text
 
 ALGORITHM_VERSION = 1
 """Goes up whenever the same spec would give other weights."""
-
-Number = Decimal | str | int | float
 
 
 class Strategy(StrEnum):
@@ -44,17 +42,60 @@ _AMOUNTS = {Strategy.INTERPOLATION: "alpha"}
 _ALPHA_RANGE = (Decimal("-0.5"), Decimal("1.5"))
 
 
-def percent(value: Number, name: str = "k_percent") -> Decimal:
-    """k as an exact decimal in 0..100 with at most 4 places; SpecError otherwise."""
-    number = _decimal(value, name)
+@dataclass(frozen=True, order=True)
+class Percent:
+    """A share of a region's weights, exact to 4 decimal places of a percent; text is made by str(), "12.5".
+
+    Compared and counted with as a whole number; float() is for drawing and for tables. Raises SpecError.
+    """
+
+    units: int
+    """Ten-thousandths of a percent, 0 to 1,000,000."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.units <= 100 * UNITS_PER_PERCENT:
+            raise SpecError(f"k_percent: got {self}; allowed: 0 to 100")
+
+    def __str__(self) -> str:
+        whole, rest = divmod(self.units, UNITS_PER_PERCENT)
+        return f"{whole}.{rest:04d}".rstrip("0").removesuffix(".")
+
+    def __float__(self) -> float:
+        return self.units / UNITS_PER_PERCENT
+
+    def __bool__(self) -> bool:
+        """False for 0%."""
+        return self.units > 0
+
+    @property
+    def rest(self) -> Percent:
+        """What is left to 100%."""
+        return Percent(EVERYTHING.units - self.units)
+
+
+UNITS_PER_PERCENT = 10_000
+NOTHING, EVERYTHING = Percent(0), Percent(100 * UNITS_PER_PERCENT)
+Number = Percent | Decimal | str | int | float
+
+
+def percent(value: Number) -> Percent:
+    """k, 0 to 100 with at most 4 decimal places; SpecError otherwise."""
+    if isinstance(value, Percent):
+        return value
+    number = _decimal(value, "k_percent")
     if not 0 <= number <= 100:
-        raise SpecError(f"{name}: got {value}; allowed: 0 to 100")
-    return number
+        raise SpecError(f"k_percent: got {value}; allowed: 0 to 100")
+    return Percent(int(number * UNITS_PER_PERCENT))
+
+
+def rounded_percent(value: float) -> Percent:
+    """The k nearest to a float, as widgets and tables have it. Raises SpecError beyond 0 to 100."""
+    return percent(f"{value:.4f}")
 
 
 def count_for(n_region: int, k_percent: Number) -> int:
     """floor(n_region * k_percent / 100), exact: the number of weights that k percent of a region are."""
-    return n_region * int(percent(k_percent) * 10_000) // 1_000_000
+    return n_region * percent(k_percent).units // (100 * UNITS_PER_PERCENT)
 
 
 @dataclass(frozen=True)
@@ -67,7 +108,7 @@ class RestoreSpec:
     """One of REGIONS."""
     layers: str | None = None
     """Layers from 0, as "0-3,5"; None: all."""
-    k_percent: Decimal | None = None
+    k_percent: Percent | None = None
     """Share of the region's weights to restore, 0 to 100, at most 4 decimal places."""
     alpha: Decimal | None = None
     """Interpolation only, -0.5 to 1.5: 0 is base, 1 is tuned."""
@@ -90,7 +131,7 @@ class RestoreSpec:
     @property
     def is_tuned(self) -> bool:
         """Whether nothing is restored, so that the state is the tuned model itself."""
-        return self.k_percent == 0 or self.alpha == 1
+        return self.k_percent == NOTHING or self.alpha == 1
 
     def to_json(self) -> dict[str, object]:
         """A plain dict, the same for equal specs; numbers as text ("20", "0.5"); block where there is one."""
@@ -98,8 +139,8 @@ class RestoreSpec:
             "strategy": str(self.strategy),
             "region": self.region,
             "layers": self.layers,
-            "k_percent": _text(self.k_percent),
-            "alpha": _text(self.alpha),
+            "k_percent": None if self.k_percent is None else str(self.k_percent),
+            "alpha": None if self.alpha is None else f"{self.alpha:f}",
             "seed": self.seed,
         }
         return fields if self.block is None else {**fields, "block": self.block}
@@ -109,9 +150,7 @@ class RestoreSpec:
         """The spec of a dict made by `to_json`; SpecError for unknown fields or values."""
         unknown = sorted(set(stored) - set(cls.__dataclass_fields__))
         if unknown:
-            raise SpecError(
-                f"restore spec: unknown field {unknown[0]!r}; allowed: {', '.join(cls.__dataclass_fields__)}"
-            )
+            raise unknown_field("restore spec: ", unknown[0], cls.__dataclass_fields__)
         return cls(**stored)  # type: ignore[arg-type]
 
     def state_id(self, base_id: str, tuned_id: str) -> str:
@@ -146,7 +185,7 @@ class RestoreSpec:
             raise SpecError(f"strategy {self.strategy} takes no seed; leave it out")
 
 
-def _decimal(value: Number, name: str) -> Decimal:
+def _decimal(value: Decimal | str | int | float, name: str) -> Decimal:
     try:
         number = Decimal(repr(value) if isinstance(value, float) else value).normalize()
     except (InvalidOperation, TypeError, ValueError):
@@ -155,7 +194,3 @@ def _decimal(value: Number, name: str) -> Decimal:
     if not isinstance(exponent, int) or exponent < -4:
         raise SpecError(f"{name}: got {value}; allowed: at most 4 decimal places")
     return number + 0  # no negative zero
-
-
-def _text(number: Decimal | None) -> str | None:
-    return None if number is None else f"{number:f}"

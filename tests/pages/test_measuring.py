@@ -13,10 +13,10 @@ from restore_page import Filled, heads, opened, values
 from pages._widgets import measuring
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
-from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.results import chains, restored
 from sftknow_core.serve.engine.chain_request import ChainRequests
 from sftknow_core.serve.engine.protocol import Models
+from sftknow_core.specs import QuestionSpec
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 
@@ -47,9 +47,9 @@ def older(root: str, run_id: str) -> ChainRequests:
 def as_asked(run_id: str, cache: Cache) -> ChainRequests:
     """What a request about the made-up chain is made from."""
     summary = chains.chain_summary(cache, run_id)
-    models = Models("demo", summary["tuned_id"], summary["base_id"], summary["tuned_id"])
+    models = Models(tuned=summary["tuned_id"], base_id=summary["base_id"], tuned_id=summary["tuned_id"])
     own = restored.own_set(cache, run_id)
-    return ChainRequests(models, FactsRef(), QuestionSpec(6), "m", {"prompt": "paper"}, own)
+    return ChainRequests(models, FactsRef(), QuestionSpec(per_level=6), "m", {"prompt": "paper"}, own)
 
 
 @pytest.fixture

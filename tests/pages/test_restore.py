@@ -14,7 +14,7 @@ from sftknow_core.results import restored
 from sftknow_core.serve import jobs
 from sftknow_core.serve.job_specs import ChainJob, ExportJob
 from sftknow_core.store.cache import READ_ONLY_VARIABLE, Cache
-from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.update.spec import RestoreSpec, percent
 
 pytestmark = pytest.mark.usefixtures("fake")
 
@@ -96,12 +96,13 @@ def test_flips_can_be_counted_from_the_previous_k(filled: Filled, monkeypatch: p
 
 
 def test_another_strategy_has_no_previous_k_of_the_first() -> None:
-    first = restoring.walked([], ("top", 5.0), None)
-    assert first == [("top", 5.0)]
-    assert restoring.walked(first, ("top", 20.0), None) == [("top", 5.0), ("top", 20.0)]
-    assert restoring.walked(first, ("largest", 5.0), 60.0) == [("largest", 5.0)]
-    linked = restoring.walked([], ("top", 20.0), 5.0)
-    assert linked == [("top", 5.0), ("top", 20.0)] == restoring.walked(linked, ("top", 20.0), 5.0)
+    five, twenty = ("top", percent(5)), ("top", percent(20))
+    first = restoring.walked([], five, None)
+    assert first == [five]
+    assert restoring.walked(first, twenty, None) == [five, twenty]
+    assert restoring.walked(first, ("largest", percent(5)), percent(60)) == [("largest", percent(5))]
+    linked = restoring.walked([], twenty, percent(5))
+    assert linked == [five, twenty] == restoring.walked(linked, twenty, percent(5))
 
 
 def test_writing_to_the_disk_needs_a_full_new_path(

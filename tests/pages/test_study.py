@@ -106,7 +106,7 @@ def test_flips_are_shown_when_asked_for(cache: Path, monkeypatch: pytest.MonkeyP
 def test_bad_values_in_the_address_are_messages(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("table", "verdict", "group", "cell", "chain", "domain")
     at = opened(cache, monkeypatch, run="0123", **{f"study__{name}": "x" for name in names})
-    assert "Study \"0123\" not found" in at.warning[0].value
+    assert 'Study "0123" not found' in at.warning[0].value
     assert at.selectbox(key="study.table").value == "Figure 2"
     said = [one.value for one in at.warning[1:]]
     assert len(said) == len(names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,11 @@ from small_chain import do_chain
 
 from sftknow_core.errors import SpecError
 from sftknow_core.pipeline.delta import ModelPair
-from sftknow_core.pipeline.states import COMPARABLE, StateLoader, at_equal_energy, restored_state
+from sftknow_core.pipeline.states import StateLoader, at_equal_energy, restored_state
 from sftknow_core.pipeline.workspace import Workspace
+from sftknow_core.specs import COMPARABLE
 from sftknow_core.store.cache import Cache
-from sftknow_core.update.spec import RestoreSpec, Strategy
+from sftknow_core.update.spec import RestoreSpec, Strategy, percent
 
 TOP = [RestoreSpec(k_percent=k) for k in ("5", "20", "60", "100")]  # type: ignore[arg-type]
 
@@ -35,12 +35,14 @@ def test_every_strategy_takes_back_what_the_k_takes_back(undisturbed: Path, mode
 
     own = {spec.k_percent: energy(spec) for spec in TOP}
     assert {spec.strategy for spec in beside} == set(COMPARABLE) - {Strategy.TOP}
-    assert len(beside) == 3 * 5 and set(beside.values()) == {Decimal(5), Decimal(20), Decimal(60)}
+    assert len(beside) == 3 * 5 and set(beside.values()) == {percent(5), percent(20), percent(60)}
     for spec, k in beside.items():
         tolerance = 0.03 if spec.strategy is Strategy.RANDOM else 0.001
         assert energy(spec) == pytest.approx(own[k], abs=tolerance), spec
-    by_size = {spec.k_percent for spec, k in beside.items() if spec.strategy is Strategy.LARGEST and k == 20}
-    assert max(by_size) < 20  # type: ignore[type-var, operator]
+    by_size = {
+        spec.k_percent for spec, k in beside.items() if spec.strategy is Strategy.LARGEST and k == percent(20)
+    }
+    assert max(by_size) < percent(20)  # type: ignore[type-var]
 
 
 def test_what_has_no_counterpart_is_left_out(undisturbed: Path, model: Path) -> None:

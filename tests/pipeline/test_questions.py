@@ -6,7 +6,8 @@ import pytest
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact
-from sftknow_core.pipeline.questions import QuestionSpec, choose_questions
+from sftknow_core.pipeline.questions import choose_questions
+from sftknow_core.specs import QuestionSpec
 
 
 def world() -> tuple[list[Fact], dict[str, int]]:
@@ -38,8 +39,8 @@ def test_a_larger_sample_holds_the_smaller_and_none_means_all() -> None:
 
 def test_other_seed_other_questions_and_unknown_levels_left_out() -> None:
     facts, levels = world()
-    assert set(choose_questions(facts, levels, QuestionSpec(2, seed=1))) != set(
-        choose_questions(facts, levels, QuestionSpec(2, seed=0))
+    assert set(choose_questions(facts, levels, QuestionSpec(per_level=2, seed=1))) != set(
+        choose_questions(facts, levels, QuestionSpec(per_level=2, seed=0))
     )
     del levels[facts[-1].fact_id]
     assert facts[-1] not in choose_questions(facts, levels, QuestionSpec())

@@ -13,8 +13,6 @@ d^2 is 4 + 1 + 2/4 of 4 = 7, off by at most 2/4 of 4.
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import numpy as np
 import pytest
 from fake_cube import E_, small_model, tensor, write_cube
@@ -31,6 +29,7 @@ from sftknow_core.results.cube_selection import (
     where_changes_sit,
 )
 from sftknow_core.store.cache import Cache
+from sftknow_core.update.spec import percent
 
 SUM_R = 11 + 2 * E_
 
@@ -98,10 +97,10 @@ def test_the_k_of_an_energy_is_the_inverse_of_the_energy_of_a_k(cache: Cache) ->
     """
     run_id = write_cube(cache, small_model())
     with open_cube(cache, run_id) as con:
-        assert k_at_energy(con, [7 / 9.5, 0, 1, 6.5 / 9.5]) == [25, 0, 50, Decimal("21.875")]
-        assert k_at_energy(con, [2.5 / 9.5], score="absolute", direction="lowest") == [75]
-        assert k_at_energy(con, [4 / 9.5], score="absolute") == [Decimal("6.25")]
-        assert k_at_energy(con, [1], layers="1") == [Decimal("37.5")]
+        assert k_at_energy(con, [7 / 9.5, 0, 1, 6.5 / 9.5]) == [percent(k) for k in (25, 0, 50, "21.875")]
+        assert k_at_energy(con, [2.5 / 9.5], score="absolute", direction="lowest") == [percent(75)]
+        assert k_at_energy(con, [4 / 9.5], score="absolute") == [percent("6.25")]
+        assert k_at_energy(con, [1], layers="1") == [percent("37.5")]
         with pytest.raises(SpecError, match="direction"):
             k_at_energy(con, [0.5], direction="up")
     unchanged = write_cube(cache, [tensor(0, "attn.q", [0] * 4, [0] * 4)], base="same")

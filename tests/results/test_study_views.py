@@ -14,10 +14,10 @@ from sftknow_core.analysis.grid import StudyTables
 from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.pipeline.study.pool import InThisProcess
 from sftknow_core.pipeline.study.run import run_study
-from sftknow_core.pipeline.study.spec import Restoring
 from sftknow_core.pipeline.workspace import Workspace
 from sftknow_core.results.studies import list_studies, study_cells, study_overview
 from sftknow_core.results.study_frames import FOLDER, keep_study_frames, read_kept, study_chains, study_frames
+from sftknow_core.specs import Restoring
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.study_record import CELLS, all_cells
@@ -38,7 +38,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
         small_model(folder / "model"),
         small_facts_file(folder / "facts.jsonl"),
         seeds=(0,),
-        restoring=(Restoring(), Restoring("bottom")),
+        restoring=(Restoring(), Restoring(strategy="bottom")),
         baselines=True,
         completions=True,
         controls=CONTROLS,

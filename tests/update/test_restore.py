@@ -19,7 +19,7 @@ from sftknow_core.update.pair import Pair
 from sftknow_core.update.report import RestoreReport
 from sftknow_core.update.restore import restore_into, survey
 from sftknow_core.update.select import Region, plan_for, select
-from sftknow_core.update.spec import RestoreSpec, Strategy
+from sftknow_core.update.spec import RestoreSpec, Strategy, percent
 
 SELECTING = ["top", "bottom", "largest", "smallest", "random", "random-reference"]
 
@@ -132,7 +132,7 @@ def test_identical_models_have_nothing_to_restore() -> None:
     assert report.energy_taken_back is None
     assert report.k_of_changed_percent is None
     assert report.r_share_restored is None
-    assert report.no_more_changes_from_k == 0
+    assert report.no_more_changes_from_k == percent(0)
 
 
 @pytest.mark.parametrize("alpha", ["-0.5", "0", "0.25", "1", "1.5"])

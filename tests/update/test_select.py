@@ -18,7 +18,7 @@ from sftknow_core.update.delta import measure_delta
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.restore import restore_into
 from sftknow_core.update.select import Region, Strategy, count_for, plan_for, select
-from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.update.spec import RestoreSpec, percent
 
 Tensors = Mapping[str, torch.Tensor]
 RANKED = ["top", "bottom", "largest", "smallest"]
@@ -241,13 +241,13 @@ def test_where_nothing_more_changes() -> None:
     s[[0, 4, 9]] = 2
     pair = fake_pair({"0.mlp.x": p}, {"0.mlp.x": s})
     for strategy in ("top", "largest"):
-        assert select(pair, Region(), strategy, ["10"])[0].no_more_changes_from_k == 30
+        assert select(pair, Region(), strategy, ["10"])[0].no_more_changes_from_k == percent(30)
         assert select(pair, Region(), strategy, ["30"])[0].threshold == 1.0
     s[8] = -0.0
-    assert select(pair, Region(), "top", ["10"])[0].no_more_changes_from_k == 100
+    assert select(pair, Region(), "top", ["10"])[0].no_more_changes_from_k == percent(100)
     s[3], p[3] = 0.0, -0.0
     s[8] = 0.0
-    assert select(pair, Region(), "top", ["10"])[0].no_more_changes_from_k == 60
+    assert select(pair, Region(), "top", ["10"])[0].no_more_changes_from_k == percent(60)
     assert select(pair, Region(), "bottom", ["10"])[0].no_more_changes_from_k is None
 
 

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from sftknow_core.errors import SpecError
 from sftknow_core.update.region import Region, layers_text, parse_layers
 from sftknow_core.update.select import count_for
-from sftknow_core.update.spec import RestoreSpec, Strategy
+from sftknow_core.update.spec import (
+    EVERYTHING,
+    NOTHING,
+    Percent,
+    RestoreSpec,
+    Strategy,
+    percent,
+    rounded_percent,
+)
 
 METAS = FakeSource(random_tensors()).metas
 
@@ -97,7 +105,7 @@ def test_json_round_trip(fields: dict[str, object]) -> None:
 
 
 def test_equal_specs_have_one_json_form_and_one_state() -> None:
-    one = RestoreSpec(Strategy.TOP, layers="0,1", k_percent=Decimal("20.0"))
+    one = RestoreSpec(Strategy.TOP, layers="0,1", k_percent=percent("20.0"))
     other = RestoreSpec("top", layers="0-1", k_percent=20)  # type: ignore[arg-type]
     assert one == other
     assert one.to_json() == other.to_json()
@@ -108,13 +116,13 @@ def test_equal_specs_have_one_json_form_and_one_state() -> None:
 
 def test_state_id_tells_states_apart() -> None:
     specs = [
-        RestoreSpec(k_percent=Decimal(20)),
-        RestoreSpec(k_percent=Decimal("20.0001")),
-        RestoreSpec(Strategy.BOTTOM, k_percent=Decimal(20)),
-        RestoreSpec(region="mlp", k_percent=Decimal(20)),
-        RestoreSpec(layers="0", k_percent=Decimal(20)),
-        RestoreSpec(Strategy.RANDOM, k_percent=Decimal(20)),
-        RestoreSpec(Strategy.RANDOM, k_percent=Decimal(20), seed=1),
+        RestoreSpec(k_percent=percent(20)),
+        RestoreSpec(k_percent=percent("20.0001")),
+        RestoreSpec(Strategy.BOTTOM, k_percent=percent(20)),
+        RestoreSpec(region="mlp", k_percent=percent(20)),
+        RestoreSpec(layers="0", k_percent=percent(20)),
+        RestoreSpec(Strategy.RANDOM, k_percent=percent(20)),
+        RestoreSpec(Strategy.RANDOM, k_percent=percent(20), seed=1),
         RestoreSpec(Strategy.INTERPOLATION, alpha=Decimal("0.2")),
     ]
     ids = {spec.state_id("base", "tuned") for spec in specs} | {specs[0].state_id("tuned", "base")}
@@ -123,7 +131,7 @@ def test_state_id_tells_states_apart() -> None:
 
 def test_state_id_is_stable() -> None:
     """Results are kept under it: a change here orphans them and needs a new ALGORITHM_VERSION."""
-    assert RestoreSpec(k_percent=Decimal(20)).state_id("base", "tuned") == "a383e3aa2daf0e92"
+    assert RestoreSpec(k_percent=percent(20)).state_id("base", "tuned") == "a383e3aa2daf0e92"
 
 
 @pytest.mark.parametrize(
@@ -150,6 +158,23 @@ def test_unknown_stored_field_is_refused() -> None:
 
 
 def test_nothing_restored_is_the_tuned_model() -> None:
-    assert RestoreSpec(k_percent=Decimal(0)).is_tuned
+    assert RestoreSpec(k_percent=percent(0)).is_tuned
     assert RestoreSpec(Strategy.INTERPOLATION, alpha=Decimal(1)).is_tuned
-    assert not RestoreSpec(k_percent=Decimal(1)).is_tuned
+    assert not RestoreSpec(k_percent=percent(1)).is_tuned
+
+
+@given(units=st.integers(0, 1_000_000))
+def test_k_is_exact_from_text_to_text_and_through_a_float(units: int) -> None:
+    k = Percent(units)
+    assert percent(str(k)) == k == percent(float(k)) == rounded_percent(float(k))
+    assert str(k) == f"{float(k):g}" == f"{Decimal(units) / 10_000:f}"
+    assert k.rest.units + units == EVERYTHING.units and bool(k) == (k != NOTHING)
+
+
+def test_k_by_hand() -> None:
+    """0.1 + 0.2 is 0.30000000000000004 as a float, and 0.3% all the same."""
+    assert rounded_percent(0.1 + 0.2) == percent("0.3") == percent("0.3000")
+    assert [str(percent(k)) for k in ("12.5", 20, "0.0001", "100", 0)] == ["12.5", "20", "0.0001", "100", "0"]
+    assert percent("5") < percent("12.5") < percent("100") == EVERYTHING
+    with pytest.raises(SpecError, match=r"k_percent: got 100\.5; allowed: 0 to 100"):
+        percent("100.5")

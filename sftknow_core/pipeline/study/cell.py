@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import choose_questions
 from sftknow_core.pipeline.reporter import Reporter
 from sftknow_core.pipeline.states import StateLoader, base_state
-from sftknow_core.pipeline.study.spec import Cell, StudySpec
+from sftknow_core.pipeline.study.plan import training_of
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
+from sftknow_core.specs import Cell, StudySpec
 from sftknow_core.store.files import TEMPORARY_PREFIX
 from sftknow_core.store.run import Run
 from sftknow_core.store.study_record import DONE_STATE, FAILED, nothing
@@ -85,7 +86,7 @@ def do_cell(task: CellTask) -> dict[str, Any]:
     """
     assert task.cell is not None
     began = time.monotonic()
-    about = {"key": task.cell.key, **asdict(task.cell)}
+    about = {"key": task.cell.key, **task.cell.model_dump()}
     try:
         found = _chains(task, task.cell)
     except (Stopped, CacheError, InputChangedError):
@@ -101,14 +102,14 @@ def do_cell(task: CellTask) -> dict[str, Any]:
 
 def _chains(task: CellTask, cell: Cell) -> dict[str, Any]:
     place = _placed(task)
-    sft = task.spec.sft(cell, place.base)
+    sft = training_of(task.spec, cell, place.base)
     chains = []
     for way in task.spec.restoring:
         spec = task.spec.chain_spec(cell, way)
         done = run_chain(
             place.ws, place.base, place.facts, place.topics, spec, sft, mastery=place.mastery, exam=place.exam
         )
-        chains.append({**asdict(way), "run_id": done.run.run_id})
+        chains.append({**way.model_dump(), "run_id": done.run.run_id})
     return {"chains": chains, "sft": done.summary["stages"]["sft"], "model_id": done.summary["tuned_id"]}
 
 

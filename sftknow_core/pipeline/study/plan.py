@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.topics import Topic
-from sftknow_core.pipeline.chain import plan_chain
+from sftknow_core.model.train.sft_spec import PRESETS, SftSpec
+from sftknow_core.pipeline.chain import CHAIN_VERSION, plan_chain
 from sftknow_core.pipeline.estimate import Load, StudyEstimate, estimate_study
 from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import GROUPS, choose_questions
-from sftknow_core.pipeline.study.spec import Cell, StudySpec
+from sftknow_core.pipeline.sft import sft_spec
 from sftknow_core.pipeline.workspace import DEMO_FOLDER, ModelHandle, Workspace
+from sftknow_core.specs import AUTO, Cell, StudySpec, sizes_as_json
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.open_run import is_hit
@@ -29,6 +31,48 @@ from sftknow_core.store.run_spec import RunSpec
 from sftknow_core.store.study_record import IMPOSSIBLE, KIND, TODO
 
 CACHED = "cached"
+STUDY_VERSION = 1
+
+
+def training_of(spec: StudySpec, cell: Cell, base: ModelHandle) -> SftSpec:
+    """How the cell is trained."""
+    if spec.preset == AUTO:
+        return sft_spec(base, cell.seed, **{**spec.training, "method": cell.method})
+    return spec.training_of(cell, PRESETS[spec.preset])
+
+
+def study_run(spec: StudySpec, base: ModelHandle, facts: FactSet) -> RunSpec:
+    """The study's identity: everything that changes a number, and the models and facts by their own ids."""
+    cells = [Cell(level="0", n=1, seed=0, method=method) for method in spec.methods]
+    trained = {cell.method: asdict(training_of(spec, cell, base)) for cell in cells}
+    return RunSpec(
+        "study",
+        inputs={"base": base.model_id, "facts": facts.data_id},
+        params={
+            "levels": spec.levels,
+            "sizes": sizes_as_json(spec.sizes),
+            "seeds": spec.seeds,
+            "methods": spec.methods,
+            "training": {
+                method: {name: value for name, value in settings.items() if name != "seed"}
+                for method, settings in trained.items()
+            },
+            "restoring": [way.model_dump() for way in spec.restoring],
+            "k": [
+                str(s.k_percent) for s in spec.chain_spec(spec.cells()[0], spec.restoring[0]).restore_specs()
+            ],
+            "controls": [one.to_json() for one in spec.control_specs()],
+            "equal_energy": list(spec.equal_energy),
+            "control_sizes": sizes_as_json(spec.controlled_sizes()),
+            "completions": spec.completions,
+            "questions": spec.questions.model_dump(),
+            "evaluate": spec.evaluate.model_dump(),
+            "train_questions": spec.train_questions,
+            "baselines": spec.baselines,
+            "threads": spec.threads,
+        },
+        versions={"study": STUDY_VERSION, "chain": CHAIN_VERSION},
+    )
 
 
 @dataclass(frozen=True)
@@ -113,7 +157,7 @@ def plan(spec: StudySpec, ws: Workspace) -> StudyPlan:
     loads = [planned.load for planned in cells if planned.state == TODO]
     return StudyPlan(
         spec,
-        spec.run_spec(base, facts),
+        study_run(spec, base, facts),
         base,
         facts,
         topics,
@@ -133,7 +177,7 @@ def _planned(
     mastery: Mastery,
     questions: tuple[Any, ...],
 ) -> PlannedCell:
-    sft = spec.sft(cell, base)
+    sft = training_of(spec, cell, base)
     plans = []
     for way in spec.restoring:
         try:

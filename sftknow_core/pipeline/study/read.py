@@ -8,22 +8,43 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import DEMO, FactsRef
 from sftknow_core.model.train.sft_spec import SftSpec
-from sftknow_core.pipeline.evaluate import EvaluateSpec
-from sftknow_core.pipeline.questions import QuestionSpec
-from sftknow_core.pipeline.study.spec import Restoring, StudySpec
-from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.specs import EvaluateSpec, Restoring, StudySpec, field_names, in_words, unknown_name
 
 SHIPPED = Path(__file__).parent.parent / "studies"
-_Convert = Callable[[Any, str], Any]
+
+_TOP = ("name", "base")
+_TABLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "data": {name: ("data", name) for name in field_names(FactsRef)},
+    "grid": {name: (name,) for name in ("levels", "sizes", "seeds", "methods")},
+    "training": {
+        "preset": ("preset",),
+        **{name: ("training", name) for name in field_names(SftSpec) if name not in ("method", "seed")},
+    },
+    "restoring": {
+        "k": ("ks",),
+        "strategies": ("restoring",),
+        **{name: (name,) for name in ("controls", "equal_energy", "control_sizes")},
+    },
+    "evaluation": {
+        "per_level": ("questions", "per_level"),
+        "question_seed": ("questions", "seed"),
+        **{name: ("evaluate", name) for name in field_names(EvaluateSpec)},
+        **{name: (name,) for name in ("train_questions", "baselines", "completions")},
+    },
+    "work": {name: (name,) for name in ("checkpoints", "threads", "workers")},
+}
+"""Table -> its keys -> the fields of StudySpec that they give."""
 
 
 def shipped() -> list[str]:
@@ -58,8 +79,8 @@ def read_study(name_or_file: str | Path, *, base: str | None = None, data: str |
     try:
         spec = study_from(plain, path)
         if base is not None:
-            spec = replace(spec, base=base)
-        return spec if data is None else replace(spec, data=replace(spec.data, data=data))
+            spec = spec.but(base=base)
+        return spec if data is None else spec.but(data=replace(spec.data, data=data))
     except SpecError as error:
         raise SpecError(f"study {path}: {error}") from error
 
@@ -67,19 +88,25 @@ def read_study(name_or_file: str | Path, *, base: str | None = None, data: str |
 def study_from(plain: Mapping[str, Any], path: Path) -> StudySpec:
     """The study that the tables of a TOML file describe; path: where it lies. Raises SpecError."""
     given: dict[str, Any] = {"name": path.stem}
-    top = {key: value for key, value in plain.items() if key not in _TABLES}
-    tables = {key: value for key, value in plain.items() if key in _TABLES}
-    given |= _converted(top, _TOP, "")
-    for table, entries in tables.items():
-        if not isinstance(entries, Mapping):
-            raise SpecError(f"{table}: got {_shown(entries)}; allowed: a table, [{table}]")
-        found = _converted(entries, _TABLES[table], table)
-        given |= _FOLDED[table](found) if table in _FOLDED else found
-    if "base" in given:
-        given["base"] = _beside(path, given["base"])
-    if "data" in given:
-        given["data"] = _placed(given["data"], path)
-    return StudySpec(**given)
+    for key, value in plain.items():
+        if key not in _TABLES:
+            if key not in _TOP:
+                raise SpecError(_unknown(key, _TOP, ""))
+            given[key] = value
+            continue
+        if not isinstance(value, Mapping):
+            raise SpecError(f"{key}: got {_shown(value)}; allowed: a table, [{key}]")
+        for name, entry in value.items():
+            if name not in _TABLES[key]:
+                raise SpecError(_unknown(name, list(_TABLES[key]), key))
+            *outer, last = _TABLES[key][name]
+            (given.setdefault(outer[0], {}) if outer else given)[last] = entry
+    try:
+        spec = StudySpec.model_validate(given, context={"file": path})
+    except ValidationError as error:
+        raise SpecError(_refused(error.errors(include_url=False)[0])) from error
+    base = _beside(path, spec.base) if spec.base else None
+    return spec.but(base=base, data=_placed(spec.data, path))
 
 
 def _placed(ref: FactsRef, path: Path) -> FactsRef:
@@ -92,185 +119,49 @@ def _beside(path: Path, named: str) -> str:
     return str(beside.absolute()) if named != DEMO and beside.exists() else named
 
 
-# -- one value each
+def _refused(error: ErrorDetails) -> str:
+    """What is wrong, with its place in the file and the value as the file writes it."""
+    where = _place(error["loc"])
+    if (unknown := unknown_name(error, Restoring)) is not None:
+        key, allowed = unknown
+        where = where if error["type"] == "unknown" else _place(error["loc"][:-1])
+        return f"[{where}]: unknown key {key!r}{_hint(key, allowed)} Allowed: {', '.join(allowed)}"
+    shown = _shown(error["input"])
+    words = {
+        "string_type": f"got {shown}; allowed: a text in quotes",
+        "tuple_type": f"got {shown}; allowed: a list, e.g. [{shown}]",
+    }
+    return f"{where}: {words.get(error['type']) or in_words(error, shown)}"
 
 
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise SpecError(f"{where}: got {_shown(value)}; allowed: a text in quotes")
-    return value
+def _place(loc: Sequence[int | str]) -> str:
+    """ "[grid] sizes[1]" for ("sizes", 1)."""
+    keys = [(table, key, path) for table, of in _TABLES.items() for key, path in of.items()]
+    keys += [("", key, (key,)) for key in _TOP]
+    table, key, path = next(one for one in keys if tuple(loc[: len(one[2])]) == one[2])
+    within = "".join(f"[{part}]" if isinstance(part, int) else f" {part}" for part in loc[len(path) :])
+    return f"[{table}] {key}{within}" if table else f"{key}{within}"
 
 
-def _whole(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SpecError(f"{where}: got {_shown(value)}; allowed: a whole number")
-    return value
-
-
-def _number(value: Any, where: str) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SpecError(f"{where}: got {_shown(value)}; allowed: a number")
-    return value
-
-
-def _flag(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise SpecError(f"{where}: got {_shown(value)}; allowed: true or false")
-    return value
-
-
-def _whole_or_all(value: Any, where: str) -> int | None:
-    if value == "all":
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SpecError(f'{where}: got {_shown(value)}; allowed: a whole number, or "all"')
-    return value
-
-
-def _as_text(value: Any, where: str) -> str:
-    """Levels and percentages: 2 and "2" mean the same."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise SpecError(f"{where}: got {_shown(value)}; allowed: a number, or a text in quotes")
-    return str(value)
-
-
-def _restoring(value: Any, where: str) -> Restoring:
-    if isinstance(value, str):
-        return Restoring(strategy=value)
-    if not isinstance(value, Mapping):
-        raise SpecError(
-            f'{where}: got {_shown(value)}; allowed: {{ strategy = "top", region = "transformer" }}'
-        )
-    return Restoring(**_converted(value, {"strategy": _text, "region": _text, "layers": _text}, where))
-
-
-def _control(value: Any, where: str) -> tuple[RestoreSpec, ...]:
-    """One entry of `controls`: a strategy and all its amounts."""
-    if not isinstance(value, Mapping):
-        raise SpecError(
-            f'{where}: got {_shown(value)}; allowed: {{ strategy = "random", k = [20, 40] }}, or with alpha = [...] '
-            "(interpolation) or block = [...] (block, all-but-block) instead of k"
-        )
-    found = _converted(value, _CONTROL, where)
-    amounts = [name for name in ("k", "alpha", "block") if name in found]
-    if len(amounts) != 1:
-        raise SpecError(
-            f"{where}: got {' and '.join(amounts) or 'none of them'}; allowed: one of k, alpha, block"
-        )
-    field = {"k": "k_percent"}.get(amounts[0], amounts[0])
-    each = found.pop(amounts[0])
-    return tuple(RestoreSpec(**found, **{field: amount}) for amount in each)
-
-
-def _controls(value: Any, where: str) -> tuple[RestoreSpec, ...]:
-    return tuple(chain.from_iterable(_list_of(_control)(value, where)))
-
-
-def _list_of(convert: _Convert) -> _Convert:
-    def each(value: Any, where: str) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise SpecError(f"{where}: got {_shown(value)}; allowed: a list, e.g. [{_shown(value)}]")
-        return tuple(convert(one, f"{where}[{number}]") for number, one in enumerate(value))
-
-    return each
-
-
-# -- tables
-
-_TOP: dict[str, _Convert] = {"name": _text, "base": _text}
-_TABLES: dict[str, dict[str, _Convert]] = {
-    "data": {"data": _text, "topics": _text, "filter": _text, "keep_leaks": _flag, "sample": _whole},
-    "grid": {
-        "levels": _list_of(_as_text),
-        "sizes": _list_of(_whole_or_all),
-        "seeds": _list_of(_whole),
-        "methods": _list_of(_text),
-    },
-    "training": {
-        "preset": _text,
-        **{
-            one.name: {"str": _text, "int": _whole, "float": _number}.get(str(one.type), _list_of(_text))
-            for one in fields(SftSpec)
-            if one.name not in ("method", "seed")
-        },
-    },
-    "restoring": {
-        "k": _list_of(_as_text),
-        "strategies": _list_of(_restoring),
-        "controls": _controls,
-        "equal_energy": _list_of(_text),
-        "control_sizes": _list_of(_whole_or_all),
-    },
-    "evaluation": {
-        "per_level": _whole_or_all,
-        "question_seed": _whole,
-        "prompt": _text,
-        "matcher": _text,
-        "max_new_tokens": _whole,
-        "first_tokens": _flag,
-        "train_questions": _whole_or_all,
-        "baselines": _flag,
-        "completions": _flag,
-    },
-    "work": {"checkpoints": _text, "threads": _whole, "workers": _whole},
-}
-
-
-_CONTROL: dict[str, _Convert] = {
-    "strategy": _text,
-    "region": _text,
-    "layers": _text,
-    "seed": _whole,
-    **dict.fromkeys(("k", "alpha", "block"), _list_of(_as_text)),
-}
-
-
-def _evaluation(found: dict[str, Any]) -> dict[str, Any]:
-    questions = {"per_level": found.pop("per_level", None), "seed": found.pop("question_seed", 0)}
-    own = {one.name for one in fields(EvaluateSpec)}
-    asked = {name: found.pop(name) for name in list(found) if name in own}
-    return {"questions": QuestionSpec(**questions), "evaluate": EvaluateSpec(**asked), **found}
-
-
-def _renamed(found: dict[str, Any]) -> dict[str, Any]:
-    names = {"k": "ks", "strategies": "restoring"}
-    return {names.get(name, name): value for name, value in found.items()}
-
-
-_FOLDED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "data": lambda found: {"data": FactsRef(**found)},
-    "training": lambda found: {k: found.pop(k) for k in list(found) if k == "preset"} | {"training": found},
-    "restoring": _renamed,
-    "evaluation": _evaluation,
-}
-"""How the entries of a table become fields of StudySpec; the others have the fields' names."""
-
-
-def _converted(entries: Mapping[str, Any], known: Mapping[str, _Convert], table: str) -> dict[str, Any]:
-    """Every entry, checked and converted; the first unknown key is refused. Raises SpecError."""
-    for key in entries:
-        if key not in known:
-            raise SpecError(_unknown(key, known, table))
-    return {key: known[key](value, f"[{table}] {key}" if table else key) for key, value in entries.items()}
-
-
-def _unknown(key: str, known: Mapping[str, _Convert], table: str) -> str:
+def _unknown(key: str, known: Sequence[str], table: str) -> str:
     where = f"[{table}]: " if table else ""
     homes = [f"[{name}]" for name, entries in _TABLES.items() if key in entries]
     if key in _TOP:
         homes.append("the top of the file, before the first [table]")
     if homes:
         return f"{where}{key!r} does not belong here; it belongs in {' or '.join(homes)}"
-    allowed = [*known, *([] if table else (f"[{name}]" for name in _TABLES))]
-    here = difflib.get_close_matches(key, [name.strip("[]") for name in allowed], 1)
+    names = [*known, *([] if table else _TABLES)]
+    hint = _hint(key, names)
     elsewhere = {entry: name for name, entries in _TABLES.items() for entry in entries}
-    far = difflib.get_close_matches(key, elsewhere, 1)
-    hint = "."
-    if here:
-        hint = f"; did you mean {here[0]!r}?"
-    elif far:
+    if hint == "." and (far := difflib.get_close_matches(key, elsewhere, 1)):
         hint = f"; did you mean {far[0]!r} in [{elsewhere[far[0]]}]?"
+    allowed = [*known, *([] if table else (f"[{name}]" for name in _TABLES))]
     return f"{where}unknown key {key!r}{hint} Allowed: {', '.join(allowed)}"
+
+
+def _hint(key: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, names, 1)
+    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def _shown(value: Any) -> str:

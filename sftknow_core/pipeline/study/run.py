@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from sftknow_core.errors import CacheError, SftknowError
@@ -22,11 +22,20 @@ from sftknow_core.pipeline.device import device_name
 from sftknow_core.pipeline.mastery import score_facts
 from sftknow_core.pipeline.sft import WEIGHTS, fine_tune
 from sftknow_core.pipeline.study.cell import CellTask, do_cell, do_shared, limit_threads, read_progress
-from sftknow_core.pipeline.study.plan import CACHED, PlannedCell, StudyPlan, known_mastery, open_base, plan
+from sftknow_core.pipeline.study.plan import (
+    CACHED,
+    PlannedCell,
+    StudyPlan,
+    known_mastery,
+    open_base,
+    plan,
+    study_run,
+    training_of,
+)
 from sftknow_core.pipeline.study.pool import BrokenExecutor, Workers
-from sftknow_core.pipeline.study.spec import Cell, Checkpoints, StudySpec
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.results.study_frames import keep_study_frames
+from sftknow_core.specs import Cell, Checkpoints, StudySpec
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.gc import remove_weights
 from sftknow_core.store.open_run import request_stop
@@ -98,8 +107,8 @@ def tuned_model(spec: StudySpec, ws: Workspace, cell: Cell) -> ModelHandle:
     facts, topics = spec.data.load()
     mastery = score_facts(ws, base, facts.facts, topics)
     train_set = draw_train_set(facts.facts, mastery.levels, cell.level, cell.n, cell.seed)
-    tuned, run = fine_tune(ws, base, train_set, spec.sft(cell, base))
-    study = RunFolder(ws.cache, spec.run_spec(base, facts).run_id)
+    tuned, run = fine_tune(ws, base, train_set, training_of(spec, cell, base), spec.evaluate.train_prompt)
+    study = RunFolder(ws.cache, study_run(spec, base, facts).run_id)
     before = {record["key"]: record["model_id"] for record in cell_records(study)}.get(cell.key)
     if before is not None and before != tuned.model_id:
         warnings.warn(
@@ -240,7 +249,7 @@ class _Study:
     def _what_is_known(self) -> None:
         """Put the cells on record that need no work: those in the cache, and impossible ones."""
         for planned in self.plan.cells:
-            about = {"key": planned.cell.key, **asdict(planned.cell)}
+            about = {"key": planned.cell.key, **planned.cell.model_dump()}
             if planned.state == IMPOSSIBLE:
                 self._record(about | nothing(IMPOSSIBLE, planned.reason))
             elif planned.state == CACHED:
@@ -251,7 +260,7 @@ class _Study:
     def _cached(self, planned: PlannedCell) -> dict[str, Any]:
         summary = Run(self.ws.cache, planned.run_ids[0]).summary
         chains = [
-            {**asdict(way), "run_id": run_id}
+            {**way.model_dump(), "run_id": run_id}
             for way, run_id in zip(self.spec.restoring, planned.run_ids, strict=True)
         ]
         found = {"chains": chains, "sft": summary["stages"]["sft"], "model_id": summary["tuned_id"]}
@@ -294,7 +303,7 @@ class _Study:
                         suspects.append(planned)
                     else:
                         retried.discard(planned.cell.key)
-                        about = {"key": planned.cell.key, **asdict(planned.cell)}
+                        about = {"key": planned.cell.key, **planned.cell.model_dump()}
                         self._ended(planned, about | nothing(FAILED, _DIED))
 
     def _submit(self, planned: PlannedCell, at_work: dict[Future[Record], PlannedCell]) -> None:

@@ -29,8 +29,7 @@ from sftknow_core.present.text import restore as restore_text
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.results import chains, cube, restored, weights
 from sftknow_core.store.cache import Cache
-from sftknow_core.update.spec import RestoreSpec
-from sftknow_core.update.spec import percent as percent_of
+from sftknow_core.update.spec import RestoreSpec, rounded_percent
 
 MOST_FLIPPED = 100
 """Questions listed of those that healed, and as many of those that broke, at each k."""
@@ -100,7 +99,7 @@ def spec_of(details: Mapping[str, Any], k: float = 0.0) -> RestoreSpec:
     """What the chain put back, at another k. Raises SpecError."""
     restore = (details["params"].get("restore") or [{}])[0]
     given = {name: restore[name] for name in ("strategy", "region", "layers", "seed") if restore.get(name)}
-    return RestoreSpec(**given, k_percent=percent_of(f"{k:.4f}"))
+    return RestoreSpec(**given, k_percent=rounded_percent(k))
 
 
 def slider_of(cache: Cache, details: Mapping[str, Any], rows: pd.DataFrame) -> Slider:

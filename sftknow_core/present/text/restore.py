@@ -11,7 +11,7 @@ import pandas as pd
 
 from sftknow_core.present.terminal import percent, points
 from sftknow_core.present.text.story import KeyNumber, Part
-from sftknow_core.update.spec import RestoreSpec, Strategy
+from sftknow_core.update.spec import Percent, RestoreSpec, Strategy, rounded_percent
 
 Numbers = Mapping[str, Any]
 STRATEGIES = {
@@ -109,24 +109,24 @@ def nothing_left(numbers: Numbers) -> str | None:
     )
 
 
-def which_is_shown(k: float, shown: Numbers, split: str) -> str:
+def which_is_shown(k: Percent, shown: Numbers, split: str) -> str:
     """Which measured k the answers are from."""
     n = f"{split} questions"
-    if k == 0:
+    if not k:
         return f"k = 0% is the tuned model; measured on {n}."
-    if abs(shown["k_percent"] - k) < 1e-9:
-        return f"Measured at k = {k:g}% itself, on {n}."
+    if rounded_percent(shown["k_percent"]) == k:
+        return f"Measured at k = {k}% itself, on {n}."
     return (
-        f"**k = {k:g}% is not measured.** Shown instead, on {n}: the nearest measured "
+        f"**k = {k}% is not measured.** Shown instead, on {n}: the nearest measured "
         f"**k = {shown['k_percent']:g}%**. Accuracy between measured k is not interpolated."
     )
 
 
-def still_shown(k: float, before: float) -> str:
+def still_shown(k: Percent, before: Percent) -> str:
     """What the figures of answers show while a k is being measured; before: the k that they are about."""
     return (
-        f"k = {k:g}% is being measured. Until then the next three figures (accuracy, mastery levels, flipped questions)"
-        f" still show k = {before:g}%; what is put back, and what can be taken along, is that of k = {k:g}%."
+        f"k = {k}% is being measured. Until then the next three figures (accuracy, mastery levels, flipped questions)"
+        f" still show k = {before}%; what is put back, and what can be taken along, is that of k = {k}%."
     )
 
 
@@ -152,11 +152,11 @@ def which_set(sets: pd.DataFrame, per_level: int | None, set_id: str | None) -> 
     )
 
 
-def measure_label(lacking: tuple[str, ...], k: float) -> str:
+def measure_label(lacking: tuple[str, ...], k: Percent) -> str:
     """The button that has the engine measure what lacks."""
     names: list[str] = [name for name in ("tuned", "base", "five-shot") if name in lacking]
     if "restored" in lacking:
-        names = [f"k = {k:g}%", *names]
+        names = [f"k = {k}%", *names]
     return f"Measure {', '.join(names)}"
 
 
@@ -182,7 +182,7 @@ def command(details: Numbers, spec: RestoreSpec, n_level: int) -> str:
     base = str(details["base_name"])
     words = ["sftknow", "run", "--base", base, "--tuned", str(details["tuned_id"])]
     words += ["--data", "demo" if base == "demo" else "FACTS", "--questions", str(n_level)]
-    words += ["--k", f"{spec.k_percent:f}"]
+    words += ["--k", str(spec.k_percent)]
     usual = RestoreSpec(k_percent=spec.k_percent)
     for name in ("strategy", "region", "layers"):
         if getattr(spec, name) != getattr(usual, name):

@@ -202,7 +202,7 @@ def selection(details: Mapping[str, Any], spec: RestoreSpec) -> dict[str, Any]:
 def command(details: Mapping[str, Any], spec: RestoreSpec) -> str:
     """The command that writes the restored model."""
     base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
-    words = ["sftknow restore", f"--base {base}", f"--tuned {details['tuned_id']}", f"--k {spec.k_percent:f}"]
+    words = ["sftknow restore", f"--base {base}", f"--tuned {details['tuned_id']}", f"--k {spec.k_percent}"]
     words += [f"--strategy {spec.strategy}", f"--region {spec.region}"]
     words += [f"--layers {spec.layers}"] if spec.layers else []
     return " ".join([*words, "--out NEW_FOLDER"])

@@ -13,8 +13,7 @@ from typing import Any
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.facts.fact import FactSet
-from sftknow_core.pipeline.evaluate import FIVE_SHOT
-from sftknow_core.pipeline.questions import QuestionSpec, choose_questions
+from sftknow_core.pipeline.questions import choose_questions
 from sftknow_core.pipeline.workspace import DEMO
 from sftknow_core.results.views import chain_summary
 from sftknow_core.serve.engine.protocol import (
@@ -25,6 +24,7 @@ from sftknow_core.serve.engine.protocol import (
     RecipeRequest,
     StateRef,
 )
+from sftknow_core.specs import FIVE_SHOT, QuestionSpec
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import run_info
 from sftknow_core.store.run_folder import RunFolder
@@ -63,27 +63,27 @@ class ChainRequests:
         if five_shot:
             how |= {"prompt": FIVE_SHOT, "first_tokens": False}
         return EvaluateRequest(
-            self.models,
-            state,
-            self.sized(per_level),
-            groups,
-            self.facts,
-            self.mastery,
-            **how,
+            models=self.models,
+            state=state,
+            questions=self.sized(per_level),
+            groups=groups,
+            facts=self.facts,
+            mastery=self.mastery,
             only_prepare=only_prepare,
+            **how,
         )
 
     def free(self, texts: tuple[str, ...], states: tuple[StateRef, ...], prompt: str = "paper") -> AskRequest:
         """Put free texts to states of the chain's pair."""
-        return AskRequest(self.models, texts, states, prompt)
+        return AskRequest(models=self.models, texts=texts, states=states, prompt=prompt)
 
     def recipe(self, spec: RestoreSpec) -> RecipeRequest:
         """The recipe of a restored model of the chain's pair."""
-        return RecipeRequest(self.models, spec)
+        return RecipeRequest(models=self.models, spec=spec)
 
     def sized(self, per_level: int | None) -> QuestionSpec:
         """The chain's way to choose questions, of this size."""
-        return self.questions if per_level is None else QuestionSpec(per_level, self.questions.seed)
+        return self.questions if per_level is None else self.questions.but(per_level=per_level)
 
 
 def chain_requests(cache: Cache, run_id: str) -> ChainRequests:
@@ -98,7 +98,9 @@ def chain_requests(cache: Cache, run_id: str) -> ChainRequests:
     asked = RunFolder(cache, run_id).spec
     base = DEMO if summary["base_name"] == DEMO else summary["base_id"]
     return ChainRequests(
-        models=Models(base, summary["tuned_id"], summary["base_id"], summary["tuned_id"]),
+        models=Models(
+            base=base, tuned=summary["tuned_id"], base_id=summary["base_id"], tuned_id=summary["tuned_id"]
+        ),
         facts=FactsRef.from_json(info.about["facts"]),
         questions=QuestionSpec(**info.about["questions"]),
         mastery=summary["stages"]["mastery"],

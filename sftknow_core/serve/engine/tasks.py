@@ -19,9 +19,7 @@ from sftknow_core.facts.prompts import PROMPTS, load_prompt
 from sftknow_core.facts.topics import Topic
 from sftknow_core.pipeline.delta import ModelPair
 from sftknow_core.pipeline.evaluate import (
-    FIVE_SHOT,
     UNITS_PER_QUESTION,
-    EvaluateSpec,
     EvaluationPlan,
     evaluate,
 )
@@ -39,6 +37,7 @@ from sftknow_core.serve.engine.protocol import (
     SampleRequest,
     StateRef,
 )
+from sftknow_core.specs import FIVE_SHOT
 from sftknow_core.store.open_run import is_hit
 from sftknow_core.store.run_folder import RunFolder
 
@@ -250,7 +249,7 @@ class TaskRunner:
         facts, topics, facts_key = self._facts_of(request.facts)
         mastery = self._mastery_of(request, base, facts, topics, facts_key)
         prompt = FIVE_SHOT if request.prompt == FIVE_SHOT else load_prompt(request.prompt).prompt_id
-        spec = EvaluateSpec(request.prompt, request.matcher, request.max_new_tokens, request.first_tokens)  # type: ignore[arg-type]
+        spec = request.evaluate
         key = (base, facts_key, mastery.run.run_id, request.questions, request.groups, prompt, spec)
         of = request.prompt == FIVE_SHOT
         if of not in self._exams or self._exams[of][0] != key:

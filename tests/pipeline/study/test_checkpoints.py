@@ -10,8 +10,8 @@ from small_study import small_study
 
 from sftknow_core.pipeline.study.pool import InThisProcess
 from sftknow_core.pipeline.study.run import run_study, tuned_model
-from sftknow_core.pipeline.study.spec import Checkpoints
 from sftknow_core.pipeline.workspace import Workspace
+from sftknow_core.specs import Checkpoints
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.run_folder import RunFolder

@@ -9,8 +9,10 @@ import pytest
 from sftknow_core.analysis.study import default_plan
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
+from sftknow_core.model.train.sft_spec import PRESETS
 from sftknow_core.pipeline.study.read import read_study, shipped, study_from
-from sftknow_core.pipeline.study.spec import Cell, Checkpoints, Restoring
+from sftknow_core.specs import PAPER_KS, Cell, Checkpoints, Restoring
+from sftknow_core.update.spec import percent
 
 FILE = Path("/somewhere/study.toml")
 
@@ -45,13 +47,14 @@ def test_everything_a_file_can_say() -> None:
     )
     assert (spec.name, spec.base, spec.data) == ("mine", "demo", FactsRef("demo", filter="all", sample=5))
     assert (spec.levels, spec.sizes, spec.seeds) == (("2", "mixed"), (60, None), (3, 5))
-    assert (spec.methods, spec.preset, spec.ks) == (("full", "lora"), "demo", ("5", "20"))
-    assert spec.restoring == (Restoring("top"), Restoring("random", "mlp"))
+    assert (spec.methods, spec.preset, spec.ks) == (("full", "lora"), "demo", (percent(5), percent(20)))
+    assert spec.restoring == (Restoring(), Restoring(strategy="random", region="mlp"))
     assert (spec.questions.per_level, spec.questions.seed) == (7, 1)
     assert (spec.evaluate.matcher, spec.evaluate.max_new_tokens, spec.evaluate.shifts) == ("exact", 4, False)
     assert (spec.train_questions, spec.baselines) == (None, False)
     assert (spec.checkpoints, spec.threads, spec.workers) == (Checkpoints.BEST, 2, 3)
-    trained = spec.training_of(Cell("2", 60, 5, "lora"), spec.sft(Cell("2", 60, 5), None))  # type: ignore[arg-type]
+    lora = Cell(level="2", n=60, seed=5, method="lora")
+    trained = spec.training_of(lora, PRESETS["demo"])
     assert (trained.method, trained.seed, trained.lr, trained.epochs, trained.batch_size) == (
         "lora",
         5,
@@ -98,7 +101,7 @@ def test_cells_are_the_grid_with_seeds_outermost() -> None:
         ({"grid": {"seeds": [-1]}}, "seeds: got -1"),
         ({"grid": {"methods": ["qlora"]}}, "method: got 'qlora'; allowed: full, lora"),
         ({"training": {"lr": -1.0}}, "lr: got -1.0"),
-        ({"training": {"preset": "mine"}}, "preset: got 'mine'; allowed: auto, paper, demo"),
+        ({"training": {"preset": "mine"}}, 'preset: got "mine"; allowed: auto, paper, demo'),
         ({"restoring": {"k": [120]}}, "120"),
         ({"restoring": {"strategies": ["interpolation"]}}, "interpolation takes no k"),
         (
@@ -117,9 +120,9 @@ def test_cells_are_the_grid_with_seeds_outermost() -> None:
             {"restoring": {"controls": [{"strategie": "random", "k": [1]}]}},
             r"controls\[0\]\]: unknown key 'strategie'; did you mean 'strategy'\?",
         ),
-        ({"evaluation": {"matcher": "fuzzy"}}, "matcher: got 'fuzzy'"),
+        ({"evaluation": {"matcher": "fuzzy"}}, 'matcher: got "fuzzy"'),
         ({"evaluation": {"per_level": 0}}, "questions per level: got 0"),
-        ({"work": {"checkpoints": "some"}}, "checkpoints: got 'some'; allowed: none, best, all"),
+        ({"work": {"checkpoints": "some"}}, 'checkpoints: got "some"; allowed: none, best, all'),
         ({"work": {"workers": 0}}, "workers: got 0; allowed: 1 or more"),
     ],
 )
@@ -152,7 +155,7 @@ def test_files_are_looked_for_beside_the_study(tmp_path: Path) -> None:
 def test_shipped_studies() -> None:
     assert shipped() == ["demo", "demo-full", "paper"]
     demo = read_study("demo")
-    assert (len(demo.cells()), demo.ks) == (54, ("1", "3", "5", "10", "20", "40", "60"))
+    assert (len(demo.cells()), demo.ks) == (54, PAPER_KS)
     assert demo.questions.per_level is not None
     assert demo.questions.per_level * 5 * 3 <= 300
     paper = read_study("paper", base="some/llama", data="facts.zip")
@@ -178,6 +181,6 @@ def test_controls_stand_where_verdicts_about_large_n_are_read(
 def test_the_paper_and_the_night_have_what_every_claim_needs() -> None:
     for name in ("paper", "demo-full"):
         spec = read_study(name)
-        largest = spec.chain_spec(Cell("0", 1920, spec.seeds[0]), spec.restoring[0])
+        largest = spec.chain_spec(Cell(level="0", n=1920, seed=spec.seeds[0]), spec.restoring[0])
         assert {str(one.strategy) for one in largest.controls} >= {"largest", "smallest", "block"}
         assert largest.completions and set(largest.equal_energy) >= {"random", "interpolation"}

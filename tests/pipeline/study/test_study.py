@@ -16,8 +16,8 @@ from sftknow_core.pipeline.study import cell as cell_study
 from sftknow_core.pipeline.study.plan import plan
 from sftknow_core.pipeline.study.pool import BrokenExecutor, InThisProcess
 from sftknow_core.pipeline.study.run import run_study
-from sftknow_core.pipeline.study.spec import Restoring
 from sftknow_core.pipeline.workspace import Workspace
+from sftknow_core.specs import Restoring
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.open_run import request_stop
@@ -244,7 +244,9 @@ def test_stop_request_stops_and_the_same_call_goes_on(
 
 def test_several_ways_of_restoring_share_the_tuned_model(copy: Path, model: Path, facts: Path) -> None:
     before = everything(copy)
-    spec = small_study(model, facts, seeds=(0,), sizes=(4,), restoring=(Restoring(), Restoring("bottom")))
+    spec = small_study(
+        model, facts, seeds=(0,), sizes=(4,), restoring=(Restoring(), Restoring(strategy="bottom"))
+    )
     done = run_study(spec, workspace(copy), InThisProcess())
     (cell,) = done.summary["cells"]
     assert [chain["strategy"] for chain in cell["chains"]] == ["top", "bottom"]

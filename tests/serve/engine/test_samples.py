@@ -28,7 +28,9 @@ def test_drawn_again_they_are_those_that_were_counted(tmp_path: Path) -> None:
         counted = of_fact["n_correct"].to_pylist()
         texts = tuple(topics[fact.topic].completion(i, str(fact.subject)) for i in range(len(counted)))
         names = ("n_samples", "temperature", "max_new_tokens", "seed")
-        request = SampleRequest(Models(), fact.fact_id, texts, *(params[name] for name in names))
+        request = SampleRequest(
+            models=Models(), fact_id=fact.fact_id, texts=texts, **{name: params[name] for name in names}
+        )
         drawn = bench.result(request)["completions"]
         matcher = FactMatcher(fact, load_synonyms())
         assert [sum(map(matcher.words, samples)) for samples in drawn] == counted
@@ -42,4 +44,4 @@ def test_drawn_again_they_are_those_that_were_counted(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_drawn_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SpecError, match=next(iter(wrong))):
-        SampleRequest(Models(), **{"fact_id": "a", "texts": ("It is",)} | wrong)  # type: ignore[arg-type]
+        SampleRequest(models=Models(), **{"fact_id": "a", "texts": ("It is",)} | wrong)  # type: ignore[arg-type]

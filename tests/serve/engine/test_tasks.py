@@ -17,9 +17,9 @@ from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.measure import reference
 from sftknow_core.pipeline import evaluate
 from sftknow_core.pipeline.export import export_restored
-from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.pipeline.workspace import Workspace
 from sftknow_core.serve.engine.protocol import Models
+from sftknow_core.specs import QuestionSpec
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.gc import remove_runs
@@ -166,7 +166,7 @@ def test_a_base_alone_after_a_pair_is_that_base(bench: Bench, chain: Chain, tmp_
     other = make_tiny_llama(tmp_path / "other", layers=2, width=16, seed=5)
     for states in (("tuned",), ("base", K20)):
         bench.result(chain.ask(*states))
-        alone = bench.result(chain.ask("base", models=Models(str(other))))["answers"][0]["rows"][0]
+        alone = bench.result(chain.ask("base", models=Models(base=str(other))))["answers"][0]["rows"][0]
         p = probabilities(other, f"<|question|> {alone['text']} <|answer|>")
         assert alone["p"] == pytest.approx(p.topk(10).values.tolist(), rel=1e-5)
 
@@ -203,7 +203,7 @@ def test_changed_files_under_a_path_are_never_served_stale(chain: Chain, tmp_pat
     assert after[0]["rows"][0]["p"][0] == pytest.approx(
         float(probabilities(base, "<|question|> Where was Anna Berg born? <|answer|>").max()), rel=1e-5
     )
-    named = Models(str(base), None, base_id=before[0]["state_id"])
+    named = Models(base=str(base), base_id=before[0]["state_id"])
     failed = bench.do(moved.ask("base", models=named))
     assert (failed["event"], failed["kind"]) == ("failed", "ModelError")
     assert "its files were changed" in failed["message"]
@@ -251,7 +251,7 @@ def test_a_tuned_model_of_another_dtype_never_stands_in_for_base(chain: Chain, t
     tuned = tmp_path / "tuned"
     AutoModelForCausalLM.from_pretrained(chain.base).to(torch.bfloat16).save_pretrained(tuned)
     AutoTokenizer.from_pretrained(chain.base).save_pretrained(tuned)
-    models = Models(str(chain.base), str(tuned))
+    models = Models(base=str(chain.base), tuned=str(tuned))
     bench = Bench(chain.cache)
     asked = [bench.result(chain.ask(s, models=models))["answers"][0] for s in ("tuned", "base", "tuned")]
     assert asked[0] == asked[2]

@@ -17,8 +17,8 @@ from small_chain import small_facts_file
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.pipeline.device import DeviceLock
-from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.serve.engine.protocol import AskRequest, EvaluateRequest, Models, from_json, to_json
+from sftknow_core.specs import QuestionSpec
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import list_runs
 from sftknow_core.update.spec import RestoreSpec
@@ -41,11 +41,22 @@ def bench(chain: Chain) -> Bench:
 
 
 def test_requests_survive_the_line() -> None:
-    models = Models("a", "b", "0" * 16, "1" * 16)
+    models = Models(base="a", tuned="b", base_id="0" * 16, tuned_id="1" * 16)
     for request in (
-        EvaluateRequest(models, "base"),
-        EvaluateRequest(models, K20, QuestionSpec(5, 1), ("dev_in",), FactsRef("x.csv", sample=3), "m"),
-        AskRequest(models, ("one", "zwei é"), ("tuned", RestoreSpec("random", "mlp", "0-1", "0.5", seed=3))),
+        EvaluateRequest(models=models, state="base"),
+        EvaluateRequest(
+            models=models,
+            state=K20,
+            questions=QuestionSpec(per_level=5, seed=1),
+            groups=("dev_in",),
+            facts=FactsRef("x.csv", sample=3),
+            mastery="m",
+        ),
+        AskRequest(
+            models=models,
+            texts=("one", "zwei é"),
+            states=("tuned", RestoreSpec("random", "mlp", "0-1", "0.5", seed=3)),
+        ),
     ):
         assert from_json(json.loads(json.dumps(to_json(request)))) == request
 
@@ -91,7 +102,7 @@ def test_bad_lines_are_answered_at_once(bench: Bench, line: Any, kind: str, text
 def test_what_cannot_be_done_is_said_and_the_engine_lives_on(
     bench: Bench, chain: Chain, tmp_path: Path
 ) -> None:
-    last = bench.do(AskRequest(Models(str(tmp_path / "nowhere")), ("a",), ("base",)))
+    last = bench.do(AskRequest(models=Models(base=str(tmp_path / "nowhere")), texts=("a",), states=("base",)))
     assert (last["event"], last["kind"]) == ("failed", "ModelError") and "not found" in last["message"]
     last = bench.do(chain.ask("base", texts=("long " * 300,)))
     assert last["kind"] == "SpecError" and "reads at most 256" in last["message"]
@@ -267,6 +278,6 @@ def test_a_run_stopped_from_outside_is_no_cancel(bench: Bench, chain: Chain) -> 
 
 def test_specs_are_checked_before_they_are_sent() -> None:
     with pytest.raises(SpecError, match="only a base is given"):
-        EvaluateRequest(Models("demo"), K20)
+        EvaluateRequest(models=Models(), state=K20)
     with pytest.raises(SpecError, match="allowed: 1 to 64"):
-        AskRequest(Models("demo"), (), ("base",))
+        AskRequest(models=Models(), texts=(), states=("base",))

@@ -1,0 +1,70 @@
+"""What can be asked for: one pydantic model a request, checked when it is made, unknown fields refused.
+
+The command line, study.toml, job files and the evaluation worker's messages are read and written by these models. What
+the floors below need to run (RestoreSpec, SftSpec, FactsRef) is declared there and a field here. Loads no torch.
+"""
+
+from sftknow_core.specs.base import (
+    Facts,
+    K,
+    Listed,
+    Restoration,
+    Spec,
+    WholeOrAll,
+    between,
+    choice,
+    field_names,
+    in_words,
+    one_of,
+    restoration,
+    unknown_name,
+    value_of,
+    wrong,
+)
+from sftknow_core.specs.chain import (
+    COMPARABLE,
+    COMPLETION,
+    FIVE_SHOT,
+    NO_SHIFT,
+    PAPER_KS,
+    ChainSpec,
+    EvaluateSpec,
+    QuestionSpec,
+    Restoring,
+    check_comparable,
+)
+from sftknow_core.specs.study import AUTO, LARGE, Cell, Checkpoints, StudySpec, sizes_as_json
+
+__all__ = [
+    "AUTO",
+    "COMPARABLE",
+    "COMPLETION",
+    "Cell",
+    "ChainSpec",
+    "Checkpoints",
+    "EvaluateSpec",
+    "FIVE_SHOT",
+    "Facts",
+    "K",
+    "LARGE",
+    "Listed",
+    "NO_SHIFT",
+    "PAPER_KS",
+    "QuestionSpec",
+    "Restoration",
+    "Restoring",
+    "Spec",
+    "StudySpec",
+    "WholeOrAll",
+    "between",
+    "check_comparable",
+    "choice",
+    "field_names",
+    "in_words",
+    "one_of",
+    "restoration",
+    "sizes_as_json",
+    "unknown_name",
+    "value_of",
+    "wrong",
+]

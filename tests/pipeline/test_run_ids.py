@@ -1,0 +1,128 @@
+"""Ids of runs that are in people's caches: a request that is declared or read in another way still names them.
+
+The demo's are those of the finished demo of the version before requests were pydantic models; no model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sftknow_core.facts.dataset import FactsRef
+from sftknow_core.pipeline.chain import plan_chain
+from sftknow_core.pipeline.delta import ModelPair, compare_models
+from sftknow_core.pipeline.demo import DEMO_KS, DEMO_TRAIN_QUESTIONS
+from sftknow_core.pipeline.evaluate import EvaluationPlan
+from sftknow_core.pipeline.mastery import score_facts
+from sftknow_core.pipeline.questions import choose_questions
+from sftknow_core.pipeline.sft import fine_tune, sft_spec
+from sftknow_core.pipeline.states import base_state, restored_state
+from sftknow_core.pipeline.study.plan import study_run
+from sftknow_core.pipeline.study.read import read_study
+from sftknow_core.pipeline.workspace import ModelHandle, Workspace
+from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec
+from sftknow_core.store.run_spec import RunSpec
+from sftknow_core.update.spec import RestoreSpec, Strategy, percent
+
+DEMO_TUNED = ModelHandle(Path("/nowhere"), "0a3660b340154d4b", "tuned")
+
+
+class Opened(Exception):
+    """A run was about to be opened."""
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    ws = Workspace(tmp_path_factory.mktemp("ids"), device="cpu")
+    facts, topics = FactsRef().load()
+    base = ws.open_model("demo")
+    return ws, base, facts, topics, score_facts(ws, base, facts.facts, topics)
+
+
+@pytest.fixture
+def opens(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    def open_run(self: Workspace, spec: RunSpec, *_: Any, **__: Any) -> Any:
+        raise Opened(spec.run_id)
+
+    monkeypatch.setattr(Workspace, "open_run", open_run)
+
+    def run_id(work: Callable[..., Any], *args: Any) -> str:
+        with pytest.raises(Opened) as caught:
+            work(*args)
+        return str(caught.value)
+
+    return run_id
+
+
+def test_the_shipped_mastery_scores_still_count(demo: Any) -> None:
+    mastery = demo[-1]
+    assert mastery.run.run_id == "12a77e03cdce206e"
+    assert mastery.run.spec.params == {
+        "expected": True, "matcher": "words", "max_new_tokens": 8, "n_samples": 10, "seed": 0, "temperature": 0.7
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("level", "n", "run_id"), [("2", 240, "178cc24c1282fee8"), ("mixed", 1920, "359ae327515453cb")]
+)
+def test_chains_of_the_demo(demo: Any, level: str, n: int, run_id: str) -> None:
+    _, base, facts, _, mastery = demo
+    spec = ChainSpec(
+        level=level,
+        n=n,
+        ks=DEMO_KS,
+        questions=QuestionSpec(per_level=25),
+        train_questions=DEMO_TRAIN_QUESTIONS,
+    )
+    assert plan_chain(base, facts, mastery, spec, sft_spec(base, 0)).run_spec.run_id == run_id
+
+
+def test_a_chain_with_all_that_can_be_said_of_it(demo: Any) -> None:
+    _, base, facts, _, mastery = demo
+    controls = (
+        RestoreSpec(Strategy.BLOCK, block="mlp"),
+        RestoreSpec(Strategy.RANDOM, k_percent=percent("12.5"), seed=3),
+    )
+    spec = ChainSpec(
+        n=60, seed=3, ks=("0.5", "20.0"), strategy="largest", region="mlp", layers="0,1",
+        questions=QuestionSpec(per_level=10, seed=1), evaluate=EvaluateSpec(prompt="chat", max_new_tokens=4),
+        train_questions=None, baselines=False, completions=True, controls=controls, equal_energy=("random",),
+    )  # fmt: skip
+    lora = sft_spec(base, 3, method="lora", epochs=2)
+    assert plan_chain(base, facts, mastery, spec, lora).run_spec.run_id == "7775dd6686e007a3"
+    given = plan_chain(base, facts, mastery, spec, tuned=DEMO_TUNED).run_spec
+    assert given.run_id == "adf2d01034e09147"
+
+
+def test_fine_tunings_and_comparisons_of_the_demo(demo: Any, opens: Callable[..., str]) -> None:
+    ws, base, facts, _, mastery = demo
+    train_set = plan_chain(
+        base, facts, mastery, ChainSpec(level="2", questions=QuestionSpec(per_level=1))
+    ).train_set
+    assert opens(fine_tune, ws, base, train_set, sft_spec(base, 0)) == "2ef86d01ac228065"
+    assert opens(compare_models, ws, ModelPair(base, DEMO_TUNED)) == "60a58f223c964284"
+
+
+def test_evaluations_of_the_demo(demo: Any) -> None:
+    ws, base, facts, topics, mastery = demo
+    questions = choose_questions(facts.facts, mastery.levels, QuestionSpec(per_level=25))
+    exam = EvaluationPlan(ws, base, facts, topics, mastery, questions)
+    assert exam.run_spec(base_state(base)).run_id == "246aea57a41db812"
+    five = restored_state(base, DEMO_TUNED, RestoreSpec(k_percent=percent("5")))
+    assert exam.run_spec(five).run_id == "57c673b3cf3b551c"
+    after_examples = EvaluationPlan(
+        ws, base, facts, topics, mastery, questions, EvaluateSpec(prompt="five-shot", first_tokens=False)
+    )
+    assert after_examples.run_spec(base_state(base)).run_id == "78b895671acd24be"
+
+
+@pytest.mark.parametrize(
+    ("name", "run_id"),
+    [("demo", "bb22d467e8441308"), ("demo-full", "a042ed91712c0224"), ("paper", "9bc850f3e67efbd1")],
+)
+def test_studies_that_come_with_the_package(demo: Any, name: str, run_id: str) -> None:
+    _, base, facts, *_ = demo
+    assert study_run(read_study(name), base, facts).run_id == run_id
