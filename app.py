@@ -17,15 +17,8 @@ st.set_page_config(
 # then starts again through this one (pages/_widgets/page.py).
 opened = st.navigation(
     [
-        st.Page("pages/overview.py", title="Overview", default=True),
-        st.Page("pages/facts.py", title="Facts and mastery"),
-        st.Page("pages/fine_tune.py", title="Fine-tune"),
-        st.Page("pages/accuracy.py", title="Accuracy"),
-        st.Page("pages/token_shifts.py", title="Token shifts"),
-        st.Page("pages/parameters.py", title="Parameters"),
-        st.Page("pages/restore.py", title="Restore"),
-        st.Page("pages/study.py", title="Studies"),
-        st.Page("pages/ask.py", title="Ask"),
+        st.Page(f"pages/{name}.py", title=title, default=name == "overview")
+        for name, title in warming.PAGES.items()
     ],
     position="top",  # a sidebar would take a quarter of a narrow window
 )

@@ -1,43 +1,90 @@
 """Facts and mastery: what the base model knew before any fine-tuning. Reads one finished mastery run."""
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import streamlit as st
 
 from pages._widgets import facts as reads
 from pages._widgets import samples, show
 from pages._widgets.page import head
+from pages._widgets.reading import Key
 from sftknow_core.present import columns
 from sftknow_core.present.charts import mastery
+from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text import mastery as mastery_text
 from sftknow_core.present.text import tokens
 from sftknow_core.results.mastery import Mastered, Population, mastery_stamp
 from sftknow_core.store.cache import Cache
 
-st.html(reads.STYLE)
-key, found = head(
-    "What the base model knows",
-    "Before any fine-tuning, the base model completes 21 sentences about each fact, several times each. **R** is the "
-    "share of right completions; it puts the fact on a **mastery level** from 0 (never right) to 4 (right in more than "
-    "three of four). All other pages speak of these levels.",
-)
-with show.messages():
+
+class MasteryRun(NamedTuple):
+    """The chosen run."""
+
+    key: Key
+    run_id: str
+    details: Mapping[str, Any]
+    """See results.mastery.mastery_details."""
+    stamp: str
+    """See results.mastery.mastery_stamp."""
+
+
+def opened_run(key: Key, run_id: str) -> MasteryRun:
+    """What the page reads of a finished run at once."""
+    return MasteryRun(key, run_id, reads.details(key, run_id), mastery_stamp(Cache(key[0]), run_id))
+
+
+def load(key: Key, run_id: str, colours: Palette) -> None:
+    """What the page reads first: of the newest mastery run, whichever run_id is."""
     runs = reads.finished(key)
     if runs.empty:
-        reads.empty_state(key[0], found.unfinished)
-    run_id = reads.pick_run(key, runs)
-    details = reads.details(key, run_id)
-    stamp = mastery_stamp(Cache(key[0]), run_id)
-    mastered = reads.gathered(key[0], run_id, stamp)
+        return
+    run = opened_run(key, str(runs["run_id"].iloc[0]))
+    which = key[0], run.run_id, run.stamp, Population()
+    reads.numbers(*which)
+    for view in ("by_level", "by_topic", "histogram", "against_expected"):
+        reads.table(view, *which)
 
 
-def together(population: Population) -> None:
+def draw() -> None:
+    """The page."""
+    st.html(reads.STYLE)
+    key, found = head(
+        "Knowledge of the base model",
+        "Before fine-tuning, the base model completes 21 sentences about each fact, several times each. **R** is the "
+        "share of correct completions. It gives the **mastery level**, from 0 (never correct) to 4 (more than 75%).",
+    )
+    with show.messages():
+        runs = reads.finished(key)
+        if runs.empty:
+            reads.empty_state(key[0], found.unfinished)
+        run_id = reads.pick_run(key, runs)
+        run = opened_run(key, run_id)
+        mastered = reads.gathered(key[0], run_id, run.stamp)
+    with show.messages():
+        st.caption(mastery_text.how_measured(run.details))
+        reads.warn_invalid_params(mastered)
+        with st.container(horizontal=True):
+            view = reads.pick_view()
+            population = reads.pick_population(mastered)
+        with st.expander("Glossary"):
+            st.markdown(mastery_text.DEFINITIONS)
+        if view == reads.ALL:
+            together(run, population)
+        else:
+            one_by_one(run, mastered, population)
+    show.unfinished(found.unfinished)
+
+
+def together(run: MasteryRun, population: Population) -> None:
     """All facts of a split and domain."""
-    which = (key[0], run_id, stamp, population)
+    which = (run.key[0], run.run_id, run.stamp, population)
     numbers = reads.numbers(*which)
-    show.numbers(mastery_text.cards(numbers, details), width=208)
+    show.numbers(mastery_text.cards(numbers, run.details), width=208)
     if said := mastery_text.not_scored(numbers["reasons"]):
         st.caption(said)
 
-    st.subheader("How many facts are on each level")
+    st.subheader("Facts by mastery level")
     models = reads.pick_paper_models()
     paper, said = mastery_text.beside_paper(population.split, population.domain, models)
     table = reads.table("by_level", *which)
@@ -49,8 +96,8 @@ def together(population: Population) -> None:
 
     st.subheader("By topic")
     st.caption(
-        "Each row is a topic with its number of facts, best known on top; from left to right: level 0 to level 4, as "
-        "shares of the topic's facts. Written are shares of 6% and more."
+        "One row per topic, best known first; from left to right: level 0 to 4, as shares of the topic's facts. "
+        "Labels shown for shares of 6% or more."
     )
     table = reads.table("by_topic", *which)
     names = mastery_text.topic_names(table)
@@ -58,9 +105,9 @@ def together(population: Population) -> None:
     drawn = mastery.topics_figure(table, names, show.palette())
     show.figure(drawn, table, "facts.topics", alt, columns.table("facts"))
 
-    st.subheader("How R is spread")
+    st.subheader("Distribution of R")
     st.caption(
-        f"Facts by their share of right completions; dotted: borders of levels. n = {numbers['n_scored']:,}."
+        f"Facts by share of correct completions; dotted: level boundaries. n = {numbers['n_scored']:,}."
     )
     table = reads.table("histogram", *which)
     alt = "Histogram of R over the facts, with the borders of the levels"
@@ -84,12 +131,13 @@ def together(population: Population) -> None:
     show.listed(confusion, "facts.confusion", alt, columns.table("facts"))
 
 
-def one_by_one(mastered: Mastered, population: Population) -> None:
+def one_by_one(run: MasteryRun, mastered: Mastered, population: Population) -> None:
     """The list of facts, and the opened one."""
     filters = reads.pick_filters(mastered, population)
-    passing = reads.passing(key[0], run_id, stamp, filters)
+    passing = reads.passing(run.key[0], run.run_id, run.stamp, filters)
     opened = reads.opened_in(mastered, passing)
-    st.caption(f"{len(passing):,} of {mastered.facts.num_rows:,} facts pass the filters.")
+    shown, known = len(passing), mastered.facts.num_rows
+    st.caption(f"{known:,} facts" if shown == known else f"{shown:,} of {known:,} facts")
     with st.container(horizontal=True, key="facts_beside", gap="medium"):
         left, right = st.container(key="facts_left"), st.container(key="facts_right")
     with left:
@@ -98,28 +146,17 @@ def one_by_one(mastered: Mastered, population: Population) -> None:
     with right:
         reads.BROWSER.turn(page)
         if opened is None:
-            st.info("No fact is open. Loosen the filters, or follow a link to one.")
+            st.info("No matching facts. Clear filters.")
             return
         st.subheader(tokens.plain(opened["question"]), anchor=False)
         st.caption(mastery_text.about(opened, page.place, page.n))
         st.markdown(mastery_text.verdict(opened))
         if opened["level"] is not None:
             reads.place(opened)
-            reads.by_template(key[0], run_id, stamp, opened, details)
-        reads.completions(key, run_id, details, opened)
-        samples.drawn_again(key[0], details, opened)
+            reads.by_template(run.key[0], run.run_id, run.stamp, opened, run.details)
+        reads.completions(run.key, run.run_id, run.details, opened)
+        samples.drawn_again(run.key[0], run.details, opened)
 
 
-with show.messages():
-    st.caption(mastery_text.how_measured(details))
-    reads.warn_invalid_params(mastered)
-    with st.container(horizontal=True):
-        view = reads.pick_view()
-        population = reads.pick_population(mastered)
-    with st.expander("Definitions and units"):
-        st.markdown(mastery_text.DEFINITIONS)
-    if view == reads.ALL:
-        together(population)
-    else:
-        one_by_one(mastered, population)
-show.unfinished(found.unfinished)
+if __name__ == "__main__":
+    draw()

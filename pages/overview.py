@@ -6,81 +6,102 @@ import streamlit as st
 
 from pages._widgets import addresses, contents, jobs, reading, show
 from pages._widgets.page import open_chain
+from pages._widgets.reading import Key
 from sftknow_core.present.charts import chain
+from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.html import run
 from sftknow_core.present.text import restore, story
 from sftknow_core.results.chains import comparable
 from sftknow_core.store.cache import Cache
 
-key, found, run_id, details = open_chain(
-    "What fine-tuning took, and what comes back",
-    "A base model is fine-tuned on N facts that it knew to one degree (their **mastery level**), and asked other "
-    "questions before and after. Then the most changed **k%** of its weights are put back, and it is asked again.",
-    else_shown=contents.everything,
-)
-with show.messages():
-    jobs.panel(Cache(key[0]), "overview", ended=False)
-    show.numbers(story.key_numbers(details))
-    st.caption(story.how_measured(details))
-    st.download_button(
-        "Download the report",
-        partial(run.render, Cache(key[0]), run_id),
-        f"sftknow-{run_id[:8]}.html",
-        "text/html",
-        key="overview.report",
-        on_click="ignore",
-        help="One file with the slider over measured k, the figures and the flipped questions; opens offline in any "
-        "browser. It takes some seconds to make.",
-    )
-    with st.expander("Definitions and units"):
-        st.markdown(story.DEFINITIONS)
 
-    st.subheader("Accuracy against the share put back")
-    st.caption(
-        "k: share of the region's weights put back to base (%), largest relative change r first unless the run's name "
-        "says otherwise. Three endpoints: tuned (k = 0), hybrid (k = 100%: embeddings, LM head, norms stay tuned) and "
-        f"base. k was chosen on dev: {details.chosen.rule}."
-    )
-    addresses.warn({"overview.split": ["dev", "test"]})
-    split = st.segmented_control(
-        "Questions", ["dev", "test"], default="dev", required=True, key="overview.split", bind="query-params"
-    )
-    st.caption(restore.TEST_COSTS)
-    table = reading.curve(key, run_id, split)
-    alt = f"Accuracy on {split} questions against the share k of weights put back, with 95% bands"
-    show.figure(chain.restoration_figure(table, show.palette()), table, "overview.curve", alt)
+def load(key: Key, run_id: str, colours: Palette) -> None:
+    """What the page reads first."""
+    reading.chain_details(key, run_id)
+    reading.curve(key, run_id, "dev")
+    reading.levels(key, run_id)
+    reading.shifted_questions(key, run_id, "")
 
-    st.subheader("Accuracy by mastery level of the question")
-    st.caption(
-        "Test questions. Level: share of right completions when base was sampled; 0 never, 4 more than three in four. "
-        "From base through tuned to restored; thin lines are 95% intervals."
-    )
-    table = reading.levels(key, run_id)
-    alt = "Accuracy on test questions of each mastery level: base, tuned and restored"
-    show.figure(chain.levels_figure(table, show.palette()), table, "overview.levels", alt)
 
-    st.subheader("All chains at a glance")
-    st.caption(
-        "Test questions; each chain restored by its own k, chosen on dev. Drawn together: only chains that asked the "
-        "same base the same questions in the same way; choose one of the others above to see those. One point is one "
-        "seed, so differences between columns include those between seeds."
+def draw() -> None:
+    """The page."""
+    key, found, run_id, details = open_chain(
+        "Knowledge lost and recovered",
+        "A base model is fine-tuned on N facts of one **mastery level** and evaluated before and after. Then the "
+        "**k%** most changed weights are reverted, and the restored model is evaluated again.",
+        else_shown=contents.everything,
     )
-    table = comparable(found, run_id)
-    alt = "Accuracy of all comparable chains by train level and N: base, tuned and restored"
-    show.figure(chain.chains_figure(table, run_id, show.palette()), table, "overview.chains", alt)
+    with show.messages():
+        jobs.panel(Cache(key[0]), "overview", ended=False)
+        show.numbers(story.key_numbers(details))
+        st.caption(story.how_measured(details))
+        st.download_button(
+            "Export HTML report",
+            partial(run.render, Cache(key[0]), run_id),
+            f"sftknow-{run_id[:8]}.html",
+            "text/html",
+            key="overview.report",
+            on_click="ignore",
+            help="One file for any browser, also offline: slider over evaluated k, figures and changed answers. Takes "
+            "some seconds.",
+        )
+        with st.expander("Glossary"):
+            st.markdown(story.DEFINITIONS)
 
-    st.subheader("Level-4 questions whose answer moved most")
-    st.caption(
-        "In-domain test questions that base knows best. KL in nats at the answer's first token, tuned against base; "
-        "gold: probability of the right answer's first token; ✓ ✗: is the tuned answer right? "
-        + story.mean_shift(details)
-    )
-    search = st.text_input(
-        "Search", key="overview.search", bind="query-params", placeholder="question or answer"
-    )
-    table = reading.shifted_questions(key, run_id, search)
-    show.listed(table, "overview.shifted", "Level-4 test questions by KL of the answer's first token")
+        st.subheader("Accuracy by share of weights reverted")
+        st.caption(
+            "k: reverted share of the region (%), largest relative change first unless the run's name says otherwise. "
+            "Baselines: fine-tuned (k = 0), k = 100% (layers = base; embeddings, LM head and norms stay tuned) and "
+            f"base. k selected on dev: {details.chosen.rule}."
+        )
+        addresses.warn({"overview.split": ["dev", "test"]})
+        split = st.segmented_control(
+            "Questions",
+            ["dev", "test"],
+            default="dev",
+            required=True,
+            key="overview.split",
+            bind="query-params",
+        )
+        st.caption(restore.TEST_COSTS)
+        table = reading.curve(key, run_id, split)
+        alt = f"Accuracy on {split} questions by share k of weights reverted, with 95% CI"
+        show.figure(chain.restoration_figure(table, show.palette()), table, "overview.curve", alt)
 
-    contents.everything(key)
+        st.subheader("Accuracy by question level")
+        st.caption(
+            "Test questions. Level: share of correct base completions, from 0 (never) to 4 (more than 75%). From base "
+            "through fine-tuned to restored; thin lines: 95% CI."
+        )
+        table = reading.levels(key, run_id)
+        alt = "Accuracy on test questions of each mastery level: base, tuned and restored"
+        show.figure(chain.levels_figure(table, show.palette()), table, "overview.levels", alt)
 
-show.unfinished(found.unfinished)
+        st.subheader("All runs")
+        st.caption(
+            "Test questions; each run restored at its own k, selected on dev. Only runs with the same base, questions "
+            "and settings are shown together. One point is one seed."
+        )
+        table = comparable(found, run_id)
+        alt = "Accuracy of all comparable runs by training level and N: base, fine-tuned and restored"
+        show.figure(chain.chains_figure(table, run_id, show.palette()), table, "overview.chains", alt)
+
+        st.subheader("Largest shifts (level 4)")
+        st.caption(
+            "In-domain test questions. KL(tuned || base) in nats at the answer's first token; gold: probability of the "
+            "gold answer's first token; ✓ ✗: fine-tuned answer correct or incorrect. "
+            + story.mean_shift(details)
+        )
+        search = st.text_input(
+            "Search", key="overview.search", bind="query-params", placeholder="question or answer"
+        )
+        table = reading.shifted_questions(key, run_id, search)
+        show.listed(table, "overview.shifted", "Level-4 test questions by KL of the answer's first token")
+
+        contents.everything(key)
+
+    show.unfinished(found.unfinished)
+
+
+if __name__ == "__main__":
+    draw()

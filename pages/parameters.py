@@ -2,50 +2,76 @@
 
 import streamlit as st
 
-from pages._widgets import addresses, restoring, show, weights
+from pages._widgets import addresses, reading, restoring, show, slider, weights
 from pages._widgets.page import open_chain
+from pages._widgets.reading import Key
 from sftknow_core.analysis import published
 from sftknow_core.present import columns
 from sftknow_core.present.charts import weights as weights_charts
+from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.charts.weights import heat_figure
 from sftknow_core.present.text import weights as weights_text
-from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.update.spec import RestoreSpec, percent
 
-key, found, run_id, details = open_chain(
-    "How much really changed",
-    "Every weight of the base model against the same weight after fine-tuning: how many moved at all, how far, and "
-    "where the **k%** sit that moved most. Nothing is restored here; these are the weights that restoring would put "
-    "back.",
-)
-weights.keep_selection()
-with show.messages():
+
+def load(key: Key, run_id: str, colours: Palette) -> None:
+    """What the page reads first."""
+    details = reading.chain_details(key, run_id)
     delta_id = restoring.delta_run(key, details.base_id, details.tuned_id)
+    if delta_id is None:
+        return
+    spec = RestoreSpec(k_percent=percent(slider.FIRST_K))
+    weights.overview(key[0], delta_id, restoring.frozen(spec))
+    weights.changed_shares(key[0], delta_id, "all", None)
+    weights.spread(key[0], delta_id, restoring.frozen(spec))
+    weights.concentration(key[0], delta_id, spec.region, spec.layers)
+    weights.heat(key[0], delta_id, restoring.frozen(spec))
+
+
+def draw() -> None:
+    """The page."""
+    key, found, run_id, details = open_chain(
+        "Weight changes",
+        "Every weight before and after fine-tuning: how many changed, by how much, and where the **k%** most changed "
+        "are. No model is restored on this page.",
+    )
+    weights.keep_selection()
+    with show.messages():
+        delta_id = restoring.delta_run(key, details.base_id, details.tuned_id)
+    if delta_id is None:
+        st.info(
+            "The weights of these two models are not compared in this cache. In a terminal: "
+            f"`sftknow delta --base {details.base_name} --tuned {details.tuned_id}`"
+        )
+    else:
+        selection(key, run_id, delta_id)
+    show.unfinished(found.unfinished)
 
 
 @st.fragment  # the slider redraws this part only
-def page(compared: str) -> None:
+def selection(key: Key, run_id: str, compared: str) -> None:
     """Everything that depends on the selection."""
     with show.messages():
         restoring.warn_invalid_params(weights_text.STRATEGIES)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             ranking = restoring.pick_ranking(weights_text.STRATEGIES)
         spec = restoring.with_k(ranking)
-        weights.link("pages/restore.py", f"Put k = {spec.k_percent}% back and see the answers", run_id, spec)
+        weights.link("pages/restore.py", f"Restore k = {spec.k_percent}%", run_id, spec)
         numbers = weights.overview(key[0], compared, restoring.frozen(spec))
         show.numbers(weights_text.cards(numbers), "weights.numbers", 300)
-        with st.expander("Definitions and units"):
+        with st.expander("Glossary"):
             st.markdown(weights_text.DEFINITIONS)
-        identical(compared, spec, weights_text.what_identical_means(numbers))
-        sizes(compared, spec)
+        identical(key, compared, spec, weights_text.what_identical_means(numbers))
+        sizes(key, compared, spec)
         addresses.warn({"weights.paper": addresses.ON_OFF})
         paper = st.toggle("Show the paper's numbers", key="weights.paper", bind="query-params")
-        concentrated(compared, spec, paper)
-        places(compared, spec, paper)
+        concentrated(key, compared, spec, paper)
+        places(key, compared, spec, paper)
 
 
-def identical(compared: str, spec: RestoreSpec, said: str) -> None:
+def identical(key: Key, compared: str, spec: RestoreSpec, said: str) -> None:
     """Which weights kept their bits."""
-    st.subheader("What stayed exactly the same")
+    st.subheader("Unchanged weights")
     st.markdown(said)
     scopes = {"all": "whole model", "region": "this region"}
     addresses.warn({"weights.scope": list(scopes.values())})
@@ -57,9 +83,9 @@ def identical(compared: str, spec: RestoreSpec, said: str) -> None:
     show.figure(drawn, table, "weights.same", alt, columns.table("weights"))
 
 
-def sizes(compared: str, spec: RestoreSpec) -> None:
+def sizes(key: Key, compared: str, spec: RestoreSpec) -> None:
     """How large the changes are."""
-    st.subheader("How large the changes are")
+    st.subheader("Size of changes")
     bars = weights.spread(key[0], compared, restoring.frozen(spec))
     k = float(spec.k_percent or 0)
     st.markdown(weights_text.thresholds(bars.cuts, k))
@@ -68,27 +94,27 @@ def sizes(compared: str, spec: RestoreSpec) -> None:
     show.figure(drawn, weights.listed_bars(bars.bars), "weights.spread", alt, columns.table("weights"))
 
 
-def concentrated(compared: str, spec: RestoreSpec, paper: bool) -> None:
+def concentrated(key: Key, compared: str, spec: RestoreSpec, paper: bool) -> None:
     """How much the most changed hold."""
-    st.subheader("How concentrated the relative change is")
+    st.subheader("Concentration of relative change")
     rows = weights.concentration(key[0], compared, spec.region, spec.layers)
     k = float(spec.k_percent or 0)
     st.markdown(weights_text.what_concentration_means(rows, k))
-    alt = "Share of the summed r that the first k% hold, with the null and other epsilons"
+    alt = "Share of the summed r in the top k%, with the null and other epsilons"
     theirs = published.concentration() if paper else None
     drawn = weights_charts.concentration_figure(rows, k, theirs, show.palette())
     show.figure(drawn, weights.listed_curve(rows), "weights.concentration", alt, columns.table("weights"))
 
 
-def places(compared: str, spec: RestoreSpec, paper: bool) -> None:
+def places(key: Key, compared: str, spec: RestoreSpec, paper: bool) -> None:
     """Where the first k% sit."""
-    st.subheader(f"Where the first {spec.k_percent}% sit")
+    st.subheader(f"Location of the top {spec.k_percent}%")
     st.caption(
-        f"Ranked by {weights_text.STRATEGIES[spec.strategy]}. In a cell: its share of all weights that are put back, "
-        "and × its enrichment (a stronger shade: more than its size alone gives)."
+        f"Ranked by {weights_text.STRATEGIES[spec.strategy]}. In a cell: its share of all "
+        "reverted weights, and × its enrichment (darker: more than its size alone gives)."
     )
     heat = weights.heat(key[0], compared, restoring.frozen(spec))
-    alt = "Layer by module: share of the weights put back and enrichment"
+    alt = "Layer by module: share of the reverted weights and enrichment"
     drawn = heat_figure(heat.cells, heat.layers, heat.modules, show.palette())
     show.figure(drawn, heat.cells, "weights.heat", alt, columns.table("weights"))
     if paper:
@@ -102,11 +128,5 @@ def places(compared: str, spec: RestoreSpec, paper: bool) -> None:
                     show.listed(table, f"weights.by_{name}", alt, columns.table("weights"))
 
 
-if delta_id is None:
-    st.info(
-        "The weights of these two models are not compared in this cache. In a terminal: "
-        f"`sftknow delta --base {details.base_name} --tuned {details.tuned_id}`"
-    )
-else:
-    page(delta_id)
-show.unfinished(found.unfinished)
+if __name__ == "__main__":
+    draw()

@@ -142,4 +142,4 @@ def test_a_page_of_the_wheel_comes(unpacked: Path, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     package, title, info = ran.stdout.splitlines()
     assert Path(package).is_relative_to(unpacked)
-    assert title == "What fine-tuning took, and what comes back" and "No finished chain" in info
+    assert title == "Knowledge lost and recovered" and "No finished chain" in info

@@ -20,7 +20,7 @@ from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text.accuracy import OFF
 from sftknow_core.results import accuracy
 from sftknow_core.results.accuracy import Group
-from sftknow_core.results.chain import TrainSet
+from sftknow_core.results.chain import KL_LEVEL, TrainSet
 from sftknow_core.results.questions import ASKED, FIVE_SHOT, QuestionTable
 from sftknow_core.store.cache import Cache
 
@@ -87,7 +87,7 @@ def accuracy_over_n(
 @st.cache_resource(show_spinner=False, max_entries=32)
 def kl_over_n(key: Key, group: Group, states: tuple[str, ...], palette: Palette) -> OverN:
     """Mean KL on level 4."""
-    rows = accuracy.of_level(accuracy.shifts(Cache(key[0]), group), accuracy.KL_LEVEL, states)
+    rows = accuracy.of_level(accuracy.shifts(Cache(key[0]), group), KL_LEVEL, states)
     cells = accuracy.over_seeds(rows, KL.numbers)
     return OverN(over_n_figure(cells, rows, KL, palette), cells, rows)
 
@@ -120,7 +120,7 @@ def pick_base(asked: QuestionTable) -> str:
     """How base was asked: after five examples where it was, for that is the fair before."""
     bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
     addresses.warn({"accuracy.base": bases})
-    return choice("Base answers", "accuracy.base", bases)
+    return choice("Base prompt", "accuracy.base", bases)
 
 
 def pick_paper() -> str | None:

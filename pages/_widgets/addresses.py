@@ -63,7 +63,7 @@ def _check(
     elif given or (name in said and time.monotonic() - said[name][0] > _SECONDS_TO_READ):
         said.pop(name, None)
     for value in said[name][1] if name in said else []:
-        st.warning(f"The address asks for {name} = {value!r}; allowed: {allowed}. Shown instead: {instead}.")
+        st.warning(f"{name} = {value!r} isn't available (allowed: {allowed}). Showing {instead}.")
 
 
 # Which run a page shows: a list of those there are, and `run` in the page's address.
@@ -78,7 +78,7 @@ def pick_chain(finished: pd.DataFrame) -> str:
     """The run id of the chosen chain. finished: Survey.finished, not empty; see `pick_one`."""
     labels = dict(zip(finished["run_id"], finished["label"], strict=True))
     wanted = st.query_params.get(PARAMETER)
-    return pick_one("Fine-tuning run", "shared.run", labels, wanted, "finished chain")
+    return pick_one("Fine-tuning run", "shared.run", labels, wanted, "Run")
 
 
 def pick_one(
@@ -96,7 +96,7 @@ def pick_one(
     """
     last = f"{key}.last"
     if wanted and wanted not in labels:
-        st.warning(f"There is no {kind} {wanted!r} in this cache. Shown instead: the one chosen below.")
+        st.warning(f'{kind} "{wanted}" not found. Showing the one selected below.')
     # The address decides: links, and the browser's back. Set each time, for the list of another page has the same key,
     # whose value is still there, yet is not taken over.
     asked_for = (wanted, st.session_state.get(last), next(iter(labels)))

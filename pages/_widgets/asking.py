@@ -38,7 +38,7 @@ def pick(key: Key, run_id: str, details: Chain) -> Question | None:
     _examples(key, run_id)
     with st.form("ask.form", border=True):
         text = st.text_area(
-            "Question or beginning of a sentence",
+            "Prompt",
             key=_TEXT,
             bind="query-params",
             max_chars=_MOST_LETTERS,
@@ -50,7 +50,7 @@ def pick(key: Key, run_id: str, details: Chain) -> Question | None:
                 "Restored: k (%)",
                 _K,
                 width=170,
-                help="Share of the transformer layers' weights put back, largest relative change first.",
+                help="Share of the transformer layers' weights reverted, largest relative change first.",
             )
             prompt = restoring.choice("How it is sent", _PROMPT, ask_text.PROMPTS, ask_text.PROMPT_HELP)
             pressed = st.form_submit_button(
@@ -86,7 +86,7 @@ def _examples(key: Key, run_id: str) -> None:
     if found.empty:
         return
     k = float(found.k_percent.iloc[0])
-    st.caption(f"Questions this run was asked, whose answer changed with k = {k:g}%:")
+    st.caption(f"Questions of this run whose answer changed at k = {k:g}%:")
     with st.container(horizontal=True):
         for number, row in enumerate(found.to_dict("records")):
             st.button(
@@ -94,7 +94,7 @@ def _examples(key: Key, run_id: str) -> None:
                 key=f"ask.example.{number}",
                 on_click=_take,
                 args=(row["question"], k),
-                help=f"Right answer: {row['gold']}. Healed: wrong → right by restoring; broken: the other way.",
+                help=f"Gold answer: {row['gold']}. Recovered: incorrect → correct by restoring; broken: the reverse.",
             )
 
 
@@ -127,7 +127,7 @@ def changed(key: Key, run_id: str) -> pd.DataFrame:
 def ask(root: str, run_id: str, details: Chain, question: Question) -> None:
     """Hand the question to the engine. Raises SpecError for an empty one."""
     if not question.text.strip():
-        raise SpecError("the question is empty: write one, or click an example above")
+        raise SpecError("Enter a question or pick an example.")
     base = details.base_name if details.base_name == "demo" else details.base_id
     models = Models(base=base, tuned=details.tuned_id, base_id=details.base_id, tuned_id=details.tuned_id)
     restored = RestoreSpec(k_percent=question.k)
@@ -163,9 +163,9 @@ def _shown(question: Question, found: ask_text.Answers) -> None:
             with st.container(border=True, width=255, height="stretch", gap="xsmall"):
                 st.markdown(f"**{row['state']}**")
                 st.text(row["answer"] or "(nothing)")
-                st.caption("ended by itself" if row["stopped"] else "cut at 16 tokens")
+                st.caption("stopped at EOS" if row["stopped"] else "cut at 16 tokens")
     show.listed(table, "ask.answers", "Answers of base, tuned and restored")
-    st.subheader("What each expects first")
+    st.subheader("Next-token probabilities")
     tokens = ask_text.token_table(found, float(question.k))
     drawn = tokens_charts.first_tokens_figure(tokens, show.palette())
     alt = "The ten likeliest first tokens of base, tuned and restored, with their probability and all others"

@@ -29,9 +29,9 @@ def compare(key: Key, run_id: str, split: str, axis: str, question_set: str | No
     rows = measured_ways(key, run_id, question_set)
     rows = rows[rows["split"] == split].drop(columns="split")
     if not (rows["line"] != "").any():
-        st.info("No restored state of these two models was asked these questions yet.")
+        st.info("No restored model was evaluated on these questions yet.")
     else:
-        alt = f"Accuracy on {split} questions of every measured strategy against what was put back, with 95% intervals"
+        alt = f"Accuracy on {split} questions of every evaluated ranking over k, with 95% CI"
         drawn = strategies_figure(rows, axis, show.palette())
         st.caption(restore_cards.meanings(rows))
         show.figure(drawn, rows, "restore.compared", alt, columns.table("strategies"))
@@ -39,8 +39,8 @@ def compare(key: Key, run_id: str, split: str, axis: str, question_set: str | No
         if said := restore_cards.left_out(rows, STRATEGY_AXES[axis][0]):
             st.caption(said)
     if len(rows) and (missing := restore_cards.lacking(rows)):
-        st.markdown(f"Not measured yet: {', '.join(missing)}.")
-        label = "The commands that measure them in a terminal; the models and their answers are kept"
+        st.markdown(f"Not evaluated yet: {', '.join(missing)}.")
+        label = "Run in a terminal (results are cached)"
         if commands := show.shut(label, "restore.commands"):
             details = reading.chain_details(key, run_id)
             commands.code(restore_cards.commands(details, rows), language=None, wrap_lines=True)

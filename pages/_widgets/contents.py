@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +25,7 @@ def everything(key: Key) -> None:
     models = run_list.base_models(key)
     if runs.empty and models.empty:
         return
-    st.subheader("What is in this cache")
+    st.subheader("Cache contents")
     st.caption(
         f"Folder `{key[0]}`. Base models are what runs started from; runs are what was computed. {columns.RUN_KINDS}."
     )
@@ -33,7 +34,7 @@ def everything(key: Key) -> None:
     else:
         sized = models.assign(size_mb=models["size_bytes"] / 1e6)[_MODELS]
         show.listed(sized, "overview.models", "Base models of this cache", columns.table("models"))
-    st.caption(training.counted(runs["state"].value_counts().to_dict()) + ".")
+    st.caption(training.counted(Counter(runs["state"])) + ".")
     counts = training_results.state_counts(runs)
     counts = counts.assign(size_mb=counts.pop("size_bytes") / 1e6)
     show.listed(counts, "overview.runs", "Runs of this cache by kind and state", columns.table("runs"))
@@ -47,4 +48,4 @@ def _studies(key: Key) -> None:
     table = pd.DataFrame(found)
     table["base_name"] = table["base_name"].where(table["base_name"] != "", table["base_id"])
     show.listed(table[_STUDIES_SHOWN], "overview.studies", "Studies of this cache", columns.table("studies"))
-    st.page_link(_STUDIES, label="See what they say", icon=":material/arrow_forward:")
+    st.page_link(_STUDIES, label="View studies", icon=":material/arrow_forward:")

@@ -6,8 +6,9 @@ A page keeps what it asked under a name in its session (`ask`), draws `watch` wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -140,9 +141,9 @@ def failed(slot: str, root: str, now: EngineStatus) -> None:
     """In place of a result: why there is none, and a button to ask again."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if now.state is AnswerState.CANCELLED:
-            st.info("Cancelled. What was done until then is kept.")
+            st.info("Cancelled. Results so far are kept.")
         else:
-            st.error(now.error or "The engine gave no answer.")
+            st.error(now.error or "The evaluation worker returned no result. Try again.")
         st.button("Ask again", key=f"{slot}.again", on_click=forget, args=(slot, root))
 
 
@@ -177,7 +178,7 @@ def _until_ready(root: str) -> None:
 def _died(engine: EngineClient) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.warning(engine.notice or "")
-        if st.button("Start the engine again", key="shared.engine_restart"):
+        if st.button("Restart evaluation worker", key="shared.engine_restart"):
             _try(engine.start)
             st.rerun()
 
@@ -192,10 +193,14 @@ def _last_status(engine: EngineClient) -> Mapping[str, Any] | None:
 
 def _cancel(asking: PendingRequest, root: str) -> None:
     for request_id in asking.ids:
-        _try(lambda one=request_id: client(root).cancel(one))  # type: ignore[misc]
+        _try(partial(_cancel_one, root, request_id))
 
 
-def _try(act: Any) -> None:
+def _cancel_one(root: str, request_id: str) -> None:
+    client(root).cancel(request_id)
+
+
+def _try(act: Callable[[], object]) -> None:
     """Do it; what goes wrong is said."""
     try:
         act()

@@ -29,18 +29,18 @@ def section(
     tables: Callable[[], Mapping[str, pd.DataFrame]],
 ) -> None:
     """All ways to take the selection along. tables: makes the figures' tables, only when they are asked for."""
-    st.subheader(f"Take it along: k = {spec.k_percent}%")
+    st.subheader(f"Export: k = {spec.k_percent}%")
     name = f"{details.tuned_id}-{spec.strategy}-{spec.k_percent}"
     about = restore_cards.selection(details, spec)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
-            "Figures' data (zip of CSV)",
+            "Chart data (zip of CSV)",
             lambda: restore_cards.data_zip(tables(), about),
             f"restore-{name}.zip",
             "application/zip",
             key="restore.data",
             on_click="ignore",
-            help="Every measured row of this strategy, region and layers, and the curves and places of this page.",
+            help="Every evaluated k of this ranking, region and layers, and the data of this page's figures.",
         )
         st.download_button(
             "Selection (JSON)",
@@ -49,7 +49,7 @@ def section(
             "application/json",
             key="restore.selection",
             on_click="ignore",
-            help="Which weights of which two models go back, and the command that makes the model.",
+            help="Settings of this selection, and the command that builds the restored model.",
         )
         if mode.actions_allowed() and not _zero(spec):
             _recipe(key[0], details, spec, name)
@@ -57,7 +57,7 @@ def section(
     if not mode.actions_allowed():
         mode.explain_read_only()
     elif _zero(spec):
-        st.caption("k = 0% puts nothing back: that is the tuned model as it is.")
+        st.caption("At k = 0% the model is the unmodified fine-tuned model.")
     else:
         _to_disk(key[0], details, spec)
 
@@ -77,7 +77,7 @@ def _recipe(root: str, details: Chain, spec: RestoreSpec, name: str) -> None:
     now = engine.standing(_SLOT, root)
     if now is not None and now.about == wish and now.state is AnswerState.DONE:
         st.download_button(
-            "Download the recipe (JSON)", now.results[0]["recipe"], f"recipe-{name}.json", "application/json",
+            "Download recipe (JSON)", now.results[0]["recipe"], f"recipe-{name}.json", "application/json",
             key="restore.recipe_download", on_click="ignore", help=restore.RECIPE_HELP,
         )  # fmt: skip
     elif now is not None and now.about == wish and not now.state.ended:
@@ -85,7 +85,7 @@ def _recipe(root: str, details: Chain, spec: RestoreSpec, name: str) -> None:
     else:
         if now is not None and now.about == wish:
             engine.failed(_SLOT, root, now)
-        elif st.button("Make the recipe", key="restore.recipe_make", help=restore.RECIPE_HELP):
+        elif st.button("Create recipe", key="restore.recipe_make", help=restore.RECIPE_HELP):
             try:
                 engine.ask(_SLOT, root, wish, {"recipe": RecipeRequest(models=_models(details), spec=spec)})
             except SftknowError as error:
@@ -98,14 +98,14 @@ def _to_disk(root: str, details: Chain, spec: RestoreSpec) -> None:
     """A form for a path on the server's disk; never filled from the address."""
     with st.form("restore.export", border=True):
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            kind = st.selectbox("Write", list(restore.EXPORT_KINDS), key="restore.export_kind", width=230)
+            kind = st.selectbox("Format", list(restore.EXPORT_KINDS), key="restore.export_kind", width=230)
             path = st.text_input(
                 "New path on the server's disk",
                 key="restore.export_path",
                 placeholder="full path of a folder or file that does not exist yet",
                 width="stretch",
             )
-            asked = st.form_submit_button("Write it")
+            asked = st.form_submit_button("Save on server")
         st.caption(restore.EXPORT_KINDS[kind])
     if asked:
         option = "out" if kind.startswith("Hugging") else "patch"

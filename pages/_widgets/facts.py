@@ -113,7 +113,9 @@ def by_template(
     st.dataframe(
         table.assign(share=100 * table["share"], expected=100 * table["expected"]),
         hide_index=True,
-        column_config=config_of(_TEMPLATES, list(table), _TEMPLATE_WIDTHS, "small", share=_PERCENT),
+        column_config=config_of(
+            _TEMPLATES, list(map(str, table.columns)), _TEMPLATE_WIDTHS, "small", share=_PERCENT
+        ),
         key="facts.templates.table",
         alt="The prompts of this fact, and how often each was completed rightly",
         placeholder="–",
@@ -181,7 +183,7 @@ def pick_run(key: Key, runs: pd.DataFrame) -> str:
     wanted = st.query_params.get(PARAMETER)
     if wanted and wanted not in labels:
         wanted = mastery_results.mastery_of_chain(Cache(key[0]), wanted) or wanted
-    return pick_one("Base model and facts", f"{_NAME}.run", labels, wanted, "finished mastery run", _FACT)
+    return pick_one("Base model and facts", f"{_NAME}.run", labels, wanted, "Mastery run", _FACT)
 
 
 def pick_view() -> str:
@@ -265,7 +267,7 @@ def opened_in(mastered: Mastered, found: Places) -> dict[str, Any] | None:
     wanted = st.query_params.get(_FACT)
     fact = mastery_facts.one(mastered, wanted) if wanted else None
     if wanted and fact is None:
-        st.warning(f"This run has no fact {wanted!r}. Shown instead: the first of the list.")
+        st.warning(f'Fact "{wanted}" not found. Showing the first of the list.')
     if fact is None and len(found):
         first = mastery_facts.turned_to(mastered, found).rows["fact_id"].iloc[0]
         return mastery_facts.one(mastered, first)

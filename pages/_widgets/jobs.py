@@ -73,7 +73,7 @@ def draw(root: str, where: str, ended: bool, command: str | None = None) -> None
     if len(over) > 1 and mode.actions_allowed():
         st.button(
             f"Dismiss all {len(over):,} jobs that have ended", key=f"{where}.dismiss_all", on_click=_dismiss,
-            args=(cache, [job.job_id for job in over]), help="Their runs and results stay.",
+            args=(cache, [job.job_id for job in over]), help="Hides these notices. Results are kept.",
         )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def _running(cache: Cache, job: Job, where: str) -> None:
                 args=(cache, job.job_id), help="The same job, started again, goes on where it stopped.",
             )  # fmt: skip
         _loss(cache, job, where)
-        st.caption("It goes on when this page is closed and when the dashboard stops.")
+        st.caption("Runs in the background.")
 
 
 def _ended(cache: Cache, job: Job, where: str, *, with_loss: bool) -> None:
@@ -121,14 +121,14 @@ def _ended(cache: Cache, job: Job, where: str, *, with_loss: bool) -> None:
             if run_id := _result_of(job):
                 st.page_link(
                     "pages/overview.py",
-                    label="See its results",
+                    label="View results",
                     icon=":material/monitoring:",
                     query_params={"run": run_id},
                 )
             if mode.actions_allowed():
                 st.button(
                     "Dismiss", key=f"{where}.dismiss.{job.job_id}", on_click=_dismiss,
-                    args=(cache, [job.job_id]), help="Only this notice goes; its runs and results stay.",
+                    args=(cache, [job.job_id]), help="Hides this notice. Results are kept.",
                 )  # fmt: skip
         if with_loss:
             _loss(cache, job, where)
@@ -149,8 +149,10 @@ def _loss(cache: Cache, job: Job, where: str) -> None:
     if curve.empty:
         return
     last = curve.iloc[-1]
-    st.caption(f"Training loss: {last['smooth_nats']:.2f} nats per token after {int(last['step']):,} steps.")
-    drawn = chain.loss_figure(curve, training_results.steps_announced(cache, run_id), show.palette())
+    steps = training_results.steps_announced(cache, run_id)
+    of = f" of {steps:,}" if steps else ""
+    st.caption(f"Training loss {last['smooth_nats']:.2f} nats/token (step {int(last['step']):,}{of})")
+    drawn = chain.loss_figure(curve, steps, show.palette())
     alt = "Training loss of the fine-tuning, in nats per token, over its steps"
     show.figure(drawn, curve, f"{where}.loss.{job.job_id}", alt)
 

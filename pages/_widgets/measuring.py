@@ -23,7 +23,7 @@ from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
 from sftknow_core.update.spec import NOTHING, Percent, RestoreSpec
 
-OWN = "the chain's own"
+OWN = "same as run"
 _SIZES = (10, 50, 100, 200)
 _MOST = 10_000
 _SLOT, _PREPARED, _AT_ONCE = "restore.asking", "restore.prepared", "restore.at_once"
@@ -60,7 +60,7 @@ def _asked_chain(root: str, run_id: str) -> ChainRequests:
     return chain_request.chain_requests(Cache(root), run_id)
 
 
-@st.cache_data(show_spinner="Choosing the questions …", max_entries=64)
+@st.cache_data(show_spinner="Selecting questions …", max_entries=64)
 def _set_id(root: str, run_id: str, per_level: int) -> str:
     return chain_request.question_set(Cache(root), _asked_chain(root, run_id), per_level)
 
@@ -76,7 +76,7 @@ def pick_questions(key: Key, run_id: str) -> Questions:
     others = known.loc[~known["own"], "n_level"].tolist()
     sizes = sorted({*others, *(_SIZES if mode.actions_allowed() else ())})
     picked = st.selectbox(
-        "Questions a level",
+        "Questions per level",
         [OWN, *map(str, sizes)],
         key="restore.questions",
         bind="query-params",
@@ -98,7 +98,7 @@ def _size(text: str) -> int:
     except ValueError:
         size = 0
     if not 1 <= size <= _MOST:
-        raise SpecError(f"questions a level: got {text!r}; allowed: {OWN}, or 1 to {_MOST:,}")
+        raise SpecError(f"questions per level: got {text!r}; allowed: {OWN}, or 1 to {_MOST:,}")
     return size
 
 
@@ -131,7 +131,7 @@ def _answers(opened: Key, details: Chain, place: Place, taken: Any, busy: bool, 
             show.numbers(cards, "restore.cards", 330)
             st.markdown(restore.which_is_shown(place.k, shown, place.split))
         else:
-            st.info("Nothing was measured yet for this strategy, region, layers and questions.")
+            st.info("No k is evaluated yet for this ranking, region, layers and questions.")
         if taken is not None:
             st.markdown(restore.in_a_line(taken))
         there = waited and not _lacks_more_than_five_shot(key, details, place)
@@ -167,7 +167,7 @@ def _below(key: Key, details: Chain, place: Place, rows: pd.DataFrame) -> None:
         _not_asked(key, details, place, rows, lacking, now)
     with st.container(horizontal=True, vertical_alignment="center"):
         if mode.actions_allowed():
-            st.toggle("Measure new k at once", value=True, key=_AT_ONCE, help=restore.AT_ONCE_HELP)
+            st.toggle("Evaluate automatically", value=True, key=_AT_ONCE, help=restore.AT_ONCE_HELP)
             engine.status(root)
     st.caption(restore.SPLITS[place.split])
     sets, questions = question_sets_of(key, place.run_id), place.questions
@@ -217,7 +217,9 @@ def _not_asked(
             engine.ask(_SLOT, root, _wish(place), _requests(chain, lacking, place))
             st.rerun()
         elif now is not None and now.state is AnswerState.DONE:
-            st.warning("The engine asked, and no answer could be scored: no question has a mastery level.")
+            st.warning(
+                "Evaluation finished, but no question has a mastery level, so nothing could be scored."
+            )
         elif now is not None:
             engine.failed(_SLOT, root, now)
             return
@@ -244,7 +246,7 @@ def _requests(chain: ChainRequests, lacking: tuple[str, ...], place: Place) -> d
 
 
 def _by_hand(details: Chain, spec: RestoreSpec, rows: pd.DataFrame) -> None:
-    if command := show.shut("The command that measures this k", "restore.command"):
+    if command := show.shut("Command to evaluate this k", "restore.command"):
         n_level = measured.n_level(rows, "test") or measured.n_level(rows, "dev") or 60
         command.code(restore.command(details, spec, n_level), language=None, wrap_lines=True)
 

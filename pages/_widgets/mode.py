@@ -6,7 +6,7 @@ import streamlit as st
 
 from sftknow_core.store.cache import read_only
 
-WHY = "Show mode: here results are browsed and nothing is started. `sftknow app` without `--read-only` can do more."
+WHY = "Read-only. Start `sftknow app` without `--read-only` to run jobs."
 
 
 def actions_allowed() -> bool:
@@ -19,8 +19,8 @@ def badge() -> None:
     if read_only():
         st.html("<style>.st-key-mode {margin-top: 2rem}</style>")  # else the bar of pages covers it
         with st.container(horizontal=True, vertical_alignment="center", key="mode"):
-            st.badge("Show mode", icon=":material/visibility:", color="blue")
-            st.caption("Everything measured can be browsed; nothing is started or written here.")
+            st.badge("Read-only", icon=":material/visibility:", color="blue")
+            st.caption("Results can be browsed; no job can be started.")
 
 
 def explain_read_only() -> None:

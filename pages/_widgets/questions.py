@@ -224,11 +224,11 @@ def _pick_flip(counts: Mapping[str, int]) -> str:
     """A chip for each kind of change with its count; in the address without it, as a count is no name."""
     wanted = st.query_params.get(_CHANGE, _ANY)
     if wanted not in FLIPS:
-        st.warning(f"There is no kind of change {wanted!r}. Shown instead: all.")
+        st.warning(f'Outcome "{wanted}" not found. Showing all.')
     st.session_state[_CHIPS] = wanted if wanted in FLIPS else _ANY
     return str(
         st.pills(
-            "What became of the answer (and how many)",
+            "Outcome",
             list(FLIPS),
             format_func=lambda flip: f"{flip} · {counts[flip]:,}",
             required=True,
@@ -255,7 +255,7 @@ def _pick_others(asked: QuestionTable, k: float) -> Filters:
         levels = _widget(
             st.multiselect, "Mastery level", "levels", list(range(5)), placeholder="all", width=230
         )
-        base = _widget(st.selectbox, "Base answers", "base", bases, width=200, help="How base was asked.")
+        base = _widget(st.selectbox, "Base prompt", "base", bases, width=200, help="How base was asked.")
     with st.container(horizontal=True, key="token_shifts_more", vertical_alignment="bottom"):
         topics = _widget(
             st.multiselect,
@@ -271,10 +271,10 @@ def _pick_others(asked: QuestionTable, k: float) -> Filters:
         low, high = (_kl_bound(name) for name in ("from", "to"))
         sort = _widget(st.selectbox, "Sort by", "sort", list(SORTS), width=190)
         descending = _widget(st.toggle, "largest first", "descending", True)
-    wanted = {"domain": domain, "split": split}
     return Filters(
-        k, base, levels=tuple(levels), topics=tuple(topics), kl_from=low, kl_to=high, search=search, sort=sort,
-        descending=descending, **{name: None if value == _ANY else value for name, value in wanted.items()},
+        k, base, levels=tuple(levels), topics=tuple(topics), domain=None if domain == _ANY else domain,
+        split=None if split == _ANY else split, kl_from=low, kl_to=high, search=search, sort=sort,
+        descending=descending,
     )  # fmt: skip
 
 

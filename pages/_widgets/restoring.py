@@ -88,7 +88,7 @@ def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:
     strategies: RestoreSpec's name -> what people read.
     """
     strategy = st.selectbox(
-        "Which weights",
+        "Ranking",
         list(strategies),
         key="restore.strategy",
         help=_strategy_help(strategies),
@@ -101,7 +101,7 @@ def pick_ranking(strategies: Mapping[str, str]) -> RestoreSpec:
     layers = st.text_input(
         "Layers", key="restore.layers", bind="query-params", placeholder="all, or e.g. 0-1", width=150
     )
-    return RestoreSpec(strategy, region, layers.strip() or None, NOTHING)  # type: ignore[arg-type]
+    return RestoreSpec(strategy, region, layers.strip() or None, NOTHING)
 
 
 def with_k(ranking: RestoreSpec) -> RestoreSpec:

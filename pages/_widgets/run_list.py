@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -56,7 +58,7 @@ def runs(key: Key) -> None:
     if said := st.session_state.pop(_DONE, None):
         (st.success if said[0] else st.error)(said[1])
     everything = table(key)
-    st.caption(training.counted(everything["state"].value_counts().to_dict()) + ".")
+    st.caption(training.counted(Counter(everything["state"])) + ".")
     if everything.empty:
         return
     options = [*_KINDS, _UNFINISHED]
@@ -90,19 +92,23 @@ def _list(rows: pd.DataFrame) -> tuple[str, ...]:
     shown_as = config_of(columns.table("runs"), names, {"what": 270}, None)
     # a tick is a row's number: another list of rows must not inherit it
     stamp = hashlib.sha256("".join(rows["run_id"]).encode()).hexdigest()[:8]
-    event = st.dataframe(
-        shown, hide_index=True, column_config=shown_as, column_order=names, placeholder="–",
-        key=f"{_NAME}.runs.{stamp}", on_select="rerun" if mode.actions_allowed() else "ignore",
-        selection_mode="multi-row", alt="Runs of this cache, newest first",
-    )  # fmt: skip
+    table: dict[str, Any] = {
+        "hide_index": True, "column_config": shown_as, "column_order": names, "placeholder": "–",
+        "key": f"{_NAME}.runs.{stamp}", "alt": "Runs of this cache, newest first",
+    }  # fmt: skip
+    picked: list[int] = []
+    if mode.actions_allowed():
+        event = st.dataframe(shown, on_select="rerun", selection_mode="multi-row", **table)
+        picked = event["selection"]["rows"]
+    else:
+        st.dataframe(shown, **table)
     show.downloads(rows, f"{_NAME}.runs")
-    picked = event["selection"]["rows"] if mode.actions_allowed() else []
     return tuple(rows["run_id"].iloc[[i for i in picked if i < len(rows)]])
 
 
 def _deletion(key: Key, chosen: tuple[str, ...]) -> None:
     """A button that opens what would go; a second one in it deletes."""
-    label = f"Delete {len(chosen):,} chosen …" if chosen else "Delete chosen …"
+    label = f"Delete {len(chosen):,} selected …" if chosen else "Delete selected …"
     with st.popover(
         label, disabled=not chosen, help=None if chosen else "Tick runs at the left edge of the list."
     ):
@@ -113,7 +119,7 @@ def _deletion(key: Key, chosen: tuple[str, ...]) -> None:
         plan = training_results.plan_removal(Cache(key[0]), chosen, with_stages=with_stages)
         st.markdown(training.what_goes(plan))
         st.button(
-            "Delete for good",
+            "Delete permanently",
             type="primary",
             key=f"{_NAME}.delete",
             on_click=_delete,
@@ -131,7 +137,7 @@ def _delete(root: str, run_ids: tuple[str, ...]) -> None:
 
 
 def _keeping(key: Key, everything: pd.DataFrame) -> None:
-    with st.popover("Keep only the best weights …"):
+    with st.popover("Free disk space …"):
         st.markdown(
             "Of each base model the fine-tuned model with the highest in-domain accuracy on dev keeps its weights; the "
             "others lose theirs. All numbers stay, but no further k can be measured on these models until "

@@ -24,7 +24,7 @@ def drawn_again(root: str, details: Mapping[str, Any], fact: Mapping[str, Any]) 
     now = engine.standing(_SLOT, root)
     if now is None or now.about != wish:
         st.button(
-            "Draw its samples again",
+            "Draw samples again",
             key="facts.draw",
             on_click=_ask,
             args=(root, wish, details, prompts),
@@ -43,12 +43,12 @@ def _ask(root: str, wish: tuple[str, str], details: Mapping[str, Any], prompts: 
     base = details["model"] if details["model"] == "demo" else details["model_id"]
     params = details["params"]
     request = SampleRequest(
-        Models(base, base_id=details["model_id"]),
-        wish[1],
-        tuple(prompts),
-        params["n_samples"],
-        params["temperature"],
-        params["max_new_tokens"],
-        params["seed"],
+        models=Models(base=base, base_id=details["model_id"]),
+        fact_id=wish[1],
+        texts=tuple(prompts),
+        n_samples=params["n_samples"],
+        temperature=params["temperature"],
+        max_new_tokens=params["max_new_tokens"],
+        seed=params["seed"],
     )
     engine.ask(_SLOT, root, wish, {"drawing samples": request})

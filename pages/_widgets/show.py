@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -94,7 +94,7 @@ def figure(
     chosen = st.session_state.get(choice) or st.session_state.get(kept, IMAGES[0])
     st.session_state[kept] = chosen
     figure_alone(drawn, name, alt, chosen)
-    if numbers_of_it := shut("The numbers of this figure", f"{name}.numbers"):
+    if numbers_of_it := shut("Data", f"{name}.numbers"):
         with numbers_of_it:
             listed(table, name, alt, columns)
             st.segmented_control(
@@ -145,7 +145,9 @@ def listed(table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Colum
     columns: name -> column where a name means something else in this table (columns.table); by default COLUMNS.
     """
     named = {name: about for name, about in (columns or COLUMNS).items() if name in table}
-    formats = {name: about.format for name, about in named.items() if about.format}
+    formats: dict[Any, str | Callable[[object], str] | None] = {
+        name: about.format for name, about in named.items() if about.format
+    }
     many = len(table) > MOST_STYLED
     headers = {name: _header(about, many and is_numeric_dtype(table[name])) for name, about in named.items()}
     shown = table if many else table.style.format(formats, na_rep="–")
@@ -156,9 +158,15 @@ def listed(table: pd.DataFrame, name: str, alt: str, columns: Mapping[str, Colum
 def downloads(table: pd.DataFrame, name: str, *, at_once: bool = True) -> None:
     """Buttons that save a table as CSV and as Parquet. at_once: the CSV is short, and written unasked."""
     with st.container(horizontal=True):
-        csv = partial(table.to_csv, index=False)
-        download = {"key": f"{name}.csv", "on_click": "ignore"}
-        st.download_button("Download CSV", csv() if at_once else csv, f"{name}.csv", "text/csv", **download)
+        csv = partial(as_csv, table)
+        st.download_button(
+            "Download CSV",
+            csv() if at_once else csv,
+            f"{name}.csv",
+            "text/csv",
+            key=f"{name}.csv",
+            on_click="ignore",
+        )
         parquet_button(table, name, f"{name}.parquet")
 
 
@@ -185,6 +193,11 @@ def _header(column: Column, printed: bool) -> Any:
 def in_browser(column: Column) -> str | None:
     """How the browser writes a column's numbers; None for texts."""
     return _PRINTED.get(column.format, "plain") if column.format else None
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """The table as comma-separated values, its header first."""
+    return table.to_csv(index=False)
 
 
 def as_parquet(table: pd.DataFrame) -> bytes:

@@ -41,7 +41,7 @@ def pick_k() -> Percent:
     _follow(_QUICK, str(k) if str(k) in PAPER_KS else None)
     with rail:
         st.slider(
-            "Share of the region's weights put back, k (%)",
+            "Share of the region's weights reverted, k (%)",
             0.0,
             100.0,
             step=0.5,
@@ -51,7 +51,7 @@ def pick_k() -> Percent:
             args=(_SLIDER,),
         )
     st.pills(
-        "The k of the paper",
+        "Paper's values",
         PAPER_KS,
         format_func="{}%".format,
         key=_QUICK,
@@ -133,7 +133,7 @@ def _start_at() -> None:
     except ValueError:
         good = False
     if not good:
-        st.warning(f"k in the address is {given!r}; allowed: 0 to 100. Shown instead: k = {FIRST_K:g}%.")
+        st.warning(f"k = {given!r} isn't between 0 and 100. Showing k = {FIRST_K:g}%.")
         del st.query_params[_K]
         st.session_state.pop(_K, None)
     start_k(_K, FIRST_K)

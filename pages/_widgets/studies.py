@@ -36,13 +36,13 @@ def _studies(key: Key) -> list[dict[str, Any]]:
 
 
 def overview(key: Key, run_id: str) -> dict[str, Any]:
-    """See study_views.study_overview."""
+    """See results.Study.to_json."""
     return _overview(reading.at_work(key), run_id)
 
 
 @st.cache_data(show_spinner=False, max_entries=8, ttl=10)
 def _overview(key: Key, run_id: str) -> dict[str, Any]:
-    return studies_results.study_overview(Cache(key[0]), run_id)
+    return studies_results.Study(Cache(key[0]), run_id).to_json()
 
 
 def results(root: str, about: Mapping[str, Any]) -> StudyResults:
@@ -68,7 +68,7 @@ def _results(root: str, run_id: str, chains: tuple[tuple[str, bool], ...]) -> St
 def pick(found: Sequence[Mapping[str, Any]]) -> str:
     """The run id of the chosen study. found: not empty; see picker.pick_one."""
     labels = {str(one["run_id"]): study.label(one) for one in found}
-    return pick_one("Study", "study.run", labels, st.query_params.get(PARAMETER), "study")
+    return pick_one("Study", "study.run", labels, st.query_params.get(PARAMETER), "Study")
 
 
 def empty_state(cache: Cache, running: bool) -> None:

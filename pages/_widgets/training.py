@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -38,7 +39,7 @@ QUESTIONS = 25
 """Of each level in each group, as the demo asks: its chains and new ones can be compared."""
 _LEVEL = "2"
 _METHODS = ["full", "LoRA"]
-_AFTERWARDS = ["restore and measure", "nothing"]
+_AFTERWARDS = ["restore and evaluate", "train only"]
 _USUAL = "the usual one"
 
 
@@ -91,22 +92,22 @@ def ask(key: Key) -> TrainingForm:
         epochs = _setting("Epochs", "epochs", usual.epochs, step=0.5, format="%g")
         batch = _setting("Batch size", "batch", usual.batch_size, step=1)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        whole = _choice("Afterwards", "afterwards", _AFTERWARDS, _AFTERWARDS[0])
-        restores = whole != "nothing"
+        whole = _choice("After training", "afterwards", _AFTERWARDS, _AFTERWARDS[0])
+        restores = whole != "train only"
         ks = _text("k to restore (%)", "k", ", ".join(map(str, PAPER_KS)), width=230, disabled=not restores)
         questions = _number(
             "Questions of each level", "questions", QUESTIONS, min_value=1, step=5, width=170, disabled=not restores,
             help="In each of dev, test and out-of-domain test. The demo asks 25, `sftknow run` 60; only chains that "
             "were asked the same questions can be compared.",
         )  # fmt: skip
-    common = {
-        "base": base, "data": data, "level": level, "n": n.replace(",", "").strip(), "seed": int(seed),
-        "lora": method == "LoRA", "lr": lr, "epochs": epochs, "batch_size": None if batch is None else int(batch),
-    }  # fmt: skip
+    trained = SftJob(
+        base=base, data=data, level=level, n=n.replace(",", "").strip(), seed=int(seed), lora=method == "LoRA", lr=lr,
+        epochs=epochs, batch_size=None if batch is None else int(batch),
+    )  # fmt: skip
     parts = tuple(part.strip() for part in ks.split(",") if part.strip())
     if restores and not parts:
         raise SpecError("k: got nothing; allowed: percentages with commas between, e.g. 5, 20, 60")
-    job = ChainJob(**common, ks=parts, questions=int(questions)) if restores else SftJob(**common)
+    job = ChainJob(**vars(trained), ks=parts, questions=int(questions)) if restores else trained
     return TrainingForm(job, train_preview.find_base(models, base), _folder(models, base))
 
 
@@ -185,19 +186,19 @@ def _choice(label: str, name: str, options: list[str], default: str) -> str:
     )
 
 
-def _text(label: str, name: str, default: str, *, width: int, **more: object) -> str:
-    key = f"{_NAME}.{name}"
-    return str(st.text_input(label, default, key=key, bind="query-params", width=width, **more))  # type: ignore[arg-type]
+def _text(label: str, name: str, default: str, **how: Any) -> str:
+    return str(st.text_input(label, default, key=f"{_NAME}.{name}", bind="query-params", **how))
 
 
-def _number(label: str, name: str, default: int, **more: object) -> int:
-    return st.number_input(label, value=default, key=f"{_NAME}.{name}", bind="query-params", **more)  # type: ignore[arg-type,return-value]
+def _number(label: str, name: str, default: int, **how: Any) -> int:
+    return int(st.number_input(label, value=default, key=f"{_NAME}.{name}", bind="query-params", **how))
 
 
-def _setting(label: str, name: str, usual: float, **how: object) -> float | None:
+def _setting(label: str, name: str, usual: float, **how: Any) -> float | None:
     """A number that may be left empty; then its placeholder counts."""
     how |= {"value": None, "placeholder": f"{usual:g}", "width": 150, "bind": "query-params"}
-    return st.number_input(label, key=f"{_NAME}.{name}", **how)  # type: ignore[call-overload,no-any-return]
+    given: float | None = st.number_input(label, key=f"{_NAME}.{name}", **how)
+    return given
 
 
 def _folder(models: pd.DataFrame, base: str) -> Path | None:
@@ -207,7 +208,7 @@ def _folder(models: pd.DataFrame, base: str) -> Path | None:
     if typed.is_dir():
         return typed
     found = train_preview.find_base(models, base)
-    path = Path(models.set_index("model_id").loc[found, "path"]) if found else None
+    path = Path(models.loc[models["model_id"] == found, "path"].iloc[0]) if found else None
     return path if path and path.is_dir() else None
 
 
@@ -278,7 +279,8 @@ def show_train_set(key: Key, wish: TrainingForm) -> tuple[Preview | None, FactSe
             rows = drawn.rows[["question", "gold", *([] if level.isdigit() else ["level"])]]
             show.listed(rows, f"{_FACT_NAME}.rows", "The first facts of the train set")
     if not level.isdigit():
-        st.caption(training.by_level(drawn.drawn.groupby("level")["n"].sum().to_dict()))
+        by_level = drawn.drawn.groupby("level")["n"].sum()
+        st.caption(training.by_level(dict(zip(by_level.index, by_level, strict=True))))
     return drawn, facts, levels
 
 

@@ -110,7 +110,9 @@ COLUMNS: dict[str, Column] = {
     "changes.high": _change("95% CI to", "upper end of the interval of the change"),
     "changes.n_lost": _count("correct → incorrect", "number of questions", "questions"),
     "changes.n_gained": _count("incorrect → correct", "number of questions", "questions"),
-    "changes.p_value": _number("p", "exact McNemar test of a level; of the mean by the rule of its interval", "{:.2g}"),
+    "changes.p_value": _number(
+        "p", "exact McNemar test of a level; of the mean by the rule of its interval", "{:.2g}"
+    ),
     "changes.p_holm": _number("p, Holm", "adjusted for the levels of this domain and step", "{:.2g}"),
     "changes.reason": Column("note", "why there is no interval"),
     "across.k_percent": _number("k (%)", "chosen on dev; median over seeds", unit="%"),

@@ -21,7 +21,7 @@ from sftknow_core.update.spec import RestoreSpec
 pytestmark = pytest.mark.browser
 CARDS = ".st-key-restore-cards"
 ACTS = re.compile(
-    r"^(Start|Stop|Delete|Dismiss|Keep only|Measure|Make the recipe|Write it|Ask base|Draw|Cancel)\b"
+    r"^(Start|Stop|Delete|Dismiss|Free disk|Measure|Create recipe|Save on server|Ask base|Draw|Cancel)\b"
 )
 """Names of the buttons that start, write or delete something, on any page."""
 SMOOTH_LOSS = "figure => Array.from(figure.calcdata.at(-1), point => point.y)"
@@ -67,8 +67,8 @@ def test_browse_filter_open_a_question_and_share_its_link(
 
 def test_a_bad_link_is_said_and_the_page_still_shows_something(browser: Browser, real_address: str) -> None:
     page = opened(browser, f"{real_address}restore?run=nothing&restore.k=400")
-    expect(page.get_by_text("There is no finished chain 'nothing'")).to_be_visible()
-    expect(page.get_by_text("k in the address is '400'")).to_be_visible()
+    expect(page.get_by_text('Run "nothing" not found')).to_be_visible()
+    expect(page.get_by_text("k = '400' isn't between 0 and 100")).to_be_visible()
     shows_k(page, 20)
     page.close()
 
@@ -110,7 +110,7 @@ def test_a_killed_engine_is_said_and_can_be_started_again(
     engine.wait(20)
     page.reload()
     expect(page.get_by_text("killed by signal 9").first).to_be_visible()
-    page.get_by_role("button", name="Start the engine again").click()
+    page.get_by_role("button", name="Restart evaluation worker").click()
     expect(page.get_by_text("killed by signal 9")).to_have_count(0)
     drag_slider(page, 33.5)
     shows_k(page, 33.5)
@@ -157,7 +157,7 @@ def test_start_a_fine_tuning_see_its_loss_fall_and_its_results(
     form = "fine_tune.level=4&fine_tune.n=960&fine_tune.k=20&fine_tune.questions=5&fine_tune.seed=1"
     page = opened(browser, f"{real_address}fine_tune?{form}")
     page.get_by_role("button", name="Start", exact=True).click()
-    losses = page.get_by_text(re.compile(r"Training loss: [\d.]+ nats per token"))
+    losses = page.get_by_text(re.compile(r"Training loss [\d.]+ nats/token"))
     expect(losses.first).to_be_visible(timeout=120_000)
     expect(losses.first).not_to_have_text(losses.first.inner_text(), timeout=120_000)  # it moves
     expect(page.get_by_text("✓ done").first).to_be_visible(timeout=240_000)
@@ -166,8 +166,8 @@ def test_start_a_fine_tuning_see_its_loss_fall_and_its_results(
     assert (
         drawn[-1] < 0.5 * drawn[0]
     )  # and falls: seen whole, since a busy page may show the first steps late
-    page.get_by_role("link", name="See its results").first.click()
-    expect(page.get_by_role("heading", name="What fine-tuning took, and what comes back")).to_be_visible()
+    page.get_by_role("link", name="View results").first.click()
+    expect(page.get_by_role("heading", name="Knowledge lost and recovered")).to_be_visible()
     (new,) = set(chains.survey(Cache(real_cache)).finished["run_id"]) - before
     expect(page).to_have_url(re.compile(new))
     page.close()
@@ -195,7 +195,7 @@ def test_show_mode_starts_and_writes_nothing(browser: Browser, shown_address: st
         "study",
     ):
         page = opened(browser, shown_address + name)
-        expect(page.get_by_text(re.compile("show mode", re.IGNORECASE)).first).to_be_visible()
+        expect(page.get_by_text(re.compile("read-only", re.IGNORECASE)).first).to_be_visible()
         buttons = page.get_by_role("button", name=ACTS)
         assert [one.inner_text() for one in buttons.all() if not one.is_disabled()] == []
         page.close()

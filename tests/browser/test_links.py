@@ -42,7 +42,7 @@ def test_a_k_from_another_page_is_in_the_address(browser: Browser, shown_address
     page = opened(browser, f"{shown_address}restore?restore.k=37")
     stands_at(page, 37)
     page.get_by_role("link", name="Ask").click()
-    expect(page.get_by_label("Question or beginning of a sentence")).to_be_visible()
+    expect(page.get_by_label("Prompt", exact=True)).to_be_visible()
     stands_at(page, 37)
     again = opened(browser, page.url)
     stands_at(again, 37)

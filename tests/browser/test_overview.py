@@ -64,7 +64,7 @@ def test_nothing_comes_from_elsewhere(browser: Browser, address: str) -> None:
 
 def test_the_table_of_a_figure_can_be_opened_and_downloaded(browser: Browser, address: str) -> None:
     page = opened(browser, address)
-    page.get_by_text("The numbers of this figure").first.click()
+    page.get_by_text("Data", exact=True).first.click()
     expect(page.locator('[data-testid="stDataFrame"] canvas').first).to_be_visible()
     button = page.get_by_role("button", name="Download CSV").first
     download = downloaded(page, button)

@@ -150,8 +150,8 @@ def test_bad_values_in_the_link_are_messages(opened: AppTest) -> None:
     said = [one.value for one in at.warning[1:]]
     assert len(said) == len(names)
     for name in names:
-        assert any(f"accuracy.{name} = 'nonsense'; allowed: " in one for one in said)
-    assert any("allowed: tuned, restored. Shown instead: tuned" in one for one in said)
+        assert any(f"accuracy.{name} = 'nonsense' isn't available (allowed: " in one for one in said)
+    assert any("allowed: tuned, restored). Showing tuned" in one for one in said)
 
 
 def test_an_empty_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

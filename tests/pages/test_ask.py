@@ -72,7 +72,7 @@ def test_a_link_with_a_bad_k_or_prompt_is_a_message(
     at = opened(chains[0], monkeypatch, ask_text="Who made it?", ask_k=k, ask_prompt="sung")
     said = [one.value for one in at.warning]
     shown = at.number_input(key="ask.k").value
-    assert f"ask.k = '{k}'; allowed: 0 to 100. Shown instead: {shown:g}." in said[0] and shown > 0
+    assert f"ask.k = '{k}' isn't available (allowed: 0 to 100). Showing {shown:g}." in said[0] and shown > 0
     assert "ask.prompt = 'sung'" in said[1] and at.text_area(key="ask.text").value == "Who made it?"
 
 
@@ -80,7 +80,7 @@ def test_an_example_can_be_clicked(chains: Chains, monkeypatch: pytest.MonkeyPat
     at = opened(chains[0], monkeypatch, run=chains[1][0], ask_k="12.5")
     example = at.button(key="ask.example.0")
     example.click().run()
-    chosen = next(one.value for one in at.caption if "whose answer changed with k" in one.value)
+    chosen = next(one.value for one in at.caption if "whose answer changed at k" in one.value)
     assert f"k = {at.number_input(key='ask.k').value:g}%:" in chosen and "12.5" not in chosen
     assert example.label.startswith(at.text_area(key="ask.text").value) and not fake.asked
 
@@ -95,7 +95,7 @@ def test_where_nothing_was_put_back_examples_are_of_a_usual_k(
     asking.changed.clear()
     at = opened(chains[0], monkeypatch, run=chains[1][0])
     asking.changed.clear()
-    assert any("whose answer changed with k = 20%:" in one.value for one in at.caption)
+    assert any("whose answer changed at k = 20%:" in one.value for one in at.caption)
 
 
 def test_an_empty_question_and_a_dead_engine_are_messages(
@@ -103,7 +103,7 @@ def test_an_empty_question_and_a_dead_engine_are_messages(
 ) -> None:
     at = opened(chains[0], monkeypatch)
     at.button(key=ASK).click().run()
-    assert "question is empty" in at.error[0].value and not fake.asked
+    assert "Enter a question" in at.error[0].value and not fake.asked
     at.text_area(key="ask.text").set_value("Who?")
     at.button(key=ASK).click().run()
     fake.dies("The engine was killed by signal 9.")
@@ -136,7 +136,7 @@ def test_show_mode_asks_nothing(chains: Chains, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv(READ_ONLY_VARIABLE, "1")
     at = opened(chains[0], monkeypatch)
     assert at.button(key=ASK).disabled and not fake.running
-    assert any("Show mode" in one.value for one in at.caption)
+    assert any("Read-only" in one.value for one in at.caption)
 
 
 def test_an_empty_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def test_bad_values_are_said_and_nothing_can_be_started(
 )
 def test_what_the_form_does_not_offer_is_said(cache: Cache, name: str, value: str) -> None:
     at = opened(**{name: value})
-    assert f"fine_tune.{name} = '{value}'; allowed: " in at.warning[0].value
+    assert f"fine_tune.{name} = '{value}' isn't available (allowed: " in at.warning[0].value
     assert not at.button(key="fine_tune.start").disabled
 
 
@@ -206,7 +206,7 @@ def test_a_done_chain_leads_to_its_results(cache: Cache) -> None:
     result = json.dumps({"run_id": "0123456789abcdef", "chosen": {}, "stages": {}})
     on_record(cache, "20260101T000000-a", process=ME, ended={"code": 0}, stdout=result)
     link = opened().get("page_link")[0].proto
-    assert link.label == "See its results" and "run=0123456789abcdef" in link.query_string
+    assert link.label == "View results" and "run=0123456789abcdef" in link.query_string
 
 
 # -- making room
@@ -251,7 +251,7 @@ def test_show_mode_offers_nothing_and_says_why(cache: Cache, monkeypatch: pytest
         monkeypatch.setenv(READ_ONLY_VARIABLE, "1")
         at = opened(show="all")
         assert [button.label for button in at.button] == []
-        assert not at.text_input and "Show mode" in texts(at)
+        assert not at.text_input and "Read-only" in texts(at)
         assert "✗ failed" in texts(at)
         assert any("run_id" in frame.value for frame in at.dataframe)
         monkeypatch.delenv(READ_ONLY_VARIABLE)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("fake")
 
 def test_an_unmeasured_k_is_said_and_can_be_measured(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     at = opened(filled[0], monkeypatch, k="30", strategy="bottom", layers="0")
-    assert "Nothing was measured" in at.info[0].value
+    assert "No k is evaluated" in at.info[0].value
     assert at.code[0].value.endswith("--k 30 --strategy bottom --layers 0")
     at = opened(filled[0], monkeypatch, k="30")
     assert any("k = 30% is not measured" in m.value and "k = 20%" in m.value for m in at.markdown)
@@ -85,13 +85,13 @@ def test_while_a_k_is_measured_all_but_its_answers_is_there(
     at = opened(growing[0], monkeypatch, k="20")
     at.slider(key="restore.slider").set_value(40).run()
     assert len(fake.asked) == 1 and values(at)["weights"] == "6"
-    assert {"What k = 40% puts back", "Take it along: k = 40%"} <= heads(at)
-    assert "Accuracy by mastery level, k = 20%" in heads(at)
+    assert {"Weights reverted at k = 40%", "Export: k = 40%"} <= heads(at)
+    assert "Accuracy by question level, k = 20%" in heads(at)
     assert any("40% is being measured" in one.value and "still show k = 20%" in one.value for one in at.info)
     make_chains(growing[0], [("2", 1920, 0)], per_level=6, ks=(40,))
     fake.all_end()
     at.run()
-    assert "Accuracy by mastery level, k = 40%" in heads(at) and not at.info
+    assert "Accuracy by question level, k = 40%" in heads(at) and not at.info
 
 
 def test_sliding_on_cancels_what_is_not_wanted_any_more(
@@ -163,7 +163,7 @@ def test_nobody_waits_for_the_five_shot_ceiling(
     at = opened(growing[0], monkeypatch, k="20", questions="10", run=growing[1])
     assert [one.prompt for one in fake.asked.values()] == ["five-shot"] and at.get("progress")
     at.slider(key="restore.slider").set_value(60.0).run()
-    assert "Accuracy by mastery level, k = 60%" in heads(at) and not at.info
+    assert "Accuracy by question level, k = 60%" in heads(at) and not at.info
     shutil.move(aside, ceiling)
     fake.all_end()
     at.run()

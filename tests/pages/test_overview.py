@@ -136,7 +136,7 @@ def test_test_can_be_looked_at_for_every_k_and_its_cost_is_said_before(
 def test_another_split_in_the_link_is_a_message_that_a_redraw_does_not_take_away(opened: AppTest) -> None:
     opened.query_params["overview.split"] = "x"
     opened.run()
-    said = "overview.split = 'x'; allowed: dev, test. Shown instead: dev."
+    said = "overview.split = 'x' isn't available (allowed: dev, test). Showing dev."
     assert said in opened.warning[0].value and len(opened.metric) == 10
     opened.query_params.pop("overview.split", None)  # as the widget does
     opened.run()
@@ -206,7 +206,7 @@ def test_show_mode_offers_no_demo_and_says_why(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv(READ_ONLY_VARIABLE, "1")
     at = page(tmp_path, monkeypatch).run()
     assert not at.button and not at.exception
-    assert any("nothing is started" in caption.value for caption in at.caption)
+    assert any("to run jobs" in caption.value for caption in at.caption)
 
 
 def test_what_is_in_the_cache_is_counted(opened: AppTest, chains: Chains) -> None:

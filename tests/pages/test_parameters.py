@@ -60,7 +60,7 @@ def test_the_same_k_and_region_as_on_the_restore_page(
     at.slider(key="restore.slider").set_value(12.5).run()
     in_address = at.query_params["restore.k"]
     assert float(in_address[0] if isinstance(in_address, list) else in_address) == 12.5
-    assert any("Where the first 12.5% sit" in s.value for s in at.subheader) and not at.exception
+    assert any("Location of the top 12.5%" in s.value for s in at.subheader) and not at.exception
 
 
 def test_region_or_whole_model(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,5 +140,5 @@ def test_nothing_to_compare_and_no_chain_are_messages(
     filled: Filled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
-    assert "asked these questions yet" in comparison(*filled, "k", "none").info[0].value
+    assert "evaluated on these questions yet" in comparison(*filled, "k", "none").info[0].value
     assert "no chain 0123" in comparison(filled[0], "0123", "k").error[0].value

@@ -73,7 +73,7 @@ def test_show_mode_starts_nothing(filled: Filled, monkeypatch: pytest.MonkeyPatc
     at = opened(filled[0], monkeypatch, k="30")
     assert not fake.running and not fake.asked and not at.toggle
     assert not [one for one in at.button if "recipe" in one.label or "Write" in one.label]
-    assert any("Show mode" in one.value for one in at.caption) and at.metric
+    assert any("Read-only" in one.value for one in at.caption) and at.metric
 
 
 def test_flips_can_be_counted_from_the_previous_k(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_writing_to_the_disk_needs_a_full_new_path(
         (str(tmp_path), "exists already"),
     ):
         at.text_input(key="restore.export_path").set_value(path)
-        at.button(key="FormSubmitter:restore.export-Write it").click().run()
+        at.button(key="FormSubmitter:restore.export-Save on server").click().run()
         assert why in at.error[0].value and not at.exception
 
 

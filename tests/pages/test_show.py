@@ -110,7 +110,7 @@ def test_show_mode_is_said_on_every_page(
     for page in (None, "pages/restore.py"):
         at = at.switch_page(page).run() if page else at
         assert not at.exception and at.title
-        assert any("Show mode" in text.value for text in at.markdown) is is_shown
+        assert any("Read-only" in text.value for text in at.markdown) is is_shown
 
 
 def test_every_figure_has_a_camera() -> None:

@@ -106,11 +106,11 @@ def test_flips_are_shown_when_asked_for(cache: Path, monkeypatch: pytest.MonkeyP
 def test_bad_values_in_the_address_are_messages(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("table", "verdict", "group", "cell", "chain", "domain")
     at = opened(cache, monkeypatch, run="0123", **{f"study__{name}": "x" for name in names})
-    assert "no study '0123'" in at.warning[0].value
+    assert 'Study "0123" not found' in at.warning[0].value
     assert at.selectbox(key="study.table").value == "Figure 2"
     said = [one.value for one in at.warning[1:]]
     assert len(said) == len(names)
-    assert all(any(f"study.{name} = 'x'; allowed: " in one for one in said) for name in names)
+    assert all(any(f"study.{name} = 'x' isn't available (allowed: " in one for one in said) for name in names)
 
 
 def _broken(cache: Path, tmp_path: Path) -> Path:
@@ -164,4 +164,4 @@ def test_show_mode_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(READ_ONLY_VARIABLE, "1")
     at = opened(tmp_path / "none", monkeypatch)
     assert not [b for b in at.button if b.key == "study.start"]
-    assert "Show mode" in texts(at)
+    assert "Read-only" in texts(at)

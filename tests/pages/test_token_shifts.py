@@ -93,11 +93,11 @@ def test_bad_values_in_the_link_are_messages(opened: AppTest, chains: Chains) ->
     at = run(opened)
     said = " ".join(one.value for one in at.warning)
     for bad in (
-        "k = '77'; allowed: ",
-        "levels = '9'; allowed: 0, 1, 2, 3, 4",
+        "k = '77' isn't available (allowed: ",
+        "levels = '9' isn't available (allowed: 0, 1, 2, 3, 4",
         "sort = 'age'",
         "kl_from = 'much'",
-        "page = '999'; allowed: 1 to 3",
+        "page = '999' isn't available (allowed: 1 to 3",
         "0123",
     ):
         assert bad in said
@@ -165,7 +165,7 @@ def test_chips_count_what_passes_the_other_filters(opened: AppTest, chains: Chai
 def test_an_unknown_kind_of_change_is_said(opened: AppTest) -> None:
     opened.query_params["token_shifts.change"] = "lost"
     at = run(opened)
-    assert "'lost'" in at.warning[0].value and at.dataframe
+    assert '"lost"' in at.warning[0].value and at.dataframe
 
 
 def test_columns_are_chosen_in_the_address(opened: AppTest) -> None:

@@ -13,6 +13,7 @@ from fake_chain import make_chains
 from fake_mastery import make_mastery
 from streamlit.testing.v1 import AppTest
 
+from pages import facts, overview
 from pages._widgets import reading, warming
 from sftknow_core.errors import CacheError
 from sftknow_core.present.charts.palette import THEMES
@@ -100,7 +101,7 @@ def test_nothing_is_read_while_a_page_is_drawn(key: reading.Key, monkeypatch: py
     def first(*_: Any) -> None:
         begun.set()
 
-    monkeypatch.setattr(warming, "_facts", first)
+    monkeypatch.setattr(facts, "load", first)
     reader = threading.Thread(
         target=warming.read_ahead,
         args=(key, reading.survey(key).finished["run_id"].iloc[0], THEMES["light"]),
@@ -122,10 +123,10 @@ def test_what_cannot_be_read_is_left_to_its_page(key: reading.Key, monkeypatch: 
     def last(*_: Any) -> None:
         seen.append("overview")
 
-    monkeypatch.setattr(warming, "_facts", damaged)
-    monkeypatch.setattr(warming, "_overview", last)
+    monkeypatch.setattr(facts, "load", damaged)
+    monkeypatch.setattr(overview, "load", last)
     newest = reading.survey(key).finished["run_id"].iloc[0]
-    warming.read_ahead(key, newest, THEMES["light"])
+    warming.read_ahead(key, newest, THEMES["light"], ("facts", "overview"))
     assert seen == ["damaged", "overview"]
 
 

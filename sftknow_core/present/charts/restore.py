@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import cycle
 from math import isnan, log10
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from sftknow_core.present.charts.marks import hover, hover_data, panels, points, styled
 from sftknow_core.present.charts.palette import DARK, LIGHT, Palette, faded
+from sftknow_core.results.weights import Selection
 from sftknow_core.update.strategies import STRATEGIES
 
 AXES = {
@@ -114,9 +114,9 @@ def places_figure(
     )
 
 
-def share_of(numbers: Mapping[str, Any]) -> float:
-    """What is put back of the region, in percent. numbers: restore_cube.what_is_taken."""
-    return 100 * float(numbers["n_restored"]) / float(numbers["n_region"])
+def share_of(numbers: Selection) -> float:
+    """The reverted share of the region, in percent."""
+    return 100 * numbers.n_restored / numbers.n_region
 
 
 def listed_places(layers: pd.DataFrame, modules: pd.DataFrame) -> pd.DataFrame:
@@ -129,12 +129,13 @@ def listed_places(layers: pd.DataFrame, modules: pd.DataFrame) -> pd.DataFrame:
     return table[["by", "group", *table.columns.drop(["by", "group"])]]
 
 
-def now_on(axis: str, k: float, numbers: Mapping[str, Any] | None) -> float:
+def now_on(axis: str, k: float, numbers: Selection | None) -> float:
     """The current k on one of AXES, in percent; NaN where the histogram of the changes would have to say."""
     if axis == "k":
         return k
-    column, factor, _ = AXES[axis]
-    return float("nan") if numbers is None else factor * float(numbers[column])
+    if numbers is None:
+        return float("nan")
+    return numbers.k_of_changed_percent if axis == "changed" else 100 * numbers.energy_taken_back
 
 
 def _bars(name: str, rows: pd.DataFrame, palette: Palette) -> go.Bar:
