@@ -30,6 +30,10 @@ class SpecError(UserError):
     """A parameter is out of range or two parameters contradict each other."""
 
 
+class PluginError(SpecError):
+    """Code of the user's own is missing, cannot be loaded, or is not the code that a result was made with."""
+
+
 class CacheError(UserError):
     """The cache folder or its catalogue cannot be used."""
 

@@ -126,7 +126,7 @@ def restore(
     if not dry_run and out is None and recipe is None and patch is None:
         raise SpecError("nothing to write: give --out, --recipe or --patch, or --dry-run to check only")
     spec = RestoreSpec(
-        strategy=strategy,  # type: ignore[arg-type]  # checked there, like the numbers
+        strategy=strategy,
         region=region,
         layers=layers,
         k_percent=k,  # type: ignore[arg-type]

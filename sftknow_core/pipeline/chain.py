@@ -90,12 +90,15 @@ class ChainSpec:
 
     def restore_specs(self) -> tuple[RestoreSpec, ...]:
         """One spec a k, increasing, without 0 (that is the tuned model). Raises SpecError."""
-        from sftknow_core.update.spec import RestoreSpec, Strategy, percent
+        from sftknow_core.update.spec import RestoreSpec, percent
+        from sftknow_core.update.strategies import STRATEGIES
 
-        if self.strategy == Strategy.INTERPOLATION:
-            raise SpecError("strategy interpolation takes no k; restore with it by `sftknow restore --alpha`")
+        if (takes := STRATEGIES.get(self.strategy).takes) != "k_percent":
+            raise SpecError(
+                f"strategy {self.strategy} takes no k; restore with it by `sftknow restore --{takes}`"
+            )
         ks = sorted({percent(k) for k in (*self.ks, HYBRID_K)})
-        return tuple(RestoreSpec(self.strategy, self.region, self.layers, k) for k in ks if k > 0)  # type: ignore[arg-type]
+        return tuple(RestoreSpec(self.strategy, self.region, self.layers, k) for k in ks if k > 0)
 
     def control_specs(self) -> tuple[RestoreSpec, ...]:
         """The controls that are not tried anyway."""

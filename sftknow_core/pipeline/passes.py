@@ -85,14 +85,13 @@ def memory_bytes(pair: Pair, spec: RestoreSpec | None, n_region: int) -> int:
     import torch
 
     from sftknow_core.update.pair import SPAN_WEIGHTS
-    from sftknow_core.update.spec import Strategy
 
     n_threads = torch.get_num_threads() if pair.on_cpu else 1
     width = max(meta.dtype.itemsize for meta in (*pair.metas, *pair.tuned.metas))
     largest = max(meta.numel for meta in pair.metas)
     chunk, span = min(pair.chunk_size, largest), min(SPAN_WEIGHTS, largest)
     held = n_threads * (chunk * TEMPORARY_BYTES + SPANS_A_THREAD * span * width)
-    if spec is not None and spec.strategy is Strategy.RANDOM_REFERENCE:
+    if spec is not None and spec.strategy == "random-reference":
         held += n_region * REFERENCE_BYTES
     return held
 

@@ -230,10 +230,10 @@ def _region(found: Preflight, pair: Pair, spec: RestoreSpec) -> tuple[TensorMeta
 def _amount(pair: Pair, spec: RestoreSpec, n_region: int) -> tuple[int | None, str]:
     """(weights that go back, the same in words); None where all are moved."""
     from sftknow_core.update.select import plan_for
-    from sftknow_core.update.spec import Strategy, count_for
+    from sftknow_core.update.spec import count_for
     from sftknow_core.update.strategies import MAX_REFERENCE_WEIGHTS
 
-    if spec.strategy is Strategy.RANDOM_REFERENCE and n_region > MAX_REFERENCE_WEIGHTS:
+    if spec.strategy == "random-reference" and n_region > MAX_REFERENCE_WEIGHTS:
         raise SpecError(
             f"strategy random-reference: the region has {n_region:,} weights; allowed: at most "
             f"{MAX_REFERENCE_WEIGHTS:,}. Use strategy random."

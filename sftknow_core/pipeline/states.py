@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from math import isnan, sqrt
@@ -14,7 +14,8 @@ from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.results.cube import open_cube
 from sftknow_core.results.cube_selection import k_at_energy, selection
 from sftknow_core.store.cache import Cache
-from sftknow_core.update.spec import RestoreSpec, Strategy, percent
+from sftknow_core.update.spec import RestoreSpec, percent
+from sftknow_core.update.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from sftknow_core.model.io.load import LanguageModel
@@ -172,14 +173,9 @@ def state_row(state: State) -> dict[str, Any]:
 #
 # What a restoration then took back indeed stands in its row of table `restorations`.
 
-_RANKED: Mapping[Strategy, tuple[str, str]] = {
-    Strategy.TOP: ("relative", "highest"),
-    Strategy.BOTTOM: ("relative", "lowest"),
-    Strategy.LARGEST: ("absolute", "highest"),
-    Strategy.SMALLEST: ("absolute", "lowest"),
-}
-"""Strategy -> what it ranks by, and which end first."""
-COMPARABLE = (*_RANKED, Strategy.RANDOM, Strategy.INTERPOLATION)
+_MEASURED = {found.name: found for found in STRATEGIES.entries if found.measured}
+"""Strategies that rank by a score of the cube."""
+COMPARABLE = (*_MEASURED, "random", "interpolation")
 """Strategies that can be set to an energy."""
 
 
@@ -200,27 +196,25 @@ def at_equal_energy(
     be set to an energy.
     """
     check_comparable(strategies)
-    asked = [spec for spec in specs if spec.strategy in _RANKED and spec.k_percent not in (None, 100)]
+    asked = [spec for spec in specs if spec.strategy in _MEASURED and spec.k_percent not in (None, 100)]
     if not asked or not strategies:
         return {}
     first = asked[0]
-    score, direction = _RANKED[first.strategy]
     with open_cube(cache, delta_id) as con:
         ks = [spec.k_percent for spec in asked if spec.k_percent is not None]
-        found = selection(
-            con, ks, region=first.region, layers=first.layers, score=score, direction=direction
-        )["energy_taken_back"]
+        found = selection(con, ks, region=first.region, layers=first.layers, **_ranking(first.strategy))[
+            "energy_taken_back"
+        ]
         energies = [float(energy) for energy in found]
         if any(isnan(energy) for energy in energies):
             return {}
         beside: dict[RestoreSpec, Decimal] = {}
-        for strategy in map(Strategy, strategies):
+        for strategy in strategies:
             if strategy == first.strategy:
                 continue
-            if strategy in _RANKED:
-                score, direction = _RANKED[strategy]
+            if strategy in _MEASURED:
                 amounts = k_at_energy(
-                    con, energies, region=first.region, layers=first.layers, score=score, direction=direction
+                    con, energies, region=first.region, layers=first.layers, **_ranking(strategy)
                 )
             else:
                 amounts = [_amount(strategy, energy) for energy in energies]
@@ -230,15 +224,21 @@ def at_equal_energy(
     return beside
 
 
-def _amount(strategy: Strategy, energy: float) -> Decimal:
+def _ranking(strategy: str) -> dict[str, str]:
+    """What a strategy ranks by, and which end goes back first."""
+    found = _MEASURED[strategy]
+    return {"score": str(found.measured), "direction": found.direction}
+
+
+def _amount(strategy: str, energy: float) -> Decimal:
     """alpha of an interpolation, or k of random weights."""
-    kept = sqrt(max(0.0, 1 - energy)) if strategy is Strategy.INTERPOLATION else 100 * energy
+    kept = sqrt(max(0.0, 1 - energy)) if strategy == "interpolation" else 100 * energy
     return Decimal(f"{kept:.4f}")
 
 
-def _spec(like: RestoreSpec, strategy: Strategy, amount: Decimal) -> RestoreSpec | None:
+def _spec(like: RestoreSpec, strategy: str, amount: Decimal) -> RestoreSpec | None:
     """The restoration; None where it would be the tuned model or take all back."""
-    if strategy is Strategy.INTERPOLATION:
+    if strategy == "interpolation":
         return None if amount in (0, 1) else replace(like, strategy=strategy, k_percent=None, alpha=amount)
     k = percent(amount)
     return None if k in (0, 100) else replace(like, strategy=strategy, k_percent=k)

@@ -31,7 +31,8 @@ from sftknow_core.results.cube_selection import (
     where_changes_sit,
 )
 from sftknow_core.store.cache import Cache
-from sftknow_core.update.spec import RestoreSpec, Strategy
+from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.update.strategies import STRATEGIES
 
 # What restoring any k percent of a region amounts to, from the delta cube alone: no model, no second pass.
 #
@@ -42,10 +43,7 @@ from sftknow_core.update.spec import RestoreSpec, Strategy
 # top and bottom rank by r = |s - p| / (|p| + 1e-8), largest and smallest by |d| = |s - p|.
 
 RANKED_BY = {
-    Strategy.TOP: ("relative", "highest"),
-    Strategy.BOTTOM: ("relative", "lowest"),
-    Strategy.LARGEST: ("absolute", "highest"),
-    Strategy.SMALLEST: ("absolute", "lowest"),
+    found.name: (str(found.measured), found.direction) for found in STRATEGIES.entries if found.measured
 }
 """Strategies that the cube can answer for -> (score, which comes first)."""
 

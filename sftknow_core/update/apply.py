@@ -20,7 +20,7 @@ from sftknow_core.update.pair import Chunk, Pair, Progress, Span, as_integers, w
 from sftknow_core.update.ranking import Cut
 from sftknow_core.update.scores import MAX_BITS, check_pattern, relative
 from sftknow_core.update.select import Plan
-from sftknow_core.update.strategies import Order, interpolate
+from sftknow_core.update.strategies import STRATEGIES, Order
 
 Into = Callable[[Span, torch.dtype], torch.Tensor]
 """Gives the 1-D tensor [span's weights] of a dtype to write a span's output to."""
@@ -173,7 +173,7 @@ class Applier:
         """Interpolation and blocks: every weight of the chunk is treated alike."""
         plan, n = self._plan, chunk.base.numel()
         if plan.spec.alpha is not None:
-            values = interpolate(chunk, float(plan.spec.alpha))
+            values = STRATEGIES.get(plan.spec.strategy).function(chunk, float(plan.spec.alpha))
         else:
             values = (chunk.base if chunk.meta.name in plan.whole else chunk.tuned).to(chunk.exact_dtype)
             result.n_restored += n if chunk.meta.name in plan.whole else 0

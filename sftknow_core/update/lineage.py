@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sftknow_core.errors import SpecError
+from sftknow_core.errors import PluginError, SpecError
 from sftknow_core.update.spec import ALGORITHM_VERSION, RestoreSpec, count_for
 
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -156,6 +156,8 @@ def damaged(where: str, what: str) -> SpecError:
 def _spec(stored: Mapping[str, object], where: str) -> RestoreSpec:
     try:
         spec = RestoreSpec.from_json(stored)
+    except PluginError as error:
+        raise PluginError(f"{where}: {error}") from error
     except (SpecError, TypeError, AttributeError) as error:  # the last two: values of a wrong type
         raise damaged(where, f"spec {stored}: {error}") from error
     if spec.to_json() != stored:

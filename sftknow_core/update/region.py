@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.io.kinds import KINDS
 
 if TYPE_CHECKING:  # a page can name a region without loading torch
     from sftknow_core.model.io.layout import TensorMeta
 
+KINDS = ("attention", "mlp", "norm", "embedding", "lm_head", "other")
+"""What a weight tensor can be."""
 REGIONS: dict[str, frozenset[str]] = {
     "transformer": frozenset({"attention", "mlp", "other"}),
     "attention": frozenset({"attention"}),

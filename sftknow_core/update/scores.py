@@ -11,12 +11,14 @@ orders as its value.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NoReturn
-
-import torch
+from typing import TYPE_CHECKING, NoReturn
 
 from sftknow_core.errors import ModelError
-from sftknow_core.update.pair import Chunk
+
+if TYPE_CHECKING:  # names of scores are listed without loading torch
+    import torch
+
+    from sftknow_core.update.pair import Chunk
 
 EPS = 1e-8
 """Added to |p|, as in the reference code."""
@@ -53,7 +55,7 @@ EPSILONS: dict[Score, float] = {Score.RELATIVE: EPS, Score.RELATIVE_1E6: 1e-6, S
 
 def relative(chunk: Chunk, eps: float = EPS) -> torch.Tensor:
     """r of every weight, float32 [n]; ModelError naming the tensor for NaN, infinity or overflow."""
-    return _checked(ratio(chunk.d, chunk.p, eps), chunk)
+    return checked(ratio(chunk.d, chunk.p, eps), chunk)
 
 
 def ratio(d: torch.Tensor, p: torch.Tensor, eps: float = EPS) -> torch.Tensor:
@@ -63,16 +65,20 @@ def ratio(d: torch.Tensor, p: torch.Tensor, eps: float = EPS) -> torch.Tensor:
 
 def absolute(chunk: Chunk) -> torch.Tensor:
     """|s - p| of every weight, float32 [n]; ModelError naming the tensor for NaN, infinity or overflow."""
-    return _checked(chunk.d.abs(), chunk)
+    return checked(chunk.d.abs(), chunk)
 
 
 def bits(values: torch.Tensor) -> torch.Tensor:
     """The bit patterns of non-negative float32 values as int32, in the order of the values."""
+    import torch
+
     return values.view(torch.int32)
 
 
 def value_of(pattern: int) -> float:
     """The float32 value of a bit pattern."""
+    import torch
+
     return float(torch.tensor(pattern, dtype=torch.int32).view(torch.float32).item())
 
 
@@ -82,21 +88,26 @@ def check_pattern(largest: int, chunk: Chunk) -> None:
         _explain(chunk)
 
 
-def _checked(values: torch.Tensor, chunk: Chunk) -> torch.Tensor:
+def checked(values: torch.Tensor, chunk: Chunk) -> torch.Tensor:
     """The scores unchanged. One maximum finds everything: NaN wins it, and no infinity can hide in a
     ratio."""
-    if values.numel() and not torch.isfinite(values.max()):
+    if values.numel() and not values.max().isfinite():
         _explain(chunk)
     return values
 
 
-def _explain(chunk: Chunk) -> NoReturn:
+def check_weights(chunk: Chunk) -> None:
+    """Raise ModelError naming the tensor when a weight is no finite number."""
     for side, weights in (("base", chunk.p), ("tuned", chunk.s)):
-        if not torch.isfinite(weights).all():
+        if not weights.isfinite().all():
             raise ModelError(
                 f"tensor {chunk.meta.name} of {side} holds NaN or infinite weights; "
                 "the training or the download went wrong."
             )
+
+
+def _explain(chunk: Chunk) -> NoReturn:
+    check_weights(chunk)
     raise ModelError(
         f"tensor {chunk.meta.name}: the change of a weight overflows float32; these are not two states "
         "of one model, or one of them diverged."

@@ -1,6 +1,6 @@
 """Turns "k percent of a region by a strategy" into an exact plan: one key, and how many ties to take.
 
-    plans = select(pair, Region("transformer"), Strategy.TOP, ["1", "5", "20"])
+    plans = select(pair, Region("transformer"), "top", ["1", "5", "20"])
 
 All plans of one call share the passes. A plan holds no weights and no indices.
 """
@@ -18,10 +18,10 @@ from sftknow_core.update.pair import Pair, Progress, Span
 from sftknow_core.update.ranking import Counts, Cut, LowCounter, boundary_bin, histogram, refine
 from sftknow_core.update.region import Region, in_block
 from sftknow_core.update.scores import MAX_BITS, value_of
-from sftknow_core.update.spec import BLOCKS, Number, RestoreSpec, Strategy, count_for, percent
-from sftknow_core.update.strategies import SCORE_OF, Order, order_of
+from sftknow_core.update.spec import Number, RestoreSpec, count_for, percent
+from sftknow_core.update.strategies import STRATEGIES, Order, order_of
 
-__all__ = ["Plan", "Region", "Strategy", "count_for", "plan_for", "plans_for", "select"]
+__all__ = ["Plan", "Region", "count_for", "plan_for", "plans_for", "select"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Plan:
 def select(
     pair: Pair,
     region: Region,
-    strategy: Strategy | str,
+    strategy: str,
     ks: Sequence[Number],
     *,
     seed: int | None = None,
@@ -108,7 +108,7 @@ def plans_for(
         key = (spec.strategy, spec.region, spec.layers, spec.seed)
         if key not in groups:
             order = order_of(spec.strategy, pair, metas, spec.seed)
-            counts = _counts_from(delta, spec.strategy, order, metas)
+            counts = _counts_from(delta, order, metas)
             counts = histogram(pair, metas, order, progress) if counts is None else counts
             groups[key] = _Group(metas, n_region, order, counts)
         groups[key].specs.append(spec)
@@ -121,27 +121,24 @@ def plans_for(
 
 
 def _plan_without_cut(spec: RestoreSpec, metas: tuple[TensorMeta, ...], n_region: int) -> Plan:
-    if spec.strategy not in BLOCKS or spec.block is None:
+    if spec.block is None:
         return Plan(spec, metas, n_region, None)
-    block = {meta.name for meta in in_block(metas, spec.block)}
-    inside = spec.strategy is Strategy.BLOCK
-    whole = frozenset(meta.name for meta in metas if (meta.name in block) == inside)
+    region, block = ({meta.name for meta in some} for some in (metas, in_block(metas, spec.block)))
+    whole = frozenset(STRATEGIES.get(spec.strategy).function(region, block))
     return Plan(spec, metas, n_region, sum(m.numel for m in metas if m.name in whole), whole=whole)
 
 
-def _spec(region: Region, strategy: Strategy | str, k: Number, seed: int | None) -> RestoreSpec:
-    if strategy == Strategy.INTERPOLATION:
-        raise SpecError("strategy interpolation takes alpha, not k; use plan_for with a RestoreSpec")
-    return RestoreSpec(Strategy(strategy), region.name, region.layers, percent(k), None, seed)
+def _spec(region: Region, strategy: str, k: Number, seed: int | None) -> RestoreSpec:
+    if (takes := STRATEGIES.get(strategy).takes) != "k_percent":
+        raise SpecError(f"strategy {strategy} takes {takes}, not k; use plan_for with a RestoreSpec")
+    return RestoreSpec(strategy, region.name, region.layers, percent(k), None, seed)
 
 
-def _counts_from(
-    delta: Delta | None, strategy: Strategy, order: Order, metas: Sequence[TensorMeta]
-) -> Counts | None:
+def _counts_from(delta: Delta | None, order: Order, metas: Sequence[TensorMeta]) -> Counts | None:
     """The first pass, read off the cube; highest first reverses the bins."""
     if delta is None or order.score is None:
         return None
-    counts = delta.histogram(metas, SCORE_OF[strategy])
+    counts = delta.histogram(metas, order.score)
     return counts[::-1].copy() if order.highest_first else counts
 
 

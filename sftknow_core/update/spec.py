@@ -11,10 +11,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from enum import StrEnum
 
-from sftknow_core.errors import SpecError
+from sftknow_core.errors import PluginError, SpecError
 from sftknow_core.update.region import Region, block_text, layers_text
+from sftknow_core.update.strategies import STRATEGIES
 
 ALGORITHM_VERSION = 1
 """Goes up whenever the same spec would give other weights."""
@@ -22,25 +22,6 @@ ALGORITHM_VERSION = 1
 Number = Decimal | str | int | float
 
 
-class Strategy(StrEnum):
-    """How the weights to restore are chosen; formulas and sources stand in `strategies.py`."""
-
-    TOP = "top"
-    BOTTOM = "bottom"
-    LARGEST = "largest"
-    SMALLEST = "smallest"
-    RANDOM = "random"
-    RANDOM_REFERENCE = "random-reference"
-    INTERPOLATION = "interpolation"
-    BLOCK = "block"
-    ALL_BUT_BLOCK = "all-but-block"
-
-
-BLOCKS = frozenset({Strategy.BLOCK, Strategy.ALL_BUT_BLOCK})
-"""Strategies that restore whole tensors."""
-
-_SEEDED = frozenset({Strategy.RANDOM, Strategy.RANDOM_REFERENCE})
-_AMOUNTS = {Strategy.INTERPOLATION: "alpha"}
 _ALPHA_RANGE = (Decimal("-0.5"), Decimal("1.5"))
 
 
@@ -62,7 +43,8 @@ class RestoreSpec:
     """Which weights go back to base. Give k_percent, or alpha for interpolation, or a block for the block
     strategies."""
 
-    strategy: Strategy = Strategy.TOP
+    strategy: str = "top"
+    """A name in STRATEGIES."""
     region: str = "transformer"
     """One of REGIONS."""
     layers: str | None = None
@@ -76,12 +58,11 @@ class RestoreSpec:
     block: str | None = None
     """Block strategies only: a part of the region, as a region's name, layers from 0, or both: "mlp", "0-3",
     "mlp 0-3"."""
+    plugin: str | None = None
+    """Name and hash of the code that the strategy is, where a plugin registered it; found by itself when left out."""
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "strategy", Strategy(self.strategy))
-        except ValueError:
-            raise SpecError(f"strategy: got {self.strategy!r}; allowed: {', '.join(Strategy)}") from None
+        self._check_plugin()
         Region(self.region, self.layers)
         object.__setattr__(self, "layers", layers_text(self.layers))
         self._check_amount()
@@ -93,7 +74,8 @@ class RestoreSpec:
         return self.k_percent == 0 or self.alpha == 1
 
     def to_json(self) -> dict[str, object]:
-        """A plain dict, the same for equal specs; numbers as text ("20", "0.5"); block where there is one."""
+        """A plain dict, the same for equal specs; numbers as text ("20", "0.5"); block and plugin where there is
+        one."""
         fields: dict[str, object] = {
             "strategy": str(self.strategy),
             "region": self.region,
@@ -102,7 +84,8 @@ class RestoreSpec:
             "alpha": _text(self.alpha),
             "seed": self.seed,
         }
-        return fields if self.block is None else {**fields, "block": self.block}
+        more = {"block": self.block, "plugin": self.plugin}
+        return fields | {name: value for name, value in more.items() if value is not None}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, object]) -> RestoreSpec:
@@ -118,10 +101,29 @@ class RestoreSpec:
         """16 hex digits that name the restored model: both models' ids, this spec and the algorithm's
         version."""
         parts = {"base": base_id, "tuned": tuned_id, "spec": self.to_json(), "version": ALGORITHM_VERSION}
+        if (version := STRATEGIES.get(self.strategy).version) != 1:
+            parts["strategy_version"] = version
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
+    def _check_plugin(self) -> None:
+        """The strategy is known, and the code behind it is the code that is asked for."""
+        if self.plugin is not None and self.strategy not in STRATEGIES:
+            raise PluginError(
+                f"strategy {self.strategy} is code of the plugin {_plugin_text(self.plugin)}, which is not loaded; "
+                "give it by --plugin FILE"
+            )
+        here = STRATEGIES.get(self.strategy).plugin
+        if self.plugin not in (None, here):
+            loaded = "of sftknow itself" if here is None else f"of {_plugin_text(here)}"
+            raise PluginError(
+                f"strategy {self.strategy} is needed from the plugin {_plugin_text(self.plugin)}, but here it is "
+                f"{loaded}; give the same file by --plugin FILE"
+            )
+        object.__setattr__(self, "strategy", str(self.strategy))
+        object.__setattr__(self, "plugin", here)
+
     def _check_amount(self) -> None:
-        wanted = "block" if self.strategy in BLOCKS else _AMOUNTS.get(self.strategy, "k_percent")
+        wanted = STRATEGIES.get(self.strategy).takes
         others = [name for name in ("k_percent", "alpha", "block") if name != wanted]
         given = [name for name in others if getattr(self, name) is not None]
         if getattr(self, wanted) is None or given:
@@ -137,7 +139,7 @@ class RestoreSpec:
             object.__setattr__(self, "block", block_text(self.block))
 
     def _check_seed(self) -> None:
-        if self.strategy in _SEEDED:
+        if STRATEGIES.get(self.strategy).seeded:
             seed = 0 if self.seed is None else self.seed
             if not isinstance(seed, int) or not 0 <= seed < 2**32:
                 raise SpecError(f"seed: got {seed!r}; allowed: a whole number from 0 to {2**32 - 1}")
@@ -155,6 +157,12 @@ def _decimal(value: Number, name: str) -> Decimal:
     if not isinstance(exponent, int) or exponent < -4:
         raise SpecError(f"{name}: got {value}; allowed: at most 4 decimal places")
     return number + 0  # no negative zero
+
+
+def _plugin_text(plugin: str) -> str:
+    """A plugin's name and the beginning of its hash."""
+    name, _, sha256 = str(plugin).partition("@")
+    return f"{name} (sha256 {sha256[:12]})"
 
 
 def _text(number: Decimal | None) -> str | None:

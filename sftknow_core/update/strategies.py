@@ -1,16 +1,20 @@
-"""The order in which each strategy takes weights back, as one integer key per weight.
+"""Restoring strategies: which weights go back to base first, each declared beside its function.
 
-A strategy is a function from a chunk to int32 keys in 0..2^31-1. Weights with the lowest keys are restored
-first; equal keys go in canonical order (tensor order, then flat index). So k% restored is always contained
-in (k+1)% restored, and finding k% is finding one key.
+    @strategy("top", title="largest relative change", source="...")
+    def top(p, s): ...                                a score per weight, largest first
 
-Two strategies have no order: interpolation moves all weights, and blocks restore whole tensors:
+From a score come int32 keys in 0..2^31-1, one a weight. Weights with the lowest keys are restored first; equal keys go
+in canonical order (tensor order, then flat index). So k% restored is always contained in (k+1)% restored, and finding
+k% is finding one key. What the function of a strategy is follows from what it takes:
 
-    block          the tensors of a block (some layers, some kinds) go back to base, the rest stays tuned
-    all-but-block  the other way round within the region: leaving one block out shows what it contributes
+    takes k_percent            (p, s) -> a score per weight; p and s are 1-D float32 pieces of one tensor, and the
+                               score of a weight depends on its own p and s alone
+    takes k_percent, seeded    (seed, pair, tensors of the region) -> the function from a chunk to keys
+    takes alpha                (chunk, alpha) -> the weights themselves
+    takes block                (names in the region, names in the block) -> names of the tensors that go back
 
-Whole layers at once is the paper's table of layer blocks (arXiv 2509.16596); resetting parts of a fine-tuned
-model by blocks is HFT (arXiv 2404.18466).
+Whole layers at once is the paper's table of layer blocks (arXiv 2509.16596); resetting parts of a fine-tuned model by
+blocks is HFT (arXiv 2404.18466).
 
 Notation: p base, s tuned, d = s - p; n weights in the region.
 """
@@ -18,68 +22,140 @@ Notation: p base, s tuned, d = s - p; n weights in the region.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import numpy as np
-import torch
+from sftknow_core.errors import PluginError, SpecError
+from sftknow_core.registry import Entry, Registry, plugin_of
+from sftknow_core.update.scores import EPS, MAX_BITS, Score, bits, check_weights, checked, ratio
 
-from sftknow_core.errors import SpecError
-from sftknow_core.model.io.tensors import TensorMeta
-from sftknow_core.update.pair import Chunk, Pair
-from sftknow_core.update.scores import MAX_BITS, Score, absolute, bits, relative
-from sftknow_core.update.spec import Strategy
+if TYPE_CHECKING:  # strategies are listed without loading torch
+    import torch
 
-Keys = Callable[[Chunk], torch.Tensor]
+    from sftknow_core.model.io.tensors import TensorMeta
+    from sftknow_core.update.pair import Chunk, Pair
+
+    Keys = Callable[[Chunk], torch.Tensor]
 
 MAX_REFERENCE_WEIGHTS = 100_000_000
 """Largest region for random-reference, which holds a permutation of the region in memory (12 bytes a
 weight)."""
 
-SCORE_OF: dict[Strategy, Score] = {
-    Strategy.TOP: Score.RELATIVE,
-    Strategy.BOTTOM: Score.RELATIVE,
-    Strategy.LARGEST: Score.ABSOLUTE,
-    Strategy.SMALLEST: Score.ABSOLUTE,
-}
-"""The score behind the strategies that rank by one."""
-
-HIGHEST_FIRST = frozenset({Strategy.TOP, Strategy.LARGEST})
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def top(chunk: Chunk) -> torch.Tensor:
-    """Largest relative change |d| / (|p| + 1e-8) first: the paper's restoration.
+@dataclass(frozen=True, kw_only=True)
+class Strategy(Entry):
+    """How the weights to restore are chosen."""
 
-    Source: arXiv 2509.16596; UmeanNever/ParamRestore param_restore.py, `_select_indices`, "top".
+    function: Callable[..., Any]
+    takes: Literal["k_percent", "alpha", "block"] = "k_percent"
+    """Which of RestoreSpec's amounts says how much."""
+    seeded: bool = False
+    lowest_first: bool = False
+    """Whether the smallest scores go back first."""
+    measured: Score | None = None
+    """The score, where it is one that the delta cube holds and the compiled kernels compute."""
+
+    @property
+    def direction(self) -> str:
+        """Which end of its score goes back first, as `results.cube_selection` names it."""
+        return "lowest" if self.lowest_first else "highest"
+
+
+STRATEGIES: Registry[Strategy] = Registry("strategy")
+
+
+def strategy(
+    name: str,
+    *,
+    title: str = "",
+    source: str = "",
+    version: int = 1,
+    takes: Literal["k_percent", "alpha", "block"] = "k_percent",
+    seeded: bool = False,
+    lowest_first: bool = False,
+    measured: Score | None = None,
+) -> Callable[[F], F]:
+    """Register the decorated function as a restoring strategy.
+
+    Args:
+        name: what a user types, e.g. "my-order".
+        title: a few words for a list of choices; the name when left out.
+        source: paper and section, or reference code.
+        version: raised whenever the same models would give other weights.
+        takes: which amount says how much is restored; with it goes what the function is, see the module.
+        seeded: whether it takes a seed.
+        lowest_first: whether the smallest scores go back first.
+        measured: the score of the delta cube that it ranks by; for built-in strategies.
+
+    Raises PluginError for a name that is taken.
     """
-    return MAX_BITS - bits(relative(chunk))
+
+    def register(function: F) -> F:
+        plugin = plugin_of(function)
+        if plugin is not None and measured is not None:
+            raise PluginError(
+                f"strategy {name}: `measured` is for built-in strategies, whose scores are compiled"
+            )
+        STRATEGIES.add(
+            Strategy(
+                name=name, title=title or name, source=source, version=version, plugin=plugin,
+                function=function, takes=takes, seeded=seeded, lowest_first=lowest_first, measured=measured,
+            )
+        )  # fmt: skip
+        return function
+
+    return register
 
 
-def bottom(chunk: Chunk) -> torch.Tensor:
-    """Smallest relative change first; a control. Source: as `top`, "bottom"."""
-    return bits(relative(chunk))
+@strategy(
+    "bottom",
+    title="smallest relative change",
+    source='a control; as top, "bottom"',
+    measured=Score.RELATIVE,
+    lowest_first=True,
+)
+@strategy(
+    "top",
+    title="largest relative change",
+    source='arXiv 2509.16596; UmeanNever/ParamRestore param_restore.py, `_select_indices`, "top"',
+    measured=Score.RELATIVE,
+)
+def relative_change(p: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    """|d| / (|p| + 1e-8): the paper's measure of change."""
+    return ratio(s - p, p, EPS)
 
 
-def largest(chunk: Chunk) -> torch.Tensor:
-    """Largest absolute change |d| first: takes back most of ||d||^2 for its k; a control.
+@strategy(
+    "smallest",
+    title="smallest absolute change",
+    source='TIES "trim" with density 1 - k (arXiv 2306.01708)',
+    measured=Score.ABSOLUTE,
+    lowest_first=True,
+)
+@strategy(
+    "largest",
+    title="largest absolute change",
+    source='a control that takes back most of ||d||^2 for its k: what TIES "trim" keeps (arXiv 2306.01708)',
+    measured=Score.ABSOLUTE,
+)
+def absolute_change(p: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    """|d|."""
+    return (s - p).abs()
 
-    Source: magnitude pruning of a task vector turned around (TIES "trim", arXiv 2306.01708, keeps what this
-    drops).
-    """
-    return MAX_BITS - bits(absolute(chunk))
 
-
-def smallest(chunk: Chunk) -> torch.Tensor:
-    """Smallest absolute change |d| first: TIES "trim" with density 1 - k (arXiv 2306.01708)."""
-    return bits(absolute(chunk))
-
-
-def random(seed: int, pair: Pair) -> Keys:
+@strategy("random", title="random", source="a control: a uniform draw", seeded=True)
+def random(seed: int, pair: Pair, metas: Sequence[TensorMeta] = ()) -> Keys:
     """A uniform draw without replacement: the k% with the lowest hash of (seed, index in the whole model).
 
     The hash is the top 31 bits of the splitmix64 output function (Steele, Lea and Flood 2014) at counter
     `index` of a stream chosen by the seed. It depends on neither region nor k, so draws are nested in both.
     A control.
     """
+    import torch
+
     stream = _splitmix64(seed)
 
     def keys(chunk: Chunk) -> torch.Tensor:
@@ -93,12 +169,21 @@ def random(seed: int, pair: Pair) -> Keys:
     return keys
 
 
-def random_reference(seed: int, metas: Sequence[TensorMeta]) -> Keys:
+@strategy(
+    "random-reference",
+    title="random, as the reference code draws",
+    source="UmeanNever/ParamRestore param_restore.py",
+    seeded=True,
+)
+def random_reference(seed: int, pair: Pair, metas: Sequence[TensorMeta]) -> Keys:
     """The reference code's random draw: `numpy.random.RandomState(seed).choice(n, k, replace=False)`.
 
     That call takes the first k of `permutation(n)`, so the place in the permutation is the key. Memory
     grows with the region; SpecError above MAX_REFERENCE_WEIGHTS.
     """
+    import numpy as np
+    import torch
+
     n = sum(meta.numel for meta in metas)
     if n > MAX_REFERENCE_WEIGHTS:
         raise SpecError(
@@ -119,6 +204,12 @@ def random_reference(seed: int, metas: Sequence[TensorMeta]) -> Keys:
     return keys
 
 
+@strategy(
+    "interpolation",
+    title="move all weights part of the way",
+    source="WiSE-FT (arXiv 2109.01903); task arithmetic (arXiv 2212.04089)",
+    takes="alpha",
+)
 def interpolate(chunk: Chunk, alpha: float) -> torch.Tensor:
     """p + alpha * d in float32, in the dtype that holds both models; alpha 0 and 1 give p and s bit for bit.
 
@@ -131,7 +222,24 @@ def interpolate(chunk: Chunk, alpha: float) -> torch.Tensor:
     if alpha == 1:
         return tuned
     mixed = (chunk.p + alpha * chunk.d).to(chunk.exact_dtype)
-    return torch.where(chunk.changed, mixed, tuned)
+    return mixed.where(chunk.changed, tuned)
+
+
+@strategy(
+    "block",
+    title="whole tensors of a block",
+    source="arXiv 2509.16596; HFT (arXiv 2404.18466)",
+    takes="block",
+)
+def block(region: AbstractSet[str], inside: AbstractSet[str]) -> AbstractSet[str]:
+    """The tensors of a block (some layers, some kinds) go back to base, the rest stays tuned."""
+    return inside
+
+
+@strategy("all-but-block", title="whole tensors outside a block", source="as block", takes="block")
+def all_but_block(region: AbstractSet[str], inside: AbstractSet[str]) -> AbstractSet[str]:
+    """The other way round within the region: leaving one block out shows what it contributes."""
+    return region - inside
 
 
 @dataclass(frozen=True)
@@ -149,21 +257,48 @@ class Order:
         return self.score is Score.RELATIVE
 
 
-def order_of(strategy: Strategy, pair: Pair, metas: Sequence[TensorMeta], seed: int | None = None) -> Order:
+def order_of(name: str, pair: Pair, metas: Sequence[TensorMeta], seed: int | None = None) -> Order:
     """The order of a strategy that selects single weights."""
-    plain: dict[Strategy, Keys] = {
-        Strategy.TOP: top,
-        Strategy.BOTTOM: bottom,
-        Strategy.LARGEST: largest,
-        Strategy.SMALLEST: smallest,
-    }
-    if strategy in plain:
-        return Order(plain[strategy], SCORE_OF[strategy], strategy in HIGHEST_FIRST)
-    if strategy is Strategy.RANDOM:
-        return Order(random(seed or 0, pair))
-    if strategy is Strategy.RANDOM_REFERENCE:
-        return Order(random_reference(seed or 0, metas))
-    raise SpecError(f"strategy {strategy} selects no single weights")
+    chosen = STRATEGIES.get(name)
+    if chosen.takes != "k_percent":
+        raise SpecError(f"strategy {name} selects no single weights")
+    if chosen.seeded:
+        return Order(chosen.function(seed or 0, pair, metas))
+    return Order(lambda chunk: _ranked(chosen, chunk), chosen.measured, not chosen.lowest_first)
+
+
+def _ranked(chosen: Strategy, chunk: Chunk) -> torch.Tensor:
+    """The keys of one chunk by a strategy's score, int32."""
+    own = chosen.plugin is not None
+    values = _own_scores(chosen, chunk) if own else checked(chosen.function(chunk.p, chunk.s), chunk)
+    return bits(values) if chosen.lowest_first else MAX_BITS - bits(values)
+
+
+def _own_scores(chosen: Strategy, chunk: Chunk) -> torch.Tensor:
+    """What a plugin's function gives, float32 and checked. It gets copies: `p` may lie in the model's own memory."""
+    import torch
+
+    check_weights(chunk)
+    p, s = (weights.to("cpu", torch.float32, copy=True) for weights in (chunk.base, chunk.tuned))
+    try:
+        values = chosen.function(p, s)
+    except Exception as error:
+        raise PluginError(
+            f"strategy {chosen.name} failed on tensor {chunk.meta.name}: {type(error).__name__}: {error}"
+        ) from error
+    n, wrong = chunk.base.numel(), None
+    if not isinstance(values, torch.Tensor) or not values.is_floating_point():
+        wrong = f"gave {getattr(values, 'dtype', type(values).__name__)}; allowed: a tensor of floats"
+    elif tuple(values.shape) != (n,):
+        wrong = f"gave the shape {list(values.shape)}; allowed: [{n}], one score a weight"
+    elif values.isnan().any():
+        wrong = "gave NaN; allowed: a number for every weight"
+    elif (values < 0).any():
+        wrong = f"gave {float(values.min()):g}; allowed: 0 and more (lowest_first=True reverses an order)"
+    if wrong is not None:
+        raise PluginError(f"strategy {chosen.name} {wrong} (tensor {chunk.meta.name})")
+    scores: torch.Tensor = values.detach().to(chunk.base.device, torch.float32)
+    return scores.abs()  # -0.0 has another pattern than 0.0
 
 
 def _signed(value: int) -> int:

@@ -70,7 +70,7 @@ def test_disk_full_while_writing_the_patch(at: Place, monkeypatch: pytest.Monkey
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-from sftknow_core.cli import main
+from sftknow_core.cli.app import main
 main(sys.argv[2:])
 """
 

@@ -108,7 +108,7 @@ def test_same_weights_again_in_this_process_and_in_another(base: Path, tmp_path:
     program = (
         "import torch; torch.set_num_threads(1)\n"
         "from pathlib import Path\n"
-        "from sftknow_core.model.sft import SftSpec, finetune\n"
+        "from sftknow_core.model.train.sft import SftSpec, finetune\n"
         f"out = Path({str(tmp_path / 'other')!r})\n"
         f"finetune(Path({str(base)!r}), {EXAMPLES!r}, {FAST!r}, out, device='cpu')\n"
     )

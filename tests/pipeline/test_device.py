@@ -19,7 +19,7 @@ from sftknow_core.store.cache import Cache
 
 HOLDER = """
 import sys
-from sftknow_core.runs.device import DeviceLock
+from sftknow_core.pipeline.device import DeviceLock
 from sftknow_core.store.cache import Cache
 lock = DeviceLock(Cache(sys.argv[1]), "cuda-0")
 lock.take(lambda: None, lambda text: print(text, flush=True))

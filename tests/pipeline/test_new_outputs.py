@@ -124,7 +124,7 @@ def test_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from sftknow_core.runs.new_outputs import new_outputs
+from sftknow_core.pipeline.new_outputs import new_outputs
 out = Path(sys.argv[1])
 with new_outputs([out]) as places:
     places[out].mkdir()

@@ -182,7 +182,7 @@ def test_what_models_say_stays_text(made: tuple[Cache, str, str], monkeypatch: p
         return rows.assign(**{name: _EVIL for name in texts if name in rows})
 
     monkeypatch.setattr(run.questions, "all_passing", lambda *a: evil(asked(*a)))
-    monkeypatch.setattr(run_data.restore_views, "flipped", lambda *a, **k: evil(flipped(*a, **k)))
+    monkeypatch.setattr(run_data.restored, "flipped", lambda *a, **k: evil(flipped(*a, **k)))
     survey = chains.survey
 
     def named(cache: Cache) -> chains.Survey:
@@ -191,7 +191,7 @@ def test_what_models_say_stays_text(made: tuple[Cache, str, str], monkeypatch: p
             found.finished.assign(label=_EVIL), found.results.assign(label=_EVIL), found.unfinished
         )
 
-    monkeypatch.setattr(run_data.chain_views, "survey", named)
+    monkeypatch.setattr(run_data.chains, "survey", named)
     found = Read(render(made[0], made[1]))
     assert len(found.scripts) == 3 and "img" not in {tag for tag, _ in found.tags}
     assert _EVIL in json.dumps(found.data["tables"], ensure_ascii=False).replace('\\"', '"')

@@ -32,7 +32,7 @@ from sftknow_core.serve.job_specs import (
     SftJob,
     command_line,
 )
-from sftknow_core.serve.jobs import NICE_VARIABLE, Job, JobState, dismiss, jobs, look, start, stop
+from sftknow_core.serve.jobs import NICE_VARIABLE, Job, JobState, dismiss, job_of, jobs, start, stop
 from sftknow_core.serve.process import JOB_VARIABLE, JobReporter, child_environment, recorded, reporter
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_state import Owner
@@ -45,8 +45,8 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in a shell's background
 from dataclasses import dataclass
 from typing import ClassVar
-from sftknow_core.runs.job_specs import JobSpec
-from sftknow_core.runs.jobs import start
+from sftknow_core.serve.job_specs import JobSpec
+from sftknow_core.serve.jobs import start
 from sftknow_core.store.cache import Cache
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ListRuns(JobSpec):
 
 def ended(cache: Cache, job_id: str, seconds: float = PATIENCE_SECONDS) -> Job:
     give_up = time.monotonic() + seconds
-    while (job := look(cache, job_id)).state is JobState.RUNNING:
+    while (job := job_of(cache, job_id)).state is JobState.RUNNING:
         assert time.monotonic() < give_up, f"still running after {seconds} s: {job}"
         time.sleep(0.05)
     return job
@@ -189,7 +189,7 @@ def test_outlives_every_end_of_its_parent(tmp_path: Path, sent: signal.Signals) 
     os.killpg(parent.pid, sent)
     assert parent.wait(10) == -sent
     parent.stdout.close()
-    assert look(cache, job_id).state is JobState.RUNNING
+    assert job_of(cache, job_id).state is JobState.RUNNING
     job = ended(cache, job_id)
     assert job.state is JobState.DONE, job.reason
     assert job.result == {"cache": str(tmp_path), "runs": []}
@@ -206,7 +206,7 @@ def test_stops_and_goes_on(memory_folder: Path, model: Path) -> None:
     now = job = start(cache, spec)
     give_up = time.monotonic() + PATIENCE_SECONDS
     while not re.search("training|fine-tuning", now.progress.stage if now.progress else ""):
-        now = look(cache, job.job_id)
+        now = job_of(cache, job.job_id)
         assert now.state is JobState.RUNNING, now.reason
         assert time.monotonic() < give_up
         time.sleep(0.05)
@@ -274,12 +274,12 @@ def test_states_follow_from_what_lies_there(tmp_path: Path) -> None:
         on_record(cache, "failed", process__json=GONE, ended__json={"code": 1, "at": "x"}): JobState.FAILED,
         on_record(cache, "elsewhere", process__json=GONE | {"host": "another"}): JobState.RUNNING,
     }
-    assert {name: look(cache, name).state for name in names} == names
+    assert {name: job_of(cache, name).state for name in names} == names
     long_ago = now - 3600
     for path in (cache.root / "jobs" / "elsewhere").iterdir():
         os.utime(path, (long_ago, long_ago))
-    assert look(cache, "elsewhere").state is JobState.INTERRUPTED
-    assert look(cache, "failed").reason == "it ended with exit code 1"
+    assert job_of(cache, "elsewhere").state is JobState.INTERRUPTED
+    assert job_of(cache, "failed").reason == "it ended with exit code 1"
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_states_follow_from_what_lies_there(tmp_path: Path) -> None:
 def test_reasons(tmp_path: Path, stderr: str, reason: str) -> None:
     cache = Cache(tmp_path)
     name = on_record(cache, process__json=GONE, ended__json={"code": 1, "at": "x"}, stderr__txt=stderr)
-    assert look(cache, name).reason == reason
+    assert job_of(cache, name).reason == reason
 
 
 def test_progress_is_the_reporters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +301,7 @@ def test_progress_is_the_reporters(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     cache = Cache(tmp_path)
     me = Owner.me()
     name = on_record(cache, process__json=me.__dict__)
-    assert look(cache, name).progress is None
+    assert job_of(cache, name).progress is None
     now = 0.0
     monkeypatch.setattr("sftknow_core.serve.process.time.monotonic", lambda: now)
     with JobReporter(cache.root / "jobs" / name) as told:
@@ -310,13 +310,13 @@ def test_progress_is_the_reporters(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         told.expect(8)
         now = 30.0
         told.advance(2)
-        assert look(cache, name).progress == module.JobProgress("asking", 0.25, 90.0)
+        assert job_of(cache, name).progress == module.JobProgress("asking", 0.25, 90.0)
         now = 30.2
         told.advance(2)
-        assert look(cache, name).progress.share == 0.25
+        assert job_of(cache, name).progress.share == 0.25
         now = 31.0
         told.advance(0)
-        assert look(cache, name).progress == module.JobProgress("asking", 0.5, 31.0)
+        assert job_of(cache, name).progress == module.JobProgress("asking", 0.5, 31.0)
 
 
 def test_a_command_that_is_no_job_records_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

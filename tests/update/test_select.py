@@ -17,7 +17,7 @@ from sftknow_core.update import strategies
 from sftknow_core.update.delta import measure_delta
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.restore import restore_into
-from sftknow_core.update.select import Region, Strategy, count_for, plan_for, select
+from sftknow_core.update.select import Region, count_for, plan_for, select
 from sftknow_core.update.spec import RestoreSpec
 
 Tensors = Mapping[str, torch.Tensor]
@@ -260,7 +260,7 @@ def test_interpolation_takes_no_k() -> None:
 def test_plan_of_a_spec_is_the_same_plan() -> None:
     base = random_tensors()
     pair = fake_pair(base, nudged(base))
-    spec = RestoreSpec(Strategy.TOP, "mlp", "1", k_percent="12.5")  # type: ignore[arg-type]
+    spec = RestoreSpec("top", "mlp", "1", k_percent="12.5")  # type: ignore[arg-type]
     assert plan_for(pair, spec).cut == select(pair, Region("mlp", "1"), "top", ["12.5"])[0].cut
     assert select(pair, Region(), "top", []) == []
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sftknow_core.errors import SpecError
 from sftknow_core.update.region import Region, layers_text, parse_layers
 from sftknow_core.update.select import count_for
-from sftknow_core.update.spec import RestoreSpec, Strategy
+from sftknow_core.update.spec import RestoreSpec
 
 METAS = FakeSource(random_tensors()).metas
 
@@ -97,7 +97,7 @@ def test_json_round_trip(fields: dict[str, object]) -> None:
 
 
 def test_equal_specs_have_one_json_form_and_one_state() -> None:
-    one = RestoreSpec(Strategy.TOP, layers="0,1", k_percent=Decimal("20.0"))
+    one = RestoreSpec("top", layers="0,1", k_percent=Decimal("20.0"))
     other = RestoreSpec("top", layers="0-1", k_percent=20)  # type: ignore[arg-type]
     assert one == other
     assert one.to_json() == other.to_json()
@@ -110,12 +110,12 @@ def test_state_id_tells_states_apart() -> None:
     specs = [
         RestoreSpec(k_percent=Decimal(20)),
         RestoreSpec(k_percent=Decimal("20.0001")),
-        RestoreSpec(Strategy.BOTTOM, k_percent=Decimal(20)),
+        RestoreSpec("bottom", k_percent=Decimal(20)),
         RestoreSpec(region="mlp", k_percent=Decimal(20)),
         RestoreSpec(layers="0", k_percent=Decimal(20)),
-        RestoreSpec(Strategy.RANDOM, k_percent=Decimal(20)),
-        RestoreSpec(Strategy.RANDOM, k_percent=Decimal(20), seed=1),
-        RestoreSpec(Strategy.INTERPOLATION, alpha=Decimal("0.2")),
+        RestoreSpec("random", k_percent=Decimal(20)),
+        RestoreSpec("random", k_percent=Decimal(20), seed=1),
+        RestoreSpec("interpolation", alpha=Decimal("0.2")),
     ]
     ids = {spec.state_id("base", "tuned") for spec in specs} | {specs[0].state_id("tuned", "base")}
     assert len(ids) == len(specs) + 1
@@ -151,5 +151,5 @@ def test_unknown_stored_field_is_refused() -> None:
 
 def test_nothing_restored_is_the_tuned_model() -> None:
     assert RestoreSpec(k_percent=Decimal(0)).is_tuned
-    assert RestoreSpec(Strategy.INTERPOLATION, alpha=Decimal(1)).is_tuned
+    assert RestoreSpec("interpolation", alpha=Decimal(1)).is_tuned
     assert not RestoreSpec(k_percent=Decimal(1)).is_tuned

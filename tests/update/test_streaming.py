@@ -17,7 +17,7 @@ LIMIT_BYTES = 96_000_000
 WORK = """
 import json, resource, sys
 from pathlib import Path
-from sftknow_core.model.tensors import FolderSource
+from sftknow_core.model.io.tensors import FolderSource
 from sftknow_core.update.delta import measure_delta
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.restore import restore_into, write_restored

@@ -55,7 +55,7 @@ class TensorMeta:
     layer: int | None
     """Decoder layer from 0; None outside the layers."""
     kind: str
-    """One of `model.kinds.KINDS`."""
+    """One of update.region.KINDS."""
     module: str
     """Finer than kind: attn.q, mlp.down, mlp.router, norm.input_layernorm, embedding.embed_tokens, lm_head,
     ..."""

@@ -207,11 +207,11 @@ class StudySpec:
     def _controls(self) -> tuple[RestoreSpec, ...]:
         if self.controls is not None:
             return self.controls
-        from sftknow_core.update.spec import RestoreSpec, Strategy, percent
+        from sftknow_core.update.spec import RestoreSpec, percent
 
         way = self.restoring[0]
         return tuple(
-            RestoreSpec(Strategy(name), way.region, way.layers, percent(k))
+            RestoreSpec(name, way.region, way.layers, percent(k))
             for name in EQUAL_COUNT
             for k in self.ks
             if name != way.strategy

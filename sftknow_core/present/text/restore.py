@@ -11,7 +11,7 @@ import pandas as pd
 
 from sftknow_core.present.terminal import percent, points
 from sftknow_core.present.text.story import KeyNumber, Part
-from sftknow_core.update.spec import RestoreSpec, Strategy
+from sftknow_core.update.spec import RestoreSpec
 
 Numbers = Mapping[str, Any]
 STRATEGIES = {
@@ -88,7 +88,7 @@ DEFINITIONS = """\
 
 def score_of(spec: RestoreSpec) -> str:
     """What ranks the weights: "r" or "|d|"."""
-    return "r" if spec.strategy in (Strategy.TOP, Strategy.BOTTOM) else "|d|"
+    return "r" if spec.strategy in ("top", "bottom") else "|d|"
 
 
 def cards(numbers: Numbers, spec: RestoreSpec) -> tuple[KeyNumber, ...]:
@@ -232,7 +232,7 @@ def _put_back(numbers: Numbers, spec: RestoreSpec) -> KeyNumber:
         ),
     )
     said = f"{n:,} weights of the region, {percent(n / numbers['n_model'])}% of the whole model."
-    if spec.strategy in (Strategy.TOP, Strategy.LARGEST) and not isnan(full):
+    if spec.strategy in ("top", "largest") and not isnan(full):
         said += f" All changes are reverted from k = {full:g}% on."
     return KeyNumber("Put back to base", parts, said)
 
@@ -247,7 +247,7 @@ def _held(numbers: Numbers, spec: RestoreSpec) -> KeyNumber:
         )
     else:
         parts.append(_share("null", null, numbers["null_error"]))
-        first = spec.strategy is Strategy.TOP
+        first = spec.strategy == "top"
         said = (
             "Null: the same changes dealt out at random within each tensor. It is "
             + (
@@ -262,7 +262,7 @@ def _held(numbers: Numbers, spec: RestoreSpec) -> KeyNumber:
 
 def _update(numbers: Numbers, spec: RestoreSpec) -> KeyNumber:
     score, low, high = score_of(spec), numbers["threshold_low"], numbers["threshold_high"]
-    first = spec.strategy in (Strategy.TOP, Strategy.LARGEST)
+    first = spec.strategy in ("top", "largest")
     put_back = not isnan(low)
     value, spread = (f"{low:.3g}", f"to {high:.4g}") if put_back else ("–", "none put back")
     parts = (

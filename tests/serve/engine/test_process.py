@@ -27,7 +27,7 @@ K20 = RestoreSpec(k_percent="20")
 
 PARENT = """
 import sys, time
-from sftknow_core.runs.engine.client import EngineClient
+from sftknow_core.serve.engine.client import EngineClient
 client = EngineClient(sys.argv[1], "cpu")
 print(client.wait(client.submit("ping"), 60).result["pid"], flush=True)
 time.sleep(600)
@@ -35,8 +35,8 @@ time.sleep(600)
 
 NOISE = """
 import os
-from sftknow_core.runs.engine import __main__ as engine
-from sftknow_core.runs.engine.worker import Engine
+from sftknow_core.serve.engine import __main__ as engine
+from sftknow_core.serve.engine.worker import Engine
 
 def noisy(self):
     print("from python")
@@ -91,7 +91,7 @@ def is_gone(pid: int) -> bool:
 
 def test_the_client_loads_no_torch() -> None:
     program = (
-        "import sys; import sftknow_core.runs.engine.client, sftknow_core.runs.jobs, sftknow_core.runs.job_specs;"
+        "import sys; import sftknow_core.serve.engine.client, sftknow_core.serve.jobs, sftknow_core.serve.job_specs;"
         "print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     )
     ran = subprocess.run(
