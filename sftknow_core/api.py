@@ -324,8 +324,8 @@ def open_study(study: str, ws: Workspace) -> StudyResults:
 
 
 def _the_one(prefix: str, run_ids: list[str], kind: str) -> str:
-    found = [run_id for run_id in run_ids if run_id.startswith(prefix)]
-    if not prefix or len(found) != 1:
+    found = [run_id for run_id in run_ids if prefix and run_id.startswith(prefix)]
+    if len(found) != 1:
         number = "no" if not found else f"more than one ({', '.join(found)})"
         raise SpecError(
             f"{kind} {prefix!r}: the cache has {number} such {kind}; `sftknow runs` lists the runs"
