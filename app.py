@@ -4,7 +4,9 @@ import streamlit as st
 
 from pages._widgets import mode, warming
 from sftknow_core import __version__
+from sftknow_core.registry import load_plugins
 
+load_plugins()  # what `sftknow --plugin FILE app` handed on
 st.set_page_config(
     page_title="sftknow",
     page_icon="🧠",

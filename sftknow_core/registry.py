@@ -152,6 +152,12 @@ def plugin_of(function: Callable[..., Any]) -> str | None:
         ) from error
 
 
+def plugin_text(label: str) -> str:
+    """A plugin's name and the beginning of its hash, for messages."""
+    name, _, sha256 = str(label).partition("@")
+    return f"{name} (sha256 {sha256[:12]})"
+
+
 def load_plugins(files: Sequence[Path] = ()) -> tuple[Plugin, ...]:
     """Load installed plugins, the files that the parent process handed on, and `files`; the loaded files.
 
@@ -177,6 +183,11 @@ def load_plugins(files: Sequence[Path] = ()) -> tuple[Plugin, ...]:
         given = {str(path): plugin.sha256 for path, plugin in _loaded.items()}
         os.environ[PLUGINS_VARIABLE] = json.dumps(handed_on | given)
     return tuple(_loaded.values())
+
+
+def plugin_arguments() -> list[str]:
+    """The options of the command line that load the same plugin files again."""
+    return [word for path in _loaded for word in ("--plugin", str(path))]
 
 
 def _load(path: Path, expected: str | None = None) -> None:

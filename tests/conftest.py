@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from sftknow_core import registry
+from sftknow_core.facts.matcher import MATCHERS
 from sftknow_core.serve.jobs import NICE_VARIABLE
 from sftknow_core.store.cache import Cache
+from sftknow_core.update.strategies import STRATEGIES
 
 os.environ[NICE_VARIABLE] = "0"  # tests run side by side and wait for the jobs they start
 
@@ -41,3 +44,13 @@ def cache(fast_folder: Path) -> Iterator[Cache]:
     cache = Cache(fast_folder / "my [cache] *")
     yield cache
     shutil.rmtree(cache.root)
+
+
+@pytest.fixture
+def own_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers, and what it hands on to child processes, is forgotten at its end."""
+    monkeypatch.setenv(registry.PLUGINS_VARIABLE, "")
+    monkeypatch.setattr(registry, "_loaded", {})
+    monkeypatch.setattr(registry, "_added", [])
+    for one in (STRATEGIES, MATCHERS):
+        monkeypatch.setattr(one, "_entries", dict(one._entries))

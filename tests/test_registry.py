@@ -26,12 +26,8 @@ def my_order(p, s):
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def plugin(tmp_path: Path, own_plugins: None) -> Path:
     """A plugin file; what it registers is forgotten at the end."""
-    monkeypatch.setenv(PLUGINS_VARIABLE, "")
-    monkeypatch.setattr(registry, "_loaded", {})
-    monkeypatch.setattr(registry, "_added", [])
-    monkeypatch.setattr(STRATEGIES, "_entries", dict(STRATEGIES._entries))
     path = tmp_path / "mine.py"
     path.write_text(OWN.format(name="my-order"))
     return path

@@ -38,7 +38,7 @@ def mastery(
             "--export", help="Write the scores as Parquet into this folder too.", show_default=False
         ),
     ] = None,
-    matcher: o.MatcherOpt = "words",
+    matcher: Annotated[str, o.matcher_option()] = "words",
     topics: o.TopicsOpt = None,
     filter_: o.FilterOpt = "paper",
     keep_leaks: o.LeaksOpt = False,
@@ -57,7 +57,7 @@ def mastery(
     with o.workspace(cache, device, dtype) as ws:
         model = ws.open_model(base, revision)
         found, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
-        spec = replace(mastery_spec(model, seed), n_samples=samples, matcher=matcher)  # type: ignore[arg-type]
+        spec = replace(mastery_spec(model, seed), n_samples=samples, matcher=matcher)
         if max_new_tokens is not None:
             spec = replace(spec, max_new_tokens=max_new_tokens)
         scored = score_facts(ws, model, found.facts, known, spec)
@@ -146,7 +146,7 @@ def evaluate(
     data: o.DataOpt = o.DEMO,
     questions: o.QuestionsOpt = "60",
     prompt: o.PromptOpt = "paper",
-    matcher: o.MatcherOpt = "words",
+    matcher: Annotated[str, o.matcher_option()] = "words",
     by_topic: Annotated[bool, typer.Option("--by-topic", help="Topic by topic as well.")] = False,
     topics: o.TopicsOpt = None,
     filter_: o.FilterOpt = "paper",
@@ -158,19 +158,22 @@ def evaluate(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Closed-book accuracy of a model, by mastery level, in- and out-of-domain."""
-    from sftknow_core.facts.matcher import Matcher
     from sftknow_core.measure.accuracy import accuracy_by_topic
 
     with o.workspace(cache, device, dtype) as ws:
         facts_and_topics = o.read_facts(data, topics, filter_, keep_leaks, sample)
         exam, state, loader = _exam(ws, base or model, model, facts_and_topics, questions, prompt, matcher)
         run = _asked(exam, state, loader)
-    rows = [r for r in run.read("accuracies").to_pylist() if r["matcher"] == matcher and r["subset"] == "all"]
-    topics_rows = accuracy_by_topic(run.read("answers").to_pylist(), Matcher(matcher)) if by_topic else []
+    rows = [
+        r
+        for r in run.read("accuracies").to_pylist()
+        if r["matcher"] == exam.spec.matcher and r["subset"] == "all"
+    ]
+    topics_rows = accuracy_by_topic(run.read("answers").to_pylist(), exam.spec.matcher) if by_topic else []
     result = {
         "run_id": run.run_id,
         "state_id": state.state_id,
-        "matcher": matcher,
+        "matcher": exam.spec.matcher,
         "accuracies": rows,
         "by_topic": [row for row in topics_rows if row["level"] is None],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftknow_core.errors import SpecError
+from sftknow_core.facts.matcher import MATCHERS
+from sftknow_core.registry import Entry
+from sftknow_core.update.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from sftknow_core.facts.fact import FactSet
@@ -66,12 +69,8 @@ QuestionsOpt = Annotated[
 PromptOpt = Annotated[
     str, typer.Option("--prompt", help="paper, chat, five-shot, or a text file that holds {question}.")
 ]
-MatcherOpt = Annotated[str, typer.Option("--matcher", help="Headline score: words, substring or exact.")]
 LevelOpt = Annotated[str, typer.Option("--level", help="Mastery level trained on: 0 to 4, mixed or natural.")]
 SizeOpt = Annotated[str, typer.Option("--n", help="Size of the train set, or all.")]
-StrategyOpt = Annotated[
-    str, typer.Option("--strategy", help="top, bottom, largest, smallest, random or random-reference.")
-]
 RegionOpt = Annotated[str, typer.Option("--region", help="transformer, attention, mlp, embedding or all.")]
 LayersOpt = Annotated[
     str | None, typer.Option("--layers", help="Only these layers, e.g. 0-3,7.", show_default=False)
@@ -84,6 +83,22 @@ EpochsOpt = Annotated[
 BatchOpt = Annotated[
     int | None, typer.Option("--batch-size", help="Examples a training step.", show_default=False)
 ]
+
+
+def strategy_option(*takes: str) -> Any:
+    """`--strategy`, with the strategies that take one of these amounts. Called when the command line is built, so that
+    those of plugins are listed too."""
+    return typer.Option("--strategy", help=listed(s for s in STRATEGIES.entries if s.takes in takes))
+
+
+def matcher_option() -> Any:
+    """`--matcher`, likewise."""
+    return typer.Option("--matcher", help=f"Headline score: {listed(MATCHERS.entries)}")
+
+
+def listed(entries: Iterable[Entry]) -> str:
+    """Registered names with their titles, for a help text."""
+    return "; ".join(f"{found.name} ({found.title})" for found in entries) + "."
 
 
 @contextmanager
@@ -113,7 +128,7 @@ def evaluation(prompt: str, matcher: str) -> EvaluateSpec:
     """How questions are asked and judged. Raises SpecError."""
     from sftknow_core.pipeline.evaluate import EvaluateSpec
 
-    return EvaluateSpec(prompt=prompt, matcher=matcher)  # type: ignore[arg-type]  # checked there
+    return EvaluateSpec(prompt=prompt, matcher=matcher)
 
 
 def question_spec(questions: str, seed: int = 0) -> QuestionSpec:

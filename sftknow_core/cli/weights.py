@@ -79,13 +79,7 @@ def restore(
             "--block", help='For the block strategies: "mlp", "0-3" or "mlp 0-3".', show_default=False
         ),
     ] = None,
-    strategy: Annotated[
-        str,
-        typer.Option(
-            "--strategy",
-            help="top, bottom, largest, smallest, random, random-reference, interpolation, block or all-but-block.",
-        ),
-    ] = "top",
+    strategy: Annotated[str, o.strategy_option("k_percent", "alpha", "block")] = "top",
     region: o.RegionOpt = "transformer",
     layers: o.LayersOpt = None,
     seed: Annotated[

@@ -1,4 +1,4 @@
-"""Is a completion right? Three rules for that.
+"""Is a completion right? Three rules for that, and those of plugins; each is declared beside its function.
 
 WORDS (ours, the default): an answer stands in the completion as a run of whole words (words.py says what a
 word is), after the literal subject was taken out. So "Oman" is not in "Roman", and "Mexico City" does not
@@ -15,20 +15,28 @@ Exact implies words.
 
 An answer is an object or a synonym of one. An answer without letters and digits ("!!!") is looked for
 literally in the normalised text.
+
+    @matcher("my-rule", title="...")
+    def my_rule(fact, completion): ...                whether it is right; fact.answers, fact.subject
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from sftknow_core.errors import PluginError
 from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.synonyms import Synonyms, answers_of, load_synonyms, with_synonyms
 from sftknow_core.facts.words import normalise, normalise_with_offsets, word_text, word_text_with_offsets
+from sftknow_core.registry import Entry, Registry, plugin_of, plugin_text
 
-__all__ = ["MATCHER_VERSION", "FactMatcher", "Matcher", "Scores", "answers_of", "judge", "load_synonyms"]
+__all__ = [
+    "MATCHERS", "MATCHER_VERSION", "FactMatcher", "Matcher", "Scores", "answers_of", "judge", "load_synonyms",
+    "matcher", "matcher_named", "verdict_column",
+]  # fmt: skip
 
 MATCHER_VERSION = 1
 """Raised whenever a verdict can change, the shipped synonyms included; levels and accuracies carry it."""
@@ -36,16 +44,8 @@ _TAKEN_OUT = "\0"
 """Stands for each character of a subject taken out; no word holds it."""
 
 
-class Matcher(StrEnum):
-    """The rules; the values are the field names of `Scores`."""
-
-    WORDS = "words"
-    SUBSTRING = "substring"
-    EXACT = "exact"
-
-
 class Scores(NamedTuple):
-    """What the three rules say about one completion."""
+    """What the three rules of this package say about one completion; the first fields are their names."""
 
     words: bool
     substring: bool
@@ -53,9 +53,79 @@ class Scores(NamedTuple):
     position: int | None
     """Offset in the completion, in characters, of the first match by words; None: no match."""
 
-    def by(self, matcher: Matcher) -> bool:
-        """The verdict of one rule."""
-        return bool(getattr(self, matcher.value))
+
+STORED_RULES = ("words", "substring", "exact")
+"""Rules whose verdict on every answer is stored, whichever one the headline takes."""
+OWN_RULE = "own_matcher"
+"""Column of table `answers` for the verdict of the evaluation's matcher, where it is none of these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matcher(Entry):
+    """A rule that says whether a completion is right."""
+
+    function: Callable[[FactMatcher, str], bool]
+
+    @property
+    def stored_name(self) -> str:
+        """What specs, runs and tables hold: the name, for a plugin's rule with 16 hex digits of its source's hash."""
+        return self.name if self.plugin is None else f"{self.name}@{self.plugin.partition('@')[2][:16]}"
+
+
+MATCHERS: Registry[Matcher] = Registry("matcher")
+
+Rule = Callable[["FactMatcher", str], bool]
+
+
+def matcher(name: str, *, title: str = "", source: str = "", version: int = 1) -> Callable[[Rule], Rule]:
+    """Register the decorated function (fact, completion) -> bool as a rule that answers can be judged by.
+
+    Args:
+        name: what a user types, e.g. "my-rule".
+        title: a few words for a list of choices; the name when left out.
+        source: paper and section, or reference code.
+        version: raised whenever a verdict can change.
+
+    Raises PluginError for a name that is taken.
+    """
+
+    def register(function: Rule) -> Rule:
+        MATCHERS.add(
+            Matcher(
+                name=name, title=title or name, source=source, version=version, plugin=plugin_of(function),
+                function=function,
+            )
+        )  # fmt: skip
+        return function
+
+    return register
+
+
+def matcher_named(text: str) -> Matcher:
+    """The rule of a name as typed or as stored. Raises SpecError for an unknown one, PluginError where a stored name
+    is of code that is not loaded, or of another version of it."""
+    name, _, digits = str(text).partition("@")
+    if digits and name not in MATCHERS:
+        raise PluginError(
+            f"matcher {name} is code of a plugin (sha256 {digits}), which is not loaded; give it by --plugin FILE"
+        )
+    found = MATCHERS.get(name)
+    if digits and found.stored_name != text:
+        here = "sftknow itself" if found.plugin is None else f"the plugin {plugin_text(found.plugin)}"
+        raise PluginError(
+            f"matcher {name} is needed from a plugin with sha256 {digits}, but here it is of {here}; give the same "
+            "file by --plugin FILE"
+        )
+    return found
+
+
+def verdict_column(text: str) -> str:
+    """The column of table `answers` that holds the verdicts of a matcher, by its name as stored."""
+    if text in STORED_RULES:
+        return text
+    if "@" not in text:
+        MATCHERS.get(text)
+    return OWN_RULE
 
 
 class _Form(NamedTuple):
@@ -91,7 +161,9 @@ class FactMatcher:
         return matcher
 
     def _prepare(self, answers: tuple[str, ...], subject: str | None) -> None:
-        self._answers = answers
+        self.answers = answers
+        """All that count as right, synonyms among them."""
+        self.subject = subject
         forms = dict.fromkeys(_form(a) for a in answers)
         self._subject = _form(subject).words if subject else ""
         self._mask = f" {_TAKEN_OUT * (len(self._subject) - 2)} "
@@ -102,6 +174,7 @@ class FactMatcher:
         self._masked = tuple(w for w in worded if w not in self._unmasked)
         self._literals = tuple(f.literal for f in forms if f.literal and not f.words)
 
+    @matcher("words", title="an answer stands in it as whole words", source="the default; see facts/words.py")
     def words(self, completion: str) -> bool:
         """The verdict of the WORDS rule alone."""
         normalised = normalise(completion)
@@ -112,16 +185,46 @@ class FactMatcher:
                 break
         return any(literal in normalised for literal in self._literals)
 
+    @matcher("substring", title="an answer stands anywhere in it", source="Ye et al. 2025")
+    def substring(self, completion: str) -> bool:
+        """The verdict of the SUBSTRING rule alone."""
+        return any(answer in completion for answer in self.answers)
+
+    @matcher("exact", title="it consists of an answer", source="implies words")
+    def exact(self, completion: str) -> bool:
+        """The verdict of the EXACT rule alone."""
+        return self.words(completion) and self._is_whole(completion)
+
     def scores(self, completion: str) -> Scores:
-        """All three verdicts."""
+        """The verdicts of all three."""
         words = self.words(completion)
-        normalised = normalise(completion)
         return Scores(
             words=words,
-            substring=any(answer in completion for answer in self._answers),
-            exact=words and (word_text(normalised) in self._worded or normalised.strip() in self._literals),
+            substring=self.substring(completion),
+            exact=words and self._is_whole(completion),
             position=self._position(completion) if words else None,
         )
+
+    def is_correct(self, completion: str, rule: str) -> bool:
+        """The verdict of any matcher, by its name as typed or stored. Raises PluginError where a plugin's fails."""
+        found = matcher_named(rule)
+        if found.plugin is None:
+            return found.function(self, completion)
+        try:
+            verdict = found.function(self, completion)
+        except Exception as error:
+            raise PluginError(
+                f"matcher {found.name} failed on {completion!r}: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(verdict, bool):
+            raise PluginError(
+                f"matcher {found.name} gave {verdict!r} for {completion!r}; allowed: True or False"
+            )
+        return verdict
+
+    def _is_whole(self, completion: str) -> bool:
+        normalised = normalise(completion)
+        return word_text(normalised) in self._worded or normalised.strip() in self._literals
 
     def _starts(self, text: str) -> list[int]:
         """Where in a word text the answers begin, at most one place an answer."""

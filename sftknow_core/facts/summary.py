@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from sftknow_core.facts.fact import SPLITS, Fact, FactSet
-from sftknow_core.facts.matcher import FactMatcher, Matcher
+from sftknow_core.facts.matcher import FactMatcher
 from sftknow_core.facts.synonyms import Synonyms
 
 # The floor: how often the topic's most frequent answer would be right.
@@ -43,14 +43,14 @@ def majority_answers(train: Iterable[Fact]) -> dict[str, str]:
 
 
 def majority_floor(
-    train: Iterable[Fact], facts: Iterable[Fact], synonyms: Synonyms, matcher: Matcher = Matcher.WORDS
+    train: Iterable[Fact], facts: Iterable[Fact], synonyms: Synonyms, matcher: str = "words"
 ) -> list[Floor]:
     """One row a topic of `facts`, in order of appearance: train's majority answer given to every question."""
     return floor_of(majority_answers(train), facts, synonyms, matcher)
 
 
 def floor_of(
-    answers: Mapping[str, str], facts: Iterable[Fact], synonyms: Synonyms, matcher: Matcher = Matcher.WORDS
+    answers: Mapping[str, str], facts: Iterable[Fact], synonyms: Synonyms, matcher: str = "words"
 ) -> list[Floor]:
     """The same for given answers by topic."""
     by_topic: dict[str, list[Fact]] = defaultdict(list)
@@ -59,10 +59,10 @@ def floor_of(
     return [_floor(topic, answers.get(topic), same, synonyms, matcher) for topic, same in by_topic.items()]
 
 
-def _floor(topic: str, answer: str | None, facts: list[Fact], synonyms: Synonyms, matcher: Matcher) -> Floor:
+def _floor(topic: str, answer: str | None, facts: list[Fact], synonyms: Synonyms, matcher: str) -> Floor:
     if answer is None:
         return Floor(topic, None, len(facts), None)
-    n_right = sum(FactMatcher(fact, synonyms).scores(answer).by(matcher) for fact in facts)
+    n_right = sum(FactMatcher(fact, synonyms).is_correct(answer, matcher) for fact in facts)
     return Floor(topic, answer, len(facts), n_right)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from sftknow_core.facts.fact import Fact, question_set_id
-from sftknow_core.facts.matcher import FactMatcher, Matcher
+from sftknow_core.facts.matcher import OWN_RULE, FactMatcher, verdict_column
 from sftknow_core.facts.prompts import PROMPTS
 from sftknow_core.facts.synonyms import Synonyms
 from sftknow_core.measure.asking import Ask, answer_part, encode_questions
@@ -37,6 +37,7 @@ def answer_questions(
     synonyms: Synonyms,
     *,
     ask: Ask = PROMPTS["paper"],
+    matcher: str = "words",
     max_new_tokens: int = MAX_NEW_TOKENS,
     first_row: int = 0,
     batch_size: int | None = None,
@@ -51,7 +52,7 @@ def answer_questions(
     completions = generate(
         lm, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
     )
-    return _judged(facts, completions, levels, synonyms, ask, first_row)
+    return _judged(facts, completions, levels, synonyms, ask, first_row, matcher)
 
 
 def answer_and_keep(
@@ -61,6 +62,7 @@ def answer_and_keep(
     synonyms: Synonyms,
     *,
     ask: Ask = PROMPTS["paper"],
+    matcher: str = "words",
     max_new_tokens: int = MAX_NEW_TOKENS,
     first_row: int = 0,
     batch_size: int | None = None,
@@ -71,7 +73,7 @@ def answer_and_keep(
     completions, logits = generate_and_keep(
         lm, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
     )
-    return _judged(facts, completions, levels, synonyms, ask, first_row), logits
+    return _judged(facts, completions, levels, synonyms, ask, first_row, matcher), logits
 
 
 def _judged(
@@ -81,11 +83,13 @@ def _judged(
     synonyms: Synonyms,
     ask: Ask,
     first_row: int,
+    matcher: str,
 ) -> list[Row]:
+    has_own = verdict_column(matcher) == OWN_RULE
     rows = []
     for number, (fact, completion) in enumerate(zip(facts, completions, strict=True), start=first_row):
         text = answer_part(completion.text, fact, ask)
-        scores = FactMatcher(fact, synonyms).scores(text)
+        judged = FactMatcher(fact, synonyms)
         rows.append(
             {
                 "fact_id": fact.fact_id,
@@ -97,7 +101,8 @@ def _judged(
                 "question": fact.question,
                 "gold": fact.objects[0],
                 "completion": text,
-                **scores._asdict(),
+                **judged.scores(text)._asdict(),
+                OWN_RULE: judged.is_correct(text, matcher) if has_own else None,
                 "stopped": completion.stopped or text != completion.text,
                 "n_tokens": len(completion.ids),
                 "answer_in_question": fact.answer_in_question,
@@ -106,7 +111,7 @@ def _judged(
     return rows
 
 
-def summarise_accuracy(rows: Iterable[Mapping[str, Any]], matcher: Matcher, prompt: str) -> list[Row]:
+def summarise_accuracy(rows: Iterable[Mapping[str, Any]], matcher: str, prompt: str) -> list[Row]:
     """Rows of `accuracies` from rows of `answers`: split x domain x subset x level (None: the headline).
 
     A level without questions has accuracy None and says so; the headline leaves it out and names it. Answers
@@ -120,12 +125,12 @@ def summarise_accuracy(rows: Iterable[Mapping[str, Any]], matcher: Matcher, prom
         for subset in SUBSETS:
             chosen = [row for row in group if subset == "all" or not row["answer_in_question"]]
             place = {"split": split, "domain": domain, "subset": subset}
-            place |= {"prompt": prompt, "matcher": matcher.value}
+            place |= {"prompt": prompt, "matcher": matcher}
             summary += [place | row for row in _by_level(chosen, matcher)]
     return summary
 
 
-def accuracy_by_topic(rows: Iterable[Mapping[str, Any]], matcher: Matcher) -> list[Row]:
+def accuracy_by_topic(rows: Iterable[Mapping[str, Any]], matcher: str) -> list[Row]:
     """The same numbers topic by topic, with a column `topic` and without prompt, matcher and subset."""
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -137,11 +142,12 @@ def accuracy_by_topic(rows: Iterable[Mapping[str, Any]], matcher: Matcher) -> li
     ]
 
 
-def _by_level(rows: Sequence[Mapping[str, Any]], matcher: Matcher) -> list[Row]:
+def _by_level(rows: Sequence[Mapping[str, Any]], matcher: str) -> list[Row]:
     """One row a level and the headline."""
     of_level = [[row for row in rows if row["level"] == level] for level in range(N_LEVELS)]
     n = [len(part) for part in of_level]
-    n_right = [sum(row[matcher.value] for row in part) for part in of_level]
+    right = verdict_column(matcher)
+    n_right = [sum(row[right] for row in part) for part in of_level]
     found = [_level_row(level, part, n_right[level]) for level, part in enumerate(of_level)]
     headline = _described([row for part in of_level for row in part])
     headline |= {"level": None, "n_right": sum(n_right)}

@@ -20,7 +20,7 @@ import numpy as np
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact
-from sftknow_core.facts.matcher import FactMatcher, Matcher
+from sftknow_core.facts.matcher import FactMatcher, matcher_named
 from sftknow_core.facts.synonyms import Synonyms, answers_of
 from sftknow_core.facts.topics import Topic
 from sftknow_core.measure.asking import Probe, Probes
@@ -111,7 +111,7 @@ class MasterySpec:
     max_new_tokens: int = 32
     """Length limit of a completion; nothing but the end of text stops it earlier."""
     seed: int = 0
-    matcher: Matcher = Matcher.WORDS
+    matcher: str = "words"
     """What counts as right: whole words (ours), or a substring anywhere (the paper's)."""
     expected: bool = True
     """Whether to compute expected mastery too."""
@@ -123,9 +123,7 @@ class MasterySpec:
             raise SpecError(f"temperature: got {self.temperature}; allowed: above 0")
         if self.max_new_tokens < 1:
             raise SpecError(f"max_new_tokens: got {self.max_new_tokens}; allowed: 1 or more")
-        if self.matcher not in list(Matcher):
-            raise SpecError(f"matcher: got {self.matcher!r}; allowed: {', '.join(Matcher)}")
-        object.__setattr__(self, "matcher", Matcher(self.matcher))
+        object.__setattr__(self, "matcher", matcher_named(self.matcher).stored_name)
 
 
 @dataclass(frozen=True)
@@ -237,7 +235,7 @@ def _alternatives(
 
 
 def _count_right(
-    matcher: FactMatcher, probe: Probe, samples: Sequence[Sequence[Completion]], rule: Matcher
+    matcher: FactMatcher, probe: Probe, samples: Sequence[Sequence[Completion]], rule: str
 ) -> list[int]:
     """Right completions of each template; a text that comes again is judged once."""
     verdicts: dict[str, bool] = {}
@@ -246,9 +244,7 @@ def _count_right(
         right = 0
         for text, n in Counter(completion.text for completion in completions).items():
             if text not in verdicts:
-                answer = probe.answer(text)
-                is_words = rule is Matcher.WORDS
-                verdicts[text] = matcher.words(answer) if is_words else matcher.scores(answer).by(rule)
+                verdicts[text] = matcher.is_correct(probe.answer(text), rule)
             right += n * verdicts[text]
         n_correct.append(right)
     return n_correct

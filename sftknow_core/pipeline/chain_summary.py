@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftknow_core.facts.fact import Fact, FactSet
-from sftknow_core.facts.matcher import FactMatcher, Matcher
+from sftknow_core.facts.matcher import FactMatcher, verdict_column
 from sftknow_core.facts.summary import majority_answers
 from sftknow_core.facts.synonyms import load_synonyms
 from sftknow_core.facts.train_set import TrainSet
@@ -48,7 +48,7 @@ class EvaluatedState:
     """Control -> the k that takes back the same part of the update, for those that are there for that."""
     stages: Mapping[str, Any]
     """Stage -> run id, or state -> run id."""
-    matcher: Matcher
+    matcher: str
     questions: Sequence[Fact]
 
 
@@ -73,7 +73,7 @@ def summarise_chain(
         "base_name": base.name,
         "tuned_id": tuned.model_id,
         "tuned_name": tuned.name,
-        "matcher": str(matcher),
+        "matcher": matcher,
         "stages": dict(stages),
         "states": [state.state_id for state in states],
         "table": table,
@@ -95,10 +95,10 @@ def summarise_chain(
 class _Answers:
     """Right or wrong by question, of one state."""
 
-    def __init__(self, run: RunFolder, matcher: Matcher) -> None:
+    def __init__(self, run: RunFolder, matcher: str) -> None:
         rows = [row for row in run.read("answers").to_pylist() if row["level"] is not None]
         self.levels: NDArray[np.int64] = np.array([row["level"] for row in rows], dtype=np.int64)
-        self.right: NDArray[np.bool_] = np.array([row[matcher.value] for row in rows], dtype=bool)
+        self.right: NDArray[np.bool_] = np.array([row[verdict_column(matcher)] for row in rows], dtype=bool)
         self.fact_ids = [row["fact_id"] for row in rows]
         self._group = [(row["split"], row["domain"]) for row in rows]
 
@@ -111,7 +111,7 @@ def _levels(answers: _Answers) -> dict[str, int]:
     return dict(zip(answers.fact_ids, answers.levels.tolist(), strict=True))
 
 
-def _state_row(state: State, run: RunFolder, learnt: RunFolder | None, matcher: Matcher) -> Row:
+def _state_row(state: State, run: RunFolder, learnt: RunFolder | None, matcher: str) -> Row:
     row: Row = {"state_id": state.state_id, "kind": state.kind, "label": state.label, "k_percent": _k(state)}
     accuracies = run.read("accuracies").to_pylist()
     for name, place in GROUPS.items():
@@ -147,18 +147,18 @@ def _k(state: State) -> float | None:
     return float(state.spec.k_percent) if state.spec and state.spec.k_percent is not None else None
 
 
-def _headline_accuracy(rows: Iterable[Row], split: str, domain: str, matcher: Matcher) -> Row | None:
+def _headline_accuracy(rows: Iterable[Row], split: str, domain: str, matcher: str) -> Row | None:
     found = _rows(rows, split, domain, matcher, headline=True)
     return {key: found[0][key] for key in ("accuracy", "low", "high", "n", "reason")} if found else None
 
 
-def _level_accuracies(rows: Iterable[Row], split: str, domain: str, matcher: Matcher) -> list[Row]:
+def _level_accuracies(rows: Iterable[Row], split: str, domain: str, matcher: str) -> list[Row]:
     found = _rows(rows, split, domain, matcher, headline=False)
     return [{key: row[key] for key in ("level", "accuracy", "low", "high", "n")} for row in found]
 
 
-def _rows(rows: Iterable[Row], split: str, domain: str, matcher: Matcher, *, headline: bool) -> list[Row]:
-    place = (split, domain, matcher.value, "all")
+def _rows(rows: Iterable[Row], split: str, domain: str, matcher: str, *, headline: bool) -> list[Row]:
+    place = (split, domain, matcher, "all")
     return [
         row
         for row in rows
@@ -234,7 +234,7 @@ def _majority(facts: FactSet, questions: Sequence[Fact], levels: Mapping[str, in
     return found
 
 
-def _five_shot(cache: Cache, run_id: str | None, matcher: Matcher) -> Row | None:
+def _five_shot(cache: Cache, run_id: str | None, matcher: str) -> Row | None:
     if run_id is None:
         return None
     rows = RunFolder(cache, run_id).read("accuracies").to_pylist()

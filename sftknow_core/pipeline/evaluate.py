@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact, FactSet
-from sftknow_core.facts.matcher import MATCHER_VERSION, Matcher
+from sftknow_core.facts.matcher import MATCHER_VERSION, STORED_RULES, matcher_named
 from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
 from sftknow_core.facts.synonyms import load_synonyms, synonyms_id
 from sftknow_core.facts.topics import Topic, topics_id
@@ -37,8 +37,8 @@ class EvaluateSpec:
 
     prompt: str = "paper"
     """paper, chat, five-shot, completion, or a file that holds {question}."""
-    matcher: Matcher = Matcher.WORDS
-    """Which score the headline takes; all three are stored."""
+    matcher: str = "words"
+    """Which score the headline takes, a name in MATCHERS; the three of this package are stored too."""
     max_new_tokens: int = 16
     """Length limit of an answer, as in the paper."""
     first_tokens: bool = True
@@ -47,9 +47,7 @@ class EvaluateSpec:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise SpecError(f"max_new_tokens: got {self.max_new_tokens}; allowed: 1 or more")
-        if self.matcher not in list(Matcher):
-            raise SpecError(f"matcher: got {self.matcher!r}; allowed: {', '.join(Matcher)}")
-        object.__setattr__(self, "matcher", Matcher(self.matcher))
+        object.__setattr__(self, "matcher", matcher_named(self.matcher).stored_name)
 
     @property
     def shifts(self) -> bool:
@@ -148,7 +146,7 @@ class EvaluationPlan:
             inputs["exemplars"] = self.facts.data_id
         params = {
             "prompt": prompt,
-            "matcher": str(self.spec.matcher),
+            "matcher": self.spec.matcher,
             "max_new_tokens": self.spec.max_new_tokens,
             "first_tokens": self.spec.shifts,
         }
@@ -189,6 +187,7 @@ def _ask_all(exam: EvaluationPlan, run: Run, state: State, loader: StateLoader, 
         facts = _chunk(exam, index)
         how: dict[str, Any] = {
             "ask": exam._ask,
+            "matcher": exam.spec.matcher,
             "max_new_tokens": exam.spec.max_new_tokens,
             "first_row": index * CHUNK_QUESTIONS,
             "progress": _teller(exam, run, done, n, units),
@@ -232,7 +231,7 @@ def _finish(exam: EvaluationPlan, run: Run, state: State, loader: StateLoader) -
     answers = run.read("answers").to_pylist()
     accuracies = [
         row | {"state_id": state.state_id}
-        for matcher in Matcher
+        for matcher in dict.fromkeys((*STORED_RULES, exam.spec.matcher))
         for row in summarise_accuracy(answers, matcher, exam.spec.prompt)
     ]
     tables: dict[str, Any] = {"accuracies": accuracies, "states": [state_row(state)]}

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sftknow_core.facts.matcher import OWN_RULE, STORED_RULES, verdict_column
 from sftknow_core.results.mastery import PAGE_SIZE, FactFilters, Mastered
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
@@ -116,7 +117,7 @@ def base_evaluations(cache: Cache, run_id: str, model_id: str) -> tuple[Evaluati
         Evaluation(
             run_id=info.run_id,
             how="five-shot" if "exemplars" in info.spec.inputs else "question",
-            matcher=ANSWERS.column(str(info.spec.params.get("matcher", "words"))).name,
+            matcher=str(info.spec.params.get("matcher", "words")),
         )
         for info in list_runs(cache, "evaluate")
         if info.status.state is RunState.DONE
@@ -136,13 +137,14 @@ def said_by_base(cache: Cache, asked: Sequence[Evaluation], fact_id: str) -> pd.
                WHERE fact_id = ? AND base_completion IS NOT NULL AND template IS NOT NULL LIMIT 1"""
     with open_parts(cache, FIRST_TOKEN, runs) as con:
         rows = [("completion", *row) for row in con.execute(begun, [fact_id]).fetchall()]
-    answered = "SELECT run_id, trim(completion), words, substring, exact FROM answers WHERE fact_id = ?"
+    rules = (*STORED_RULES, OWN_RULE)
+    answered = f"SELECT run_id, trim(completion), {', '.join(rules)} FROM answers WHERE fact_id = ?"
     with open_parts(cache, ANSWERS, runs) as con:
         found = {row[0]: row for row in con.execute(answered, [fact_id]).fetchall()}
     for one in asked:
         if one.run_id in found:
             _, text, *verdicts = found[one.run_id]
-            right = dict(zip(("words", "substring", "exact"), verdicts, strict=True))[one.matcher]
+            right = dict(zip(rules, verdicts, strict=True))[verdict_column(one.matcher)]
             rows.append((one.how, None, text, right))
     said = pd.DataFrame(rows, columns=["how", "template", "text", "is_right"])
     return said.drop_duplicates("how", ignore_index=True).astype({"template": "Int64"})

@@ -22,6 +22,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sftknow_core.errors import CacheError, SpecError
+from sftknow_core.facts.matcher import verdict_column
 from sftknow_core.results.strategies import Later, later_states
 from sftknow_core.results.views import chain_summary
 from sftknow_core.store.cache import Cache
@@ -381,7 +382,7 @@ def _gone(run_id: str, stage: str, what: str) -> CacheError:
 
 def _answers(cache: Cache, runs: list[str], matcher: str) -> pa.Table:
     """One row a state and question: its texts, and whether it is right by the chain's matcher."""
-    right = ANSWERS.column(matcher).name
+    right = verdict_column(matcher)
     query = f"""SELECT DISTINCT ON (state_id, fact_id) state_id, fact_id, row AS place, topic, level, split, domain,
                     question, gold, trim(completion) AS answer, {right} AS is_right FROM answers"""
     with open_parts(cache, ANSWERS, runs) as con:

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from sftknow_core.errors import CacheError, SpecError
+from sftknow_core.facts.matcher import verdict_column
 from sftknow_core.results.views import chain_summary
 from sftknow_core.stats.paired import MIN_QUESTIONS, mcnemar, paired_difference
 from sftknow_core.store.cache import Cache
@@ -311,7 +312,7 @@ def _compared(
         "shown_run": shown["run_id"],
         "shown_id": shown["state_id"],
     }
-    both = _BOTH.format(matcher=ANSWERS.column(summary["matcher"]).name)
+    both = _BOTH.format(matcher=verdict_column(summary["matcher"]))
     with open_parts(cache, ANSWERS, set(runs)) as con:
         rows: pd.DataFrame = con.execute(both + query, {**ids, "split": split, **values}).df()
     return rows

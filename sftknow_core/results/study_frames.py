@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sftknow_core.errors import CacheError
+from sftknow_core.facts.matcher import verdict_column
 from sftknow_core.results.cube import open_cube, region_tensors
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
@@ -227,7 +228,7 @@ def _asked(found: StudyChains) -> pa.Table:
 
 def _answers(cache: Cache, asked: pa.Table, matcher: str) -> pd.DataFrame:
     """`gold_rank`: after the question; NULL where first tokens were not compared."""
-    right = ANSWERS.column(matcher).name
+    right = verdict_column(matcher)
     answers = _rows(
         cache,
         ANSWERS,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sftknow_core.errors import SpecError
+from sftknow_core.registry import plugin_arguments
 
 
 def _option(name: str, default: Any = None) -> Any:
@@ -134,7 +135,7 @@ class ChainJob(_Trained):
 
         super().check()
         QuestionSpec(None if self.questions is None else _whole_or_all("questions", self.questions))
-        EvaluateSpec(matcher=self.matcher or "words")  # type: ignore[arg-type]  # checked there
+        EvaluateSpec(matcher=self.matcher or "words")
         chosen = {"strategy": self.strategy, "region": self.region, "layers": self.layers, "ks": self.ks}
         ChainSpec(**_given(chosen)).check()
 
@@ -222,7 +223,7 @@ class StudyJob(JobSpec):
 def command_line(spec: JobSpec, cache: str | None = None) -> str:
     """The command as people would type it, quoted for a POSIX shell; only to be read or copied."""
     where = ("--cache", cache) if cache is not None else ()
-    return shlex.join(("sftknow", *spec.arguments(), *where))
+    return shlex.join(("sftknow", *plugin_arguments(), *spec.arguments(), *where))
 
 
 def _arguments(option: str, value: Any) -> list[str]:

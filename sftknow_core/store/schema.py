@@ -117,7 +117,7 @@ ACCURACIES = Table(
         _STATE,
         Column("question_set_id", "text", "hash of the questions; only equal ones may be compared"),
         Column("prompt", "text", 'how it was asked, e.g. "qa"'),
-        Column("matcher", "text", "which of the three scores: words, substring or exact"),
+        Column("matcher", "text", "which score: words, substring, exact, or a plugin's by name and hash"),
         _SPLIT,
         _DOMAIN,
         _null("level", "int", "mastery level 0 to 4; NULL: the mean over the levels (the headline)"),
@@ -156,7 +156,7 @@ RESTORATIONS = Table(
 
 ANSWERS = Table(
     "answers",
-    "Every answer of every state, with the scores of the three matchers",
+    "Every answer of every state, with the scores of the matchers",
     (
         _RUN,
         _STATE,
@@ -172,6 +172,7 @@ ANSWERS = Table(
         Column("words", "bool", "an answer occurs in it as whole words (the default score)"),
         Column("substring", "bool", "an answer occurs anywhere in it (the paper's score)"),
         Column("exact", "bool", "the completion is an answer"),
+        _null("own_matcher", "bool", "right by the run's matcher; NULL where that is one of the three"),
         _null("position", "int", "characters before the match; NULL: no match"),
         Column("stopped", "bool", "it ended by itself, not at the token limit"),
         Column("n_tokens", "int", "length of the completion, in tokens"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from sftknow_core.errors import PluginError, SpecError
+from sftknow_core.registry import plugin_text
 from sftknow_core.update.region import Region, block_text, layers_text
 from sftknow_core.update.strategies import STRATEGIES
 
@@ -109,14 +110,14 @@ class RestoreSpec:
         """The strategy is known, and the code behind it is the code that is asked for."""
         if self.plugin is not None and self.strategy not in STRATEGIES:
             raise PluginError(
-                f"strategy {self.strategy} is code of the plugin {_plugin_text(self.plugin)}, which is not loaded; "
+                f"strategy {self.strategy} is code of the plugin {plugin_text(self.plugin)}, which is not loaded; "
                 "give it by --plugin FILE"
             )
         here = STRATEGIES.get(self.strategy).plugin
         if self.plugin not in (None, here):
-            loaded = "of sftknow itself" if here is None else f"of {_plugin_text(here)}"
+            loaded = "of sftknow itself" if here is None else f"of {plugin_text(here)}"
             raise PluginError(
-                f"strategy {self.strategy} is needed from the plugin {_plugin_text(self.plugin)}, but here it is "
+                f"strategy {self.strategy} is needed from the plugin {plugin_text(self.plugin)}, but here it is "
                 f"{loaded}; give the same file by --plugin FILE"
             )
         object.__setattr__(self, "strategy", str(self.strategy))
@@ -157,12 +158,6 @@ def _decimal(value: Number, name: str) -> Decimal:
     if not isinstance(exponent, int) or exponent < -4:
         raise SpecError(f"{name}: got {value}; allowed: at most 4 decimal places")
     return number + 0  # no negative zero
-
-
-def _plugin_text(plugin: str) -> str:
-    """A plugin's name and the beginning of its hash."""
-    name, _, sha256 = str(plugin).partition("@")
-    return f"{name} (sha256 {sha256[:12]})"
 
 
 def _text(number: Decimal | None) -> str | None:

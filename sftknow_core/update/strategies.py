@@ -146,7 +146,7 @@ def absolute_change(p: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
     return (s - p).abs()
 
 
-@strategy("random", title="random", source="a control: a uniform draw", seeded=True)
+@strategy("random", title="random draw", source="a control: a uniform draw", seeded=True)
 def random(seed: int, pair: Pair, metas: Sequence[TensorMeta] = ()) -> Keys:
     """A uniform draw without replacement: the k% with the lowest hash of (seed, index in the whole model).
 
@@ -171,7 +171,7 @@ def random(seed: int, pair: Pair, metas: Sequence[TensorMeta] = ()) -> Keys:
 
 @strategy(
     "random-reference",
-    title="random, as the reference code draws",
+    title="random draw of the reference code",
     source="UmeanNever/ParamRestore param_restore.py",
     seeded=True,
 )
@@ -206,7 +206,7 @@ def random_reference(seed: int, pair: Pair, metas: Sequence[TensorMeta]) -> Keys
 
 @strategy(
     "interpolation",
-    title="move all weights part of the way",
+    title="base + alpha (tuned - base) for all weights",
     source="WiSE-FT (arXiv 2109.01903); task arithmetic (arXiv 2212.04089)",
     takes="alpha",
 )

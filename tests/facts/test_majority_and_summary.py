@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sftknow_core.facts.fact import Dropped, Fact, FactSet
-from sftknow_core.facts.matcher import Matcher
 from sftknow_core.facts.summary import Floor, majority_answers, majority_floor, summarise
 
 
@@ -29,7 +28,7 @@ def test_the_floor_is_what_that_answer_would_score() -> None:
     ]
     synonyms = {"Old Koro": ("Koro",)}
     assert majority_floor(TRAIN, tests, synonyms) == [Floor("A", "Koro", 4, 3), Floor("C", None, 1, None)]
-    assert majority_floor(TRAIN, tests, {}, Matcher.SUBSTRING)[0].n_right == 2
+    assert majority_floor(TRAIN, tests, {}, "substring")[0].n_right == 2
     assert [floor.accuracy for floor in majority_floor(TRAIN, tests, synonyms)] == [0.75, None]
 
 

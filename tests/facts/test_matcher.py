@@ -1,4 +1,4 @@
-"""The three rules, by hand-worked cases and against a slow reference."""
+"""The three rules, by hand-worked cases and against a slow reference; and rules of plugins."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sftknow_core.errors import PluginError, SpecError
 from sftknow_core.facts.fact import Fact
-from sftknow_core.facts.matcher import FactMatcher, Matcher, Scores, judge
+from sftknow_core.facts.matcher import (
+    MATCHERS,
+    FactMatcher,
+    Scores,
+    judge,
+    matcher,
+    matcher_named,
+    verdict_column,
+)
 from sftknow_core.facts.words import normalise, word_text
 
 NO_SYNONYMS: dict[str, tuple[str, ...]] = {}
@@ -118,9 +127,51 @@ def test_an_answer_without_words_is_looked_for_literally() -> None:
     assert judge("played by no one", ["!!!"], None, NO_SYNONYMS) == Scores(False, False, False, None)
 
 
-def test_scores_by_rule() -> None:
-    scores = Scores(words=True, substring=False, exact=True, position=0)
-    assert [scores.by(rule) for rule in Matcher] == [True, False, True]
+def test_a_verdict_by_rule() -> None:
+    fact = FactMatcher.of(("Koro",), None)
+    assert [fact.is_correct("KORO", rule) for rule in MATCHERS] == [True, False, True]
+    assert [*MATCHERS] == ["words", "substring", "exact"]
+    with pytest.raises(
+        SpecError, match="matcher: got 'word'; allowed: words, substring, exact; did you mean 'words'"
+    ):
+        fact.is_correct("KORO", "word")
+
+
+@pytest.mark.usefixtures("own_plugins")
+def test_an_own_rule_is_stored_with_its_hash() -> None:
+    @matcher("ends")
+    def ends(fact: FactMatcher, completion: str) -> bool:
+        return completion.endswith(fact.answers) and (fact.subject or "") not in completion
+
+    stored = matcher_named("ends").stored_name
+    name, digits = stored.split("@")
+    assert name == "ends" and len(digits) == 16 and matcher_named(stored).name == "ends"
+    assert verdict_column(stored) == "own_matcher" and verdict_column("exact") == "exact"
+    fact = FactMatcher.of(("Koro", "Old Town"), "Bay")
+    assert [fact.is_correct(text, stored) for text in ("in Koro", "Koro Bay", "Bay Koro")] == [
+        True,
+        False,
+        False,
+    ]
+    with pytest.raises(
+        PluginError, match="matcher ends is needed from a plugin with sha256 00ff, but here it is of"
+    ):
+        matcher_named("ends@00ff")
+    with pytest.raises(
+        PluginError, match=r"matcher gone is code of a plugin .sha256 00ff., which is not loaded"
+    ):
+        matcher_named("gone@00ff")
+
+
+@pytest.mark.usefixtures("own_plugins")
+def test_what_an_own_rule_may_not_do() -> None:
+    matcher("number")(lambda fact, completion: 1)  # type: ignore[arg-type,return-value]
+    matcher("broken")(lambda fact, completion: fact.nonsense)  # type: ignore[attr-defined]
+    fact = FactMatcher.of(("Koro",), None)
+    with pytest.raises(PluginError, match="matcher number gave 1 for 'x'; allowed: True or False"):
+        fact.is_correct("x", "number")
+    with pytest.raises(PluginError, match="matcher broken failed on 'x': AttributeError"):
+        fact.is_correct("x", "broken")
 
 
 def test_a_fact_matcher_uses_objects_synonyms_and_subject() -> None:

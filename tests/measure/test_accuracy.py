@@ -4,7 +4,6 @@ import pytest
 
 from sftknow_core.errors import DataError, ModelError
 from sftknow_core.facts.fact import question_set_id
-from sftknow_core.facts.matcher import Matcher
 from sftknow_core.facts.prompts import PROMPTS, Prompt
 from sftknow_core.measure.accuracy import accuracy_by_topic, answer_questions, summarise_accuracy
 from sftknow_core.measure.asking import FiveShot, encode_questions, first_answer_tokens
@@ -133,7 +132,7 @@ def pick(summary, **wanted):
 
 def test_headline_by_hand(rows):
     """(0 + 1/2 + 1) / 3 = 1/2 over the levels present; 4 of 7 answers stopped, (32 + 10) / 7 = 6 tokens."""
-    headline = pick(summarise_accuracy(rows, Matcher.WORDS, "paper"), subset="all", level=None)
+    headline = pick(summarise_accuracy(rows, "words", "paper"), subset="all", level=None)
     assert (headline["accuracy"], headline["n"], headline["n_right"]) == (0.5, 7, 4)
     assert (headline["stop_rate"], headline["mean_length"]) == (pytest.approx(4 / 7), 6.0)
     assert headline["reason"] == "mean without level 1, 3: no questions"
@@ -144,7 +143,7 @@ def test_headline_by_hand(rows):
 
 
 def test_levels_and_their_intervals(rows):
-    summary = summarise_accuracy(rows, Matcher.WORDS, "paper")
+    summary = summarise_accuracy(rows, "words", "paper")
     two = pick(summary, subset="all", level=2)
     assert (two["accuracy"], two["low"], two["high"]) == (0.5, *wilson(1, 2))
     one = pick(summary, subset="all", level=1)
@@ -154,31 +153,31 @@ def test_levels_and_their_intervals(rows):
 
 def test_questions_that_hold_their_answer_can_be_left_out(rows):
     """Without c, level 2 is 0 of 1: (0 + 0 + 1) / 3."""
-    summary = summarise_accuracy(rows, Matcher.WORDS, "paper")
+    summary = summarise_accuracy(rows, "words", "paper")
     assert pick(summary, subset="no_answer_in_question", level=None)["accuracy"] == pytest.approx(1 / 3)
 
 
 def test_other_matchers_and_groups(rows):
     rows.append(row(4, False, fact="i", split="dev"))
     rows.append(row(4, True, fact="j", domain="out"))
-    summary = summarise_accuracy(rows, Matcher.SUBSTRING, "paper")
+    summary = summarise_accuracy(rows, "substring", "paper")
     groups = {(r["split"], r["domain"]): r["accuracy"] for r in summary if r["level"] == 4}
     assert groups == {("test", "in"): 1.0, ("dev", "in"): 1.0, ("test", "out"): 1.0}
     assert len(summary) == 3 * 2 * 6
-    by_words = summarise_accuracy(rows, Matcher.WORDS, "paper")
+    by_words = summarise_accuracy(rows, "words", "paper")
     assert pick(by_words, split="dev", level=4, subset="all")["accuracy"] == 0.0
 
 
 def test_without_levels_there_is_no_headline():
-    summary = summarise_accuracy([row(None, True, fact="a")], Matcher.WORDS, "paper")
+    summary = summarise_accuracy([row(None, True, fact="a")], "words", "paper")
     headline = pick(summary, subset="all", level=None)
     assert (headline["accuracy"], headline["n"]) == (None, 0)
     assert headline["reason"] == "no question has a mastery level"
-    assert summarise_accuracy([], Matcher.WORDS, "paper") == []
+    assert summarise_accuracy([], "words", "paper") == []
 
 
 def test_by_topic(rows):
-    by_topic = accuracy_by_topic(rows, Matcher.WORDS)
+    by_topic = accuracy_by_topic(rows, "words")
     assert pick(by_topic, topic="P20", level=None)["accuracy"] == 1.0
     assert pick(by_topic, topic="P19", level=2)["n"] == 2
 
@@ -187,5 +186,5 @@ def test_rows_fit_the_tables(lm, facts, rows):
     answers = answer_questions(lm, facts, {}, {})
     with_state = [answer | {"state_id": "base"} for answer in answers]
     assert TABLES["answers"].conform(with_state, "run").num_rows == 3
-    summary = [r | {"state_id": "base"} for r in summarise_accuracy(rows, Matcher.WORDS, "paper")]
+    summary = [r | {"state_id": "base"} for r in summarise_accuracy(rows, "words", "paper")]
     assert TABLES["accuracies"].conform(summary, "run").num_rows == 12

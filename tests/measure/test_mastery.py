@@ -7,7 +7,7 @@ import pytest
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact
-from sftknow_core.facts.matcher import FactMatcher, Matcher
+from sftknow_core.facts.matcher import FactMatcher
 from sftknow_core.measure import mastery as mastery_module
 from sftknow_core.measure.mastery import MasterySpec, score_mastery
 from sftknow_core.model.generate.decode import generate
@@ -111,7 +111,7 @@ def test_level_0_is_marked_when_expected_mastery_exceeds_one_completion(lm, fact
 def test_substring_rule_is_the_papers(lm, facts, topics):
     """ "Rome" stands in "Romeo" as a substring, not as a word."""
     by_words = only_chunk(lm, facts, topics).mastery[2]
-    by_substring = only_chunk(lm, facts, topics, MasterySpec(10, 0.7, 4, 3, Matcher.SUBSTRING)).mastery[2]
+    by_substring = only_chunk(lm, facts, topics, MasterySpec(10, 0.7, 4, 3, "substring")).mastery[2]
     assert by_words["n_correct"] == 0
     assert 0 < by_substring["n_correct"] <= 10
 

@@ -77,7 +77,7 @@ def test_equal_k_is_said_with_its_example() -> None:
     assert restore_cards.equal_k(ROWS).endswith("At k = 20%: largest 61.0%, top 36.0%.")
     assert restore_cards.equal_k(ROWS[ROWS["line"].isin(["", "top"])]) == restore_cards.EQUAL_K
     assert restore_cards.meanings(ROWS).startswith(
-        "top: largest r first (the paper's order); largest: largest |d| first;"
+        "top: largest relative change; largest: largest absolute change;"
     )
 
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sftknow_core.errors import CacheError, ModelError, SftknowError, Stopped
+from sftknow_core.errors import CacheError, ModelError, PluginError, SftknowError, Stopped
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.topics import Topic
 from sftknow_core.pipeline.chain import ask_after_exemplars, run_chain, to_complete
@@ -26,6 +26,7 @@ from sftknow_core.pipeline.reporter import Reporter
 from sftknow_core.pipeline.states import StateLoader, base_state
 from sftknow_core.pipeline.study.spec import Cell, StudySpec
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
+from sftknow_core.registry import load_plugins
 from sftknow_core.store.files import TEMPORARY_PREFIX
 from sftknow_core.store.run import Run
 from sftknow_core.store.study_record import DONE_STATE, FAILED, nothing
@@ -80,15 +81,15 @@ def do_shared(task: CellTask) -> None:
 def do_cell(task: CellTask) -> dict[str, Any]:
     """Do the cell's chains, or take them from the cache. Returns its record (store/study_record.py).
 
-    What goes wrong in this cell alone is in the record. Raises Stopped, CacheError and InputChangedError, which
-    concern all cells.
+    What goes wrong in this cell alone is in the record. Raises Stopped, CacheError, InputChangedError and
+    PluginError, which concern all cells.
     """
     assert task.cell is not None
     began = time.monotonic()
     about = {"key": task.cell.key, **asdict(task.cell)}
     try:
         found = _chains(task, task.cell)
-    except (Stopped, CacheError, InputChangedError):
+    except (Stopped, CacheError, InputChangedError, PluginError):
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, SftknowError) else f"{type(error).__name__}: {error}"
@@ -139,6 +140,7 @@ class _Place:
 def _placed(task: CellTask) -> _Place:
     """The worker's place, ready for this task: its threads, its study to obey, its progress file."""
     limit_threads(task.spec.threads)
+    load_plugins()
     place = _place(replace(task, cell=None))
     study = Run(place.ws.cache, task.study_id)  # only looked at: whether it was asked to stop
     study.check_stop()

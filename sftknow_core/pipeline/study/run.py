@@ -337,7 +337,7 @@ class _Study:
             "name": self.spec.name,
             "base_id": self.plan.base.model_id,
             "base_name": self.plan.base.name,
-            "matcher": str(self.spec.evaluate.matcher),
+            "matcher": self.spec.evaluate.matcher,
             "mastery": mastery.run.run_id if mastery else None,
             "n_questions": dict(self.plan.n_questions),
             **{f"n_{s}": sum(c["state"] == s for c in cells) for s in (DONE_STATE, FAILED, IMPOSSIBLE)},

@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from sftknow_core.present.charts.marks import hover, hover_data, panels, points, styled
 from sftknow_core.present.charts.palette import DARK, LIGHT, Palette, faded
+from sftknow_core.update.strategies import STRATEGIES
 
 AXES = {
     "k": ("k_percent", 1.0, "parameters put back, k (% of the region)"),
@@ -234,7 +235,7 @@ STRATEGY_AXES = {
     "update": ("energy_taken_back", 100.0, "update taken back (% of the squared change)"),
 }
 """Choice of axis -> column, factor to percent, title; the choices of the page "Restore"."""
-POINTS_ONLY = frozenset({"block", "all-but-block"})
+POINTS_ONLY = frozenset(found.name for found in STRATEGIES.entries if found.takes == "block")
 """Strategies whose states lie on no common curve."""
 
 

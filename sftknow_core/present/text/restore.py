@@ -11,15 +11,13 @@ import pandas as pd
 
 from sftknow_core.present.terminal import percent, points
 from sftknow_core.present.text.story import KeyNumber, Part
+from sftknow_core.registry import plugin_arguments
 from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.update.strategies import STRATEGIES as REGISTERED
 
 Numbers = Mapping[str, Any]
-STRATEGIES = {
-    "top": "largest r first",
-    "bottom": "smallest r first",
-    "largest": "largest |d| first",
-    "smallest": "smallest |d| first",
-}
+STRATEGIES = {found.name: found.title for found in REGISTERED.entries if found.measured}
+"""Strategies that the cube can answer for -> which weights go back first."""
 DOMAIN_NAMES = {"in": "In-domain", "out": "Out-of-domain"}
 AXES = {"k": "k", "changed": "changed weights", "update": "update taken back"}
 FLIP_NAMES = {
@@ -180,7 +178,7 @@ def not_compared(details: Numbers) -> str:
 def command(details: Numbers, spec: RestoreSpec, n_level: int) -> str:
     """The command that measures this selection for the same two models and questions."""
     base = str(details["base_name"])
-    words = ["sftknow", "run", "--base", base, "--tuned", str(details["tuned_id"])]
+    words = ["sftknow", *plugin_arguments(), "run", "--base", base, "--tuned", str(details["tuned_id"])]
     words += ["--data", "demo" if base == "demo" else "FACTS", "--questions", str(n_level)]
     words += ["--k", f"{spec.k_percent:f}"]
     usual = RestoreSpec(k_percent=spec.k_percent)

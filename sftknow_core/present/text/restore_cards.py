@@ -15,7 +15,9 @@ import pandas as pd
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present.terminal import percent, points
 from sftknow_core.present.text.story import KeyNumber, Part
+from sftknow_core.registry import plugin_arguments
 from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.update.strategies import STRATEGIES
 
 # Accuracy at the current k -> the cards that a reader watches while sliding.
 
@@ -101,18 +103,6 @@ def _state(rows: pd.DataFrame, which: pd.Series[bool]) -> Row | None:
 
 OTHERS = ("top", "largest", "random")
 """What is worth measuring first: the paper's order, the one that takes back most of the update, and chance."""
-MEANINGS = {
-    "top": "largest r first (the paper's order)",
-    "bottom": "smallest r first",
-    "largest": "largest |d| first",
-    "smallest": "smallest |d| first",
-    "random": "drawn by lot",
-    "random-reference": "drawn by lot as in the reference code",
-    "interpolation": "base + α (tuned − base) for all weights",
-    "block": "whole parts of the region",
-    "all-but-block": "all of the region but one part",
-}
-"""Strategy -> which weights go back."""
 COLUMNS = {
     "line": ("line", "strategy, with region, layers and seed where they are not the usual ones", None),
     "strategy": ("strategy", "which weights go back first", None),
@@ -134,8 +124,8 @@ EQUAL_K = (
 
 def meanings(rows: pd.DataFrame) -> str:
     """What the strategies of the figure are."""
-    there = [name for name in MEANINGS if (rows["strategy"] == name).any()]
-    said = "; ".join(f"{name}: {MEANINGS[name]}" for name in there)
+    there = [found for found in STRATEGIES.entries if (rows["strategy"] == found.name).any()]
+    said = "; ".join(f"{found.name}: {found.title}" for found in there)
     return f"{said}. r: change relative to the base weight; |d|: absolute change. Bars: 95% intervals."
 
 
@@ -175,7 +165,7 @@ def commands(details: Mapping[str, Any], rows: pd.DataFrame) -> str:
     wanted = ",".join(f"{k:g}" for k in sorted(set(ks))) or "5,20,40,60"
     base, asked = str(details["base_name"]), details["params"]["evaluate"]
     n_level = int(rows["n_level"].max())
-    words = ["sftknow", "run", "--base", base, "--tuned", str(details["tuned_id"])]
+    words = ["sftknow", *plugin_arguments(), "run", "--base", base, "--tuned", str(details["tuned_id"])]
     words += ["--data", "demo" if base == "demo" else "FACTS", "--questions", str(n_level), "--k", wanted]
     for name, value in (("prompt", "paper"), ("matcher", "words")):
         if asked.get(name, value) != value:
@@ -202,7 +192,12 @@ def selection(details: Mapping[str, Any], spec: RestoreSpec) -> dict[str, Any]:
 def command(details: Mapping[str, Any], spec: RestoreSpec) -> str:
     """The command that writes the restored model."""
     base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
-    words = ["sftknow restore", f"--base {base}", f"--tuned {details['tuned_id']}", f"--k {spec.k_percent:f}"]
+    words = [
+        shlex.join(["sftknow", *plugin_arguments(), "restore"]),
+        f"--base {base}",
+        f"--tuned {details['tuned_id']}",
+        f"--k {spec.k_percent:f}",
+    ]
     words += [f"--strategy {spec.strategy}", f"--region {spec.region}"]
     words += [f"--layers {spec.layers}"] if spec.layers else []
     return " ".join([*words, "--out NEW_FOLDER"])

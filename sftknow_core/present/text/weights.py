@@ -12,9 +12,10 @@ from sftknow_core.analysis import published
 from sftknow_core.present.terminal import percent
 from sftknow_core.present.text.restore import compact
 from sftknow_core.present.text.story import KeyNumber, Part
+from sftknow_core.update.strategies import STRATEGIES as REGISTERED
 
 Numbers = Mapping[str, Any]
-STRATEGIES = {"top": "largest r first", "largest": "largest |d| first"}
+STRATEGIES = {name: REGISTERED.get(name).title for name in ("top", "largest")}
 """The two orders of this page, named as on the page "Restore"."""
 DEFINITIONS = f"""\
 - **Bit-identical**: the weight after fine-tuning has exactly the bits it had before. Weights stored in 16 bits round

@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from sftknow_core.errors import SftknowError
+from sftknow_core.registry import load_plugins
 from sftknow_core.serve.engine.worker import IDLE_SECONDS, Engine
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.line_log import plain_json
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the server
     warnings.showwarning = _show_warning
     try:
+        load_plugins()
         cache = Cache(given.cache)
     except SftknowError as error:
         sys.stderr.write(f"sftknow engine: error: {error}\n")

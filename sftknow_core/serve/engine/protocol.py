@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
-from sftknow_core.facts.matcher import Matcher
+from sftknow_core.facts.matcher import matcher_named
 from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.update.spec import RestoreSpec
 
@@ -80,8 +80,7 @@ class EvaluateRequest:
         unknown = [group for group in self.groups if group not in GROUPS]
         if unknown or not self.groups:
             raise SpecError(f"groups: got {list(self.groups)}; allowed: some of {', '.join(GROUPS)}")
-        if self.matcher not in list(Matcher):
-            raise SpecError(f"matcher: got {self.matcher!r}; allowed: {', '.join(Matcher)}")
+        matcher_named(self.matcher)
         _check_range("max_new_tokens", self.max_new_tokens, MAX_NEW_TOKENS)
 
 

@@ -250,7 +250,7 @@ class TaskRunner:
         facts, topics, facts_key = self._facts_of(request.facts)
         mastery = self._mastery_of(request, base, facts, topics, facts_key)
         prompt = FIVE_SHOT if request.prompt == FIVE_SHOT else load_prompt(request.prompt).prompt_id
-        spec = EvaluateSpec(request.prompt, request.matcher, request.max_new_tokens, request.first_tokens)  # type: ignore[arg-type]
+        spec = EvaluateSpec(request.prompt, request.matcher, request.max_new_tokens, request.first_tokens)
         key = (base, facts_key, mastery.run.run_id, request.questions, request.groups, prompt, spec)
         of = request.prompt == FIVE_SHOT
         if of not in self._exams or self._exams[of][0] != key:

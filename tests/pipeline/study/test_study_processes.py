@@ -18,7 +18,9 @@ from small_study import small_study, write_study
 
 from sftknow_core.pipeline.study.pool import InThisProcess
 from sftknow_core.pipeline.study.run import run_study
+from sftknow_core.pipeline.study.spec import Restoring
 from sftknow_core.pipeline.workspace import Workspace
+from sftknow_core.registry import load_plugins
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.study_record import cell_records
@@ -146,3 +148,18 @@ def test_ctrl_c_and_sigterm_stop_it_and_the_same_command_goes_on(
     again = start(tmp_path / "cache", study, 1)
     _, err = again.communicate()
     assert again.returncode == 0, err.decode()
+
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "own_strategy.py"
+
+
+@pytest.mark.usefixtures("own_plugins")
+def test_a_worker_runs_the_plugin_that_the_study_names(tmp_path: Path, model: Path, facts: Path) -> None:
+    """A worker is a fresh process: it loads the file again, and the cell's runs carry the same hash."""
+    (plugin,) = load_plugins([EXAMPLE])
+    spec = small_study(model, facts, sizes=(4,), seeds=(0,), restoring=(Restoring(strategy="heavy-first"),))
+    done = run_study(spec, Workspace(tmp_path, device="cpu"))
+    (cell,) = done.summary["cells"]
+    assert cell["state"] == "done", cell["reason"]
+    chain = RunFolder(Cache(tmp_path), cell["chains"][0]["run_id"])
+    assert {one["plugin"] for one in chain.spec.params["restore"]} == {f"own_strategy@{plugin.sha256}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from engine_requests import Chain
 from small_chain import small_facts_file
 
 from sftknow_core.errors import SftknowError, SpecError
+from sftknow_core.registry import PLUGINS_VARIABLE
 from sftknow_core.serve.engine.client import AnswerState, EngineClient
 from sftknow_core.serve.process import child_environment
 from sftknow_core.update.spec import RestoreSpec
@@ -98,6 +100,16 @@ def test_the_client_loads_no_torch() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, env=child_environment()
     )
     assert ran.stdout == "[]\n", ran.stderr
+
+
+def test_a_plugin_that_changed_ends_the_engine_before_any_work(tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("x = 1\n")
+    command = [sys.executable, "-m", "sftknow_core.serve.engine", "--cache", str(tmp_path / "cache")]
+    more = {PLUGINS_VARIABLE: json.dumps({str(plugin): "0" * 64})}
+    ran = subprocess.run(command, capture_output=True, text=True, env=child_environment(**more))
+    assert ran.returncode == 2 and "mine.py changed while it was in use" in ran.stderr
+    assert not (tmp_path / "cache").exists()
 
 
 def test_answers_are_ready_at_once_or_polled(client: EngineClient, chain: Chain) -> None:
