@@ -1,7 +1,8 @@
 """Pages of the manual that are made from the code and from files of the repository while mkdocs builds it.
 
-The commands come from the typer app, the tables from store/schema.py, and CONTRIBUTING, CHANGELOG, SECURITY and the
-model card from their files, so that none of these pages can go stale. The figures are the browser tests' screenshots.
+The commands come from the typer app, strategies and matchers from their registries, the tables from store/schema.py,
+and CONTRIBUTING, CHANGELOG, SECURITY and the model card from their files, so that none of these pages can go stale. The
+figures are the browser tests' screenshots.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from sftknow_core.cli.app import app
+from sftknow_core.facts.matcher import MATCHERS
+from sftknow_core.registry import Registry
 from sftknow_core.store import schema
+from sftknow_core.update.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
 COPIED = {
@@ -31,7 +35,11 @@ COPIED = {
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages and the figures."""
     pages = {target: front_matter_removed((ROOT / source).read_text()) for target, source in COPIED.items()}
-    pages |= {"reference/cli.md": commands(), "reference/schema.md": tables()}
+    pages |= {
+        "reference/cli.md": commands(),
+        "reference/schema.md": tables(),
+        "reference/registered.md": registered(),
+    }
     for uri, text in pages.items():
         files.append(File.generated(config, uri, content=text))
     for picture in sorted((ROOT / "tests/browser/screenshots").glob("*.png")):
@@ -99,3 +107,20 @@ def cell(text: str) -> str:
 def tables() -> str:
     """The cache's layout, and all tables column by column."""
     return (ROOT / "docs/reference/schema-head.txt").read_text().rstrip() + "\n\n" + schema.docs()
+
+
+def registered() -> str:
+    """What can be chosen by name, from the registries."""
+    text = """# Strategies and matchers
+
+Both lists are generated from the registries; [your own](../how-to/own-strategy.md) can be added."""
+    return (
+        "\n\n".join([text, "## Restoring strategies", entries(STRATEGIES), "## Matchers", entries(MATCHERS)])
+        + "\n"
+    )
+
+
+def entries(registry: Registry[Any]) -> str:
+    """The table of one registry."""
+    rows = [f"| `{one.name}` | {cell(one.title)} | {cell(one.source)} |" for one in registry.entries]
+    return "\n".join(["| name | what it is | source |", "|---|---|---|", *rows])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         SftknowError,
         Workspace,
         load_facts,
+        matcher,
         open_chain,
         open_study,
         strategy,
@@ -32,15 +33,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Chain", "ChainSpec", "Cube", "EvaluateSpec", "Mastery", "QuestionSpec", "Restored", "SftknowError", "Workspace",
-    "load_facts", "open_chain", "open_study", "strategy",
+    "load_facts", "matcher", "open_chain", "open_study", "strategy",
 ]  # fmt: skip
 
 
+_PLUGIN_NAMES = {"matcher": "sftknow_core.facts.matcher", "strategy": "sftknow_core.update.strategies"}
+"""What a plugin imports comes from where it is defined, so that loading a plugin stays quick."""
+
+
 def __getattr__(name: str) -> Any:
-    """A public name, from sftknow_core.api."""
+    """A public name, imported now."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("sftknow_core.api"), name)
+    return getattr(import_module(_PLUGIN_NAMES.get(name, "sftknow_core.api")), name)
 
 
 def __dir__() -> list[str]:

@@ -21,6 +21,7 @@ from sftknow_core.analysis.study import StudyResults, read_study_results
 from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.facts.dataset import DEMO, FactsRef
 from sftknow_core.facts.fact import FactSet
+from sftknow_core.facts.matcher import matcher
 from sftknow_core.facts.topics import Topic, load_topics
 from sftknow_core.pipeline import chain as pipeline_chain
 from sftknow_core.pipeline import workspace as pipeline_workspace
@@ -45,7 +46,7 @@ from sftknow_core.update.strategies import strategy
 
 __all__ = [
     "Chain", "ChainSpec", "Cube", "EvaluateSpec", "Mastery", "QuestionSpec", "Restored", "SftknowError", "Workspace",
-    "load_facts", "open_chain", "open_study", "strategy",
+    "load_facts", "matcher", "open_chain", "open_study", "strategy",
 ]  # fmt: skip
 
 OUTCOMES = {

@@ -74,7 +74,11 @@ def test_every_command_and_table_has_its_place(site: Path) -> None:
 
 
 def test_examples_stand_in_the_pages(site: Path) -> None:
-    for page, words in (("tour", "ChainSpec"), ("how-to/own-facts", "facts.jsonl"), ("how-to/study", "open_study")):
+    for page, words in (
+        ("tour", "ChainSpec"),
+        ("how-to/own-facts", "facts.jsonl"),
+        ("how-to/study", "open_study"),
+    ):
         text = (site / f"{page}.html").read_text()
         assert words in text and not re.search(r"-8<|-8&lt;", text), page
 
