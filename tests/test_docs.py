@@ -103,3 +103,15 @@ def test_every_key_of_a_study_file_is_shown_with_its_default(tmp_path: Path) -> 
         assert table in written and not set(keys) - shown, (table, set(keys) - shown)
     short = {"name": "mine", "base": "./base", "data": {"data": "demo"}}
     assert study_from(written, tmp_path / "study.toml") == study_from(short, tmp_path / "study.toml")
+
+
+def test_the_map_for_newcomers_names_files_that_exist_and_counts_them() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## A map for newcomers")[2]
+    journeys = re.findall(
+        r"^\*\*[^*]+\*\* \((\d+) files\)\n(.*?)(?=^\*\*|\Z)", text, re.DOTALL | re.MULTILINE
+    )
+    assert len(journeys) == 3
+    for (stated, body), most in zip(journeys, (25, 18, 45), strict=True):
+        files = re.findall(r"`([\w/.]+\.py)`", body)
+        assert [name for name in files if not (ROOT / name).is_file()] == []
+        assert len(set(files)) == len(files) == int(stated) <= most
