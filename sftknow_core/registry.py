@@ -1,6 +1,6 @@
 """Registries: what a user chooses by name, each entry declared beside its function; and plugins, which add entries.
 
-    STRATEGIES = Registry[Strategy]("strategy")
+    STRATEGIES: Registry[Strategy] = Registry("strategy")
     STRATEGIES.get("top").title                       SpecError for an unknown name, with the nearest known one
 
 Names, titles and sources are plain text: listing them loads no model library. A plugin is Python code of the user's
@@ -47,12 +47,6 @@ class Entry:
     plugin: str | None = None
     """Name and sha256 of the plugin that registered it, as "own_strategy@0a1b..."; None for built-in entries."""
 
-    @property
-    def identity(self) -> str:
-        """The name for a run's identity; with the version above 1 and the plugin where there is one."""
-        version = f"#{self.version}" if self.version > 1 else ""
-        return f"{self.name}{version}" + (f" of {self.plugin}" if self.plugin else "")
-
 
 E = TypeVar("E", bound=Entry)
 
@@ -60,15 +54,20 @@ E = TypeVar("E", bound=Entry)
 class Registry(Generic[E]):
     """Entries by name, in the order of their registration."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *, takes_plugins: bool = False) -> None:
         self.kind = kind
         """What messages call an entry, e.g. "strategy"."""
+        self.takes_plugins = takes_plugins
+        """Whether the identity of what is computed names an entry's plugin, so that users may add their own."""
         self._entries: dict[str, E] = {}
 
     def add(self, entry: E) -> None:
-        """Register an entry. Raises PluginError for a name that is taken or unfit."""
+        """Register an entry. Raises PluginError for a name that is taken or unfit, and for a plugin's where none may
+        be."""
         if not entry.name or entry.name != entry.name.strip() or set(entry.name) & set(",\n\t@"):
             raise PluginError(f"{self.kind}: got the name {entry.name!r}; allowed: a word such as 'my-order'")
+        if entry.plugin is not None and not self.takes_plugins:
+            raise PluginError(f"{self.kind} {entry.name!r}: plugins register strategies and matchers only")
         if entry.name in self._entries:
             owner = self._entries[entry.name].plugin or "sftknow itself"
             raise PluginError(

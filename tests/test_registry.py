@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from sftknow_core import registry
 from sftknow_core.errors import PluginError, SpecError
 from sftknow_core.registry import PLUGINS_VARIABLE, Entry, Registry, load_plugins
+from sftknow_core.update.spec import RestoreSpec
 from sftknow_core.update.strategies import STRATEGIES
 
 OWN = """
@@ -64,11 +66,24 @@ def test_taken_and_unfit_names_are_refused(name: str) -> None:
     assert [*found] == ["red", "green", "blue"]
 
 
-def test_the_identity_names_a_raised_version_and_a_plugin() -> None:
-    """Built-in entries of version 1 are their names alone, so that ids of existing runs stay."""
-    assert Entry(name="top", title="").identity == "top"
-    assert Entry(name="top", title="", version=2).identity == "top#2"
-    assert Entry(name="mine", title="", plugin="file@00ff").identity == "mine of file@00ff"
+def test_plugins_register_only_where_identities_name_them() -> None:
+    with pytest.raises(PluginError, match="colour 'mine': plugins register strategies and matchers only"):
+        colours().add(Entry(name="mine", title="", plugin="file@00ff"))
+
+
+def test_a_raised_version_is_another_state_and_refuses_former_recipes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = RestoreSpec("largest", k_percent=20)
+    assert "version" not in first.to_json() and RestoreSpec.from_json(first.to_json()) == first
+    entries = STRATEGIES._entries
+    monkeypatch.setattr(STRATEGIES, "_entries", entries | {"largest": replace(entries["largest"], version=2)})
+    second = RestoreSpec("largest", k_percent=20)
+    assert second.to_json() == first.to_json() | {"version": 2}
+    assert second.state_id("a", "b") != first.state_id("a", "b")
+    assert RestoreSpec.from_json(second.to_json()) == second
+    with pytest.raises(SpecError, match="strategy largest: got version 1; this sftknow has 2"):
+        RestoreSpec.from_json(first.to_json())
 
 
 def test_the_strategies_of_this_package_are_no_plugins() -> None:

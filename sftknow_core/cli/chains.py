@@ -24,6 +24,7 @@ def run(
     level: o.LevelOpt = "0",
     n: o.SizeOpt = "240",
     seed: o.SeedOpt = 0,
+    method: Annotated[str | None, o.method_option()] = None,
     lora: o.LoraOpt = False,
     k: Annotated[str, typer.Option("--k", help="Percentages to restore.")] = o.PAPER_KS,
     tuned: Annotated[
@@ -34,7 +35,7 @@ def run(
     region: o.RegionOpt = "transformer",
     layers: o.LayersOpt = None,
     questions: o.QuestionsOpt = "60",
-    prompt: o.PromptOpt = "paper",
+    prompt: Annotated[str, o.prompt_option()] = "paper",
     matcher: Annotated[str, o.matcher_option()] = "words",
     lr: o.LrOpt = None,
     epochs: o.EpochsOpt = None,
@@ -74,7 +75,7 @@ def run(
             model, other = check_job(ws, job).require()
         facts, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
         if other is None:
-            sft = sft_spec(**o.sft_options(model, lora, lr, epochs, batch_size, seed))
+            sft = sft_spec(**o.sft_options(model, o.method_of(method, lora), lr, epochs, batch_size, seed))
             result = run_chain(ws, model, facts, known, spec, sft)
         else:
             result = run_chain(ws, model, facts, known, spec, tuned=other)

@@ -87,6 +87,7 @@ def sft(
     data: o.DataOpt = o.DEMO,
     n: o.SizeOpt = "240",
     seed: o.SeedOpt = 0,
+    method: Annotated[str | None, o.method_option()] = None,
     lora: o.LoraOpt = False,
     lr: o.LrOpt = None,
     epochs: o.EpochsOpt = None,
@@ -114,7 +115,7 @@ def sft(
     with o.workspace(cache, device) as ws:
         model = ws.open_model(base, revision)
         found, known = o.read_facts(data, topics, filter_, keep_leaks, sample)
-        spec = sft_spec(**o.sft_options(model, lora, lr, epochs, batch_size, seed))
+        spec = sft_spec(**o.sft_options(model, o.method_of(method, lora), lr, epochs, batch_size, seed))
         scored = score_facts(ws, model, found.facts, known)
         drawn = draw_train_set(found.facts, scored.levels, level, size, seed)
         ws.reporter.expect(drawn.n * spec.epochs * UNITS_PER_EXAMPLE)
@@ -145,7 +146,7 @@ def evaluate(
     ] = None,
     data: o.DataOpt = o.DEMO,
     questions: o.QuestionsOpt = "60",
-    prompt: o.PromptOpt = "paper",
+    prompt: Annotated[str, o.prompt_option()] = "paper",
     matcher: Annotated[str, o.matcher_option()] = "words",
     by_topic: Annotated[bool, typer.Option("--by-topic", help="Topic by topic as well.")] = False,
     topics: o.TopicsOpt = None,
@@ -185,7 +186,7 @@ def shift(
     base: o.BaseOpt = o.DEMO,
     data: o.DataOpt = o.DEMO,
     questions: o.QuestionsOpt = "60",
-    prompt: o.PromptOpt = "paper",
+    prompt: Annotated[str, o.prompt_option()] = "paper",
     topics: o.TopicsOpt = None,
     filter_: o.FilterOpt = "paper",
     keep_leaks: o.LeaksOpt = False,

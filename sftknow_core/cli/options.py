@@ -12,6 +12,9 @@ import typer
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.matcher import MATCHERS
+from sftknow_core.facts.prompts import PROMPTS
+from sftknow_core.measure.asking import PROBES
+from sftknow_core.model.train.methods import METHODS
 from sftknow_core.registry import Entry
 from sftknow_core.update.strategies import STRATEGIES
 
@@ -66,16 +69,13 @@ QuestionsOpt = Annotated[
         help="Questions of each mastery level in each of dev, test and out-of-domain test, or all.",
     ),
 ]
-PromptOpt = Annotated[
-    str, typer.Option("--prompt", help="paper, chat, five-shot, or a text file that holds {question}.")
-]
 LevelOpt = Annotated[str, typer.Option("--level", help="Mastery level trained on: 0 to 4, mixed or natural.")]
 SizeOpt = Annotated[str, typer.Option("--n", help="Size of the train set, or all.")]
 RegionOpt = Annotated[str, typer.Option("--region", help="transformer, attention, mlp, embedding or all.")]
 LayersOpt = Annotated[
     str | None, typer.Option("--layers", help="Only these layers, e.g. 0-3,7.", show_default=False)
 ]
-LoraOpt = Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all parameters.")]
+LoraOpt = Annotated[bool, typer.Option("--lora", help="The same as --method lora.")]
 LrOpt = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.", show_default=False)]
 EpochsOpt = Annotated[
     float | None, typer.Option("--epochs", help="Passes over the train set.", show_default=False)
@@ -91,9 +91,21 @@ def strategy_option(*takes: str) -> Any:
     return typer.Option("--strategy", help=listed(s for s in STRATEGIES.entries if s.takes in takes))
 
 
+def prompt_option() -> Any:
+    """`--prompt`, likewise."""
+    known = f"{', '.join(PROMPTS)}; {listed(PROBES.entries)}"
+    return typer.Option("--prompt", help=f"{known} Or a text file that holds {{question}}.")
+
+
 def matcher_option() -> Any:
     """`--matcher`, likewise."""
     return typer.Option("--matcher", help=f"Headline score: {listed(MATCHERS.entries)}")
+
+
+def method_option() -> Any:
+    """`--method`, likewise."""
+    help_text = f"How the model is trained: {listed(METHODS.entries)} Else full."
+    return typer.Option("--method", help=help_text, show_default=False)
 
 
 def listed(entries: Iterable[Entry]) -> str:
@@ -138,11 +150,23 @@ def question_spec(questions: str, seed: int = 0) -> QuestionSpec:
     return QuestionSpec(per_level=whole_or_all(questions, "--questions"), seed=seed)
 
 
+def method_of(method: str | None, lora: bool) -> str | None:
+    """The training method that both options ask for; None: the preset's. Raises SpecError."""
+    if lora and method not in (None, "lora"):
+        raise SpecError(f"--lora and --method {method} contradict each other; give one of them")
+    return "lora" if lora else method
+
+
 def sft_options(
-    base: ModelHandle, lora: bool, lr: float | None, epochs: float | None, batch_size: int | None, seed: int
+    base: ModelHandle,
+    method: str | None,
+    lr: float | None,
+    epochs: float | None,
+    batch_size: int | None,
+    seed: int,
 ) -> dict[str, Any]:
     """Keyword arguments for runs.presets.sft_spec."""
-    given = {"lr": lr, "epochs": epochs, "batch_size": batch_size, "method": "lora" if lora else None}
+    given = {"lr": lr, "epochs": epochs, "batch_size": batch_size, "method": method}
     return {"base": base, "seed": seed, **{key: value for key, value in given.items() if value is not None}}
 
 

@@ -72,19 +72,18 @@ class Matcher(Entry):
         return self.name if self.plugin is None else f"{self.name}@{self.plugin.partition('@')[2][:16]}"
 
 
-MATCHERS: Registry[Matcher] = Registry("matcher")
+MATCHERS: Registry[Matcher] = Registry("matcher", takes_plugins=True)
 
 Rule = Callable[["FactMatcher", str], bool]
 
 
-def matcher(name: str, *, title: str = "", source: str = "", version: int = 1) -> Callable[[Rule], Rule]:
+def matcher(name: str, *, title: str = "", source: str = "") -> Callable[[Rule], Rule]:
     """Register the decorated function (fact, completion) -> bool as a rule that answers can be judged by.
 
     Args:
         name: what a user types, e.g. "my-rule".
         title: a few words for a list of choices; the name when left out.
         source: paper and section, or reference code.
-        version: raised whenever a verdict can change.
 
     Raises PluginError for a name that is taken.
     """
@@ -92,7 +91,7 @@ def matcher(name: str, *, title: str = "", source: str = "", version: int = 1) -
     def register(function: Rule) -> Rule:
         MATCHERS.add(
             Matcher(
-                name=name, title=title or name, source=source, version=version, plugin=plugin_of(function),
+                name=name, title=title or name, source=source, version=MATCHER_VERSION, plugin=plugin_of(function),
                 function=function,
             )
         )  # fmt: skip

@@ -3,14 +3,12 @@ question at all but as the beginning of a sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from sftknow_core.errors import DataError, ModelError
-from sftknow_core.facts.fact import Fact
+from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.prompts import (
     Prompt,
     exemplar_pool,
@@ -22,6 +20,10 @@ from sftknow_core.facts.prompts import (
 )
 from sftknow_core.facts.topics import Topic
 from sftknow_core.model.generate.encode import encode_prompts
+from sftknow_core.registry import Entry, Registry, plugin_of
+
+if TYPE_CHECKING:  # the command line lists probes without loading pandas
+    import pandas as pd
 
 # Which completion template stands for a topic: the one with which the base model succeeds most.
 #
@@ -125,6 +127,66 @@ class Probes:
         return Probe(tuple(few_shot_completion(fact, exemplars) for exemplars in sets), True)
 
 
+# Ways of asking that are more than a prompt around a question, by the name that a user types.
+
+
+class KnownFacts(Protocol):
+    """What a probe may be made from: the facts and topics that a base model is asked about."""
+
+    @property
+    def facts(self) -> FactSet:
+        """All facts there are."""
+
+    @property
+    def probes(self) -> Probes:
+        """The completion prompts of facts."""
+
+    @property
+    def templates(self) -> Mapping[str, TemplateChoice]:
+        """Topic -> its completion template."""
+
+
+class ProbeMethod(Protocol):
+    """Another way of asking than a prompt around the question; its first tokens are not compared."""
+
+    @classmethod
+    def of(cls, known: KnownFacts) -> Self:
+        """Ready to ask."""
+
+    def check(self, fact: Fact) -> None:
+        """Raise DataError for a fact that cannot be asked so, where that can be known before any work."""
+
+    def texts(self, facts: Sequence[Fact]) -> list[str]:
+        """What the model reads, ending where the answer begins. Raises DataError."""
+
+    def answer(self, completion: str, fact: Fact) -> str:
+        """What of a completion is the answer."""
+
+
+P = TypeVar("P", bound=ProbeMethod)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisteredProbe(Entry):
+    """A way of asking, by name."""
+
+    made_by: type[ProbeMethod]
+
+
+PROBES: Registry[RegisteredProbe] = Registry("probe")
+
+
+def probe(name: str, *, title: str, source: str = "") -> Callable[[type[P]], type[P]]:
+    """Register the decorated class as a way of asking. Raises PluginError for a name that is taken."""
+
+    def register(cls: type[P]) -> type[P]:
+        PROBES.add(RegisteredProbe(name=name, title=title, source=source, plugin=plugin_of(cls), made_by=cls))
+        return cls
+
+    return register
+
+
+@probe("five-shot", title="after five exemplars of the topic", source="Ye et al. 2025")
 @dataclass(frozen=True)
 class FiveShot:
     """Ask after five exemplars: what a base model knows once it understands the task."""
@@ -133,9 +195,25 @@ class FiveShot:
     """Their train facts are the exemplars, topic by topic."""
     seed: int = 0
 
-    name = "five-shot"
+    @classmethod
+    def of(cls, known: KnownFacts) -> FiveShot:
+        """With the train facts there are as exemplars."""
+        return cls(known.facts.select("train"))
+
+    def check(self, fact: Fact) -> None:
+        """Which exemplars a topic has is seen when it is asked."""
+
+    def texts(self, facts: Sequence[Fact]) -> list[str]:
+        """Five exemplars and the question. Raises DataError when a topic has fewer than five other train facts."""
+        pool = exemplar_pool(self.facts)
+        return [five_shot_qa(fact, five_shot_exemplars(fact, pool, self.seed)) for fact in facts]
+
+    def answer(self, completion: str, fact: Fact) -> str:
+        """The first line."""
+        return first_line(completion)
 
 
+@probe("completion", title="the beginning of a sentence to complete", source="the prompts of mastery")
 @dataclass(frozen=True)
 class ToComplete:
     """Ask with the completion prompt of each fact's topic ("X was born in"): no format of questions is needed."""
@@ -144,7 +222,22 @@ class ToComplete:
     templates: Mapping[str, TemplateChoice]
     """Topic -> its completion template; 0 where it has none."""
 
-    name = "completion"
+    @classmethod
+    def of(cls, known: KnownFacts) -> ToComplete:
+        """With the templates frozen for the base model."""
+        return cls(known.probes, known.templates)
+
+    def check(self, fact: Fact) -> None:
+        """Raise DataError when there are no completion prompts."""
+        self.probe(fact)
+
+    def texts(self, facts: Sequence[Fact]) -> list[str]:
+        """The prompt that stands for each fact's topic. Raises DataError when there is none."""
+        return [self.text(fact) for fact in facts]
+
+    def answer(self, completion: str, fact: Fact) -> str:
+        """After a few-shot prompt the first line, else all of it."""
+        return self.probe(fact).answer(completion)
 
     def probe(self, fact: Fact) -> Probe:
         """The fact's completion prompts. Raises DataError when there are none."""
@@ -159,7 +252,7 @@ class ToComplete:
         return self.probe(fact).texts[chosen.template if chosen else 0]
 
 
-Ask = Prompt | FiveShot | ToComplete
+Ask = Prompt | ProbeMethod
 """A way of asking."""
 
 
@@ -169,13 +262,8 @@ def encode_questions(tokenizer: Any, facts: Sequence[Fact], ask: Ask) -> list[li
     Raises ModelError for a chat prompt when the tokenizer has no chat template, DataError when a topic has
     fewer than five other train facts to show, or a fact cannot be asked by completion.
     """
-    if isinstance(ask, ToComplete):
-        return encode_prompts(tokenizer, [ask.text(fact) for fact in facts])
-    if isinstance(ask, FiveShot):
-        pool = exemplar_pool(ask.facts)
-        return encode_prompts(
-            tokenizer, [five_shot_qa(fact, five_shot_exemplars(fact, pool, ask.seed)) for fact in facts]
-        )
+    if not isinstance(ask, Prompt):
+        return encode_prompts(tokenizer, ask.texts(facts))
     if ask.is_chat:
         return _encode(tokenizer, _chat_texts(tokenizer, facts, ask))
     return encode_prompts(tokenizer, [ask.prompt(fact.question) for fact in facts])
@@ -200,9 +288,7 @@ def first_answer_tokens(tokenizer: Any, facts: Sequence[Fact], ask: Prompt) -> l
 
 def answer_part(completion: str, fact: Fact, ask: Ask) -> str:
     """What of a completion is the answer: after exemplars its first line, else all of it."""
-    if isinstance(ask, ToComplete):
-        return ask.probe(fact).answer(completion)
-    return first_line(completion) if isinstance(ask, FiveShot) else completion
+    return completion if isinstance(ask, Prompt) else ask.answer(completion, fact)
 
 
 def _chat_texts(tokenizer: Any, facts: Sequence[Fact], ask: Prompt) -> list[str]:

@@ -13,6 +13,7 @@ from sftknow_core.facts.matcher import MATCHER_VERSION, STORED_RULES, matcher_na
 from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
 from sftknow_core.facts.synonyms import load_synonyms, synonyms_id
 from sftknow_core.facts.topics import Topic, topics_id
+from sftknow_core.measure.asking import PROBES, Probes, choose_templates
 from sftknow_core.pipeline.mastery import Mastery
 from sftknow_core.pipeline.states import State, StateLoader, restoration_row, state_row
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
@@ -21,14 +22,12 @@ from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from sftknow_core.measure.asking import Probes
     from sftknow_core.measure.reference import BaseReference
 
 CHUNK_QUESTIONS = 256
 UNITS_PER_QUESTION = 0.0035
 FIVE_SHOT, COMPLETION = "five-shot", "completion"
-_BY_NAME = (FIVE_SHOT, COMPLETION)
-"""Ways of asking that are no prompt around a question, and have no token shift."""
+"""The probes that chains use by themselves."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,13 @@ class EvaluateSpec:
     """How questions are asked and judged."""
 
     prompt: str = "paper"
-    """paper, chat, five-shot, completion, or a file that holds {question}."""
+    """paper, chat, a name in PROBES (five-shot, completion), or a file that holds {question}."""
     matcher: str = "words"
     """Which score the headline takes, a name in MATCHERS; the three of this package are stored too."""
     max_new_tokens: int = 16
     """Length limit of an answer, as in the paper."""
     first_tokens: bool = True
-    """Whether to measure the token shift too (never with five-shot and completion)."""
+    """Whether to measure the token shift too (never with probes)."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -52,7 +51,7 @@ class EvaluateSpec:
     @property
     def shifts(self) -> bool:
         """Whether first tokens are compared."""
-        return self.first_tokens and self.prompt not in _BY_NAME
+        return self.first_tokens and self.prompt not in PROBES
 
 
 @dataclass
@@ -85,8 +84,6 @@ class EvaluationPlan:
     @cached_property
     def templates(self) -> Mapping[str, Any]:
         """Topic -> its completion template, frozen for the base model; whatever is asked, every topic has one."""
-        from sftknow_core.measure.asking import choose_templates
-
         topics = sorted({fact.topic for fact in self.facts.facts})
         return choose_templates(topics, self.facts.facts, self.mastery.levels, self.mastery.templates)
 
@@ -108,31 +105,25 @@ class EvaluationPlan:
     @cached_property
     def probes(self) -> Probes:
         """What asks for a fact by completion: the prompts that gave the facts their mastery."""
-        from sftknow_core.measure.asking import Probes
-
         return Probes(self.topics, self.facts.facts, int(self.mastery.run.spec.params["seed"]))
 
     def check(self) -> None:
-        """Raise DataError for a question that cannot be asked by completion, where that is the way."""
-        if self.spec.prompt == COMPLETION:
+        """Raise DataError for a question that cannot be asked by the probe, where one is the way."""
+        if self.spec.prompt in PROBES:
             for fact in self.questions:
-                self._ask.probe(fact)
+                self._ask.check(fact)
 
     @cached_property
     def _ask(self) -> Any:
-        from sftknow_core.measure.asking import FiveShot, ToComplete
-
-        if self.spec.prompt == FIVE_SHOT:
-            return FiveShot(self.facts.select("train"))
-        if self.spec.prompt == COMPLETION:
-            return ToComplete(self.probes, self.templates)
+        if self.spec.prompt in PROBES:
+            return PROBES.get(self.spec.prompt).made_by.of(self)
         return load_prompt(self.spec.prompt)
 
     def run_spec(self, state: State) -> RunSpec:
         """The identity of asking one state."""
         from sftknow_core.measure.shift import SHIFT_VERSION
 
-        named = self.spec.prompt in _BY_NAME
+        named = self.spec.prompt in PROBES
         prompt = self.spec.prompt if named else self._ask.prompt_id
         inputs = {
             "state": state.state_id,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.prompts import PROMPT_VERSION
 from sftknow_core.facts.train_set import TRAIN_SET_VERSION, TrainSet
+from sftknow_core.model.train.methods import METHODS
 from sftknow_core.model.train.sft_spec import DEMO, PAPER, SftSpec
 from sftknow_core.pipeline.mastery import model_row
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
@@ -67,7 +68,7 @@ def fine_tune(
         name = f"{base.name}, {train_set.level} x {train_set.n:,}, seed {train_set.seed}"
         path = run.weights(WEIGHTS)
         assert path is not None  # `need` saw to it
-        on = base if spec.method == "lora" else None
+        on = base if METHODS.get(spec.method).makes_adapter else None
         return ModelHandle(path, str(run.summary["model_id"]), name, on), run
 
 
@@ -126,7 +127,9 @@ def _train(ws: Workspace, run: Run, base: ModelHandle, train_set: TrainSet, spec
             "n_trained_params": result.n_trained_params,
             "compute_dtype": result.compute_dtype,
             "loss_nats": result.loss,
-            "merge_gap": _merge_gap(base, path, train_set) if spec.method == "lora" else None,
+            "merge_gap": _merge_gap(base, path, train_set)
+            if METHODS.get(spec.method).makes_adapter
+            else None,
         },
     )
 
@@ -136,7 +139,7 @@ def _merge_gap(base: ModelHandle, adapter: Path, train_set: TrainSet) -> dict[st
     from sftknow_core.facts.prompts import qa_prompt
     from sftknow_core.model.generate.encode import encode_prompts
     from sftknow_core.model.io.load import load_tokenizer
-    from sftknow_core.model.train.lora import merge_gap
+    from sftknow_core.model.train.methods import merge_gap
 
     texts = [qa_prompt(fact.question) for fact in train_set.facts[:_MERGE_GAP_PROMPTS]]
     gap = merge_gap(base.path, adapter, encode_prompts(load_tokenizer(base.path), texts))

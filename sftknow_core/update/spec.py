@@ -61,9 +61,11 @@ class RestoreSpec:
     "mlp 0-3"."""
     plugin: str | None = None
     """Name and hash of the code that the strategy is, where a plugin registered it; found by itself when left out."""
+    version: int | None = None
+    """Of the strategy's algorithm; the present one when left out."""
 
     def __post_init__(self) -> None:
-        self._check_plugin()
+        self._check_strategy()
         Region(self.region, self.layers)
         object.__setattr__(self, "layers", layers_text(self.layers))
         self._check_amount()
@@ -76,7 +78,7 @@ class RestoreSpec:
 
     def to_json(self) -> dict[str, object]:
         """A plain dict, the same for equal specs; numbers as text ("20", "0.5"); block and plugin where there is
-        one."""
+        one, version where it is not 1."""
         fields: dict[str, object] = {
             "strategy": str(self.strategy),
             "region": self.region,
@@ -85,7 +87,11 @@ class RestoreSpec:
             "alpha": _text(self.alpha),
             "seed": self.seed,
         }
-        more = {"block": self.block, "plugin": self.plugin}
+        more = {
+            "block": self.block,
+            "plugin": self.plugin,
+            "version": None if self.version == 1 else self.version,
+        }
         return fields | {name: value for name, value in more.items() if value is not None}
 
     @classmethod
@@ -96,24 +102,23 @@ class RestoreSpec:
             raise SpecError(
                 f"restore spec: unknown field {unknown[0]!r}; allowed: {', '.join(cls.__dataclass_fields__)}"
             )
-        return cls(**stored)  # type: ignore[arg-type]
+        return cls(**{"version": 1, **stored})  # type: ignore[arg-type]
 
     def state_id(self, base_id: str, tuned_id: str) -> str:
         """16 hex digits that name the restored model: both models' ids, this spec and the algorithm's
         version."""
         parts = {"base": base_id, "tuned": tuned_id, "spec": self.to_json(), "version": ALGORITHM_VERSION}
-        if (version := STRATEGIES.get(self.strategy).version) != 1:
-            parts["strategy_version"] = version
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _check_plugin(self) -> None:
+    def _check_strategy(self) -> None:
         """The strategy is known, and the code behind it is the code that is asked for."""
         if self.plugin is not None and self.strategy not in STRATEGIES:
             raise PluginError(
                 f"strategy {self.strategy} is code of the plugin {plugin_text(self.plugin)}, which is not loaded; "
                 "give it by --plugin FILE"
             )
-        here = STRATEGIES.get(self.strategy).plugin
+        found = STRATEGIES.get(self.strategy)
+        here = found.plugin
         if self.plugin not in (None, here):
             loaded = "of sftknow itself" if here is None else f"of {plugin_text(here)}"
             raise PluginError(
@@ -122,6 +127,12 @@ class RestoreSpec:
             )
         object.__setattr__(self, "strategy", str(self.strategy))
         object.__setattr__(self, "plugin", here)
+        if self.version not in (None, found.version):
+            raise SpecError(
+                f"strategy {self.strategy}: got version {self.version}; this sftknow has {found.version}, which "
+                "restores other weights"
+            )
+        object.__setattr__(self, "version", found.version)
 
     def _check_amount(self) -> None:
         wanted = STRATEGIES.get(self.strategy).takes

@@ -64,7 +64,7 @@ class Strategy(Entry):
         return "lowest" if self.lowest_first else "highest"
 
 
-STRATEGIES: Registry[Strategy] = Registry("strategy")
+STRATEGIES: Registry[Strategy] = Registry("strategy", takes_plugins=True)
 
 
 def strategy(

@@ -21,7 +21,7 @@ from sftknow_core.errors import DataError, ModelError, SpecError, Stopped
 from sftknow_core.model.generate.decode import generate
 from sftknow_core.model.generate.encode import encode_qa, encode_questions
 from sftknow_core.model.io.load import load_model
-from sftknow_core.model.train.lora import merge_gap
+from sftknow_core.model.train.methods import merge_gap
 from sftknow_core.model.train.sft import DEMO, PAPER, AnswerCollator, SftSpec, finetune
 
 EXAMPLES = [

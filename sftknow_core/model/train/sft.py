@@ -30,7 +30,7 @@ from sftknow_core.model.generate.encode import PAPER_PROMPT, EncodedAnswer, enco
 from sftknow_core.model.io.load import DTYPES, load_model, stored_dtype
 from sftknow_core.model.io.save import save_model
 from sftknow_core.model.io.sources import is_adapter
-from sftknow_core.model.train.lora import add_adapter
+from sftknow_core.model.train.methods import METHODS
 from sftknow_core.model.train.sft_spec import DEMO, PAPER, PRESETS, SftSpec
 
 __all__ = ["DEMO", "PAPER", "PRESETS", "LogCallback", "SftResult", "SftSpec", "finetune"]
@@ -89,7 +89,8 @@ def finetune(
     with _reproducible(spec.seed):
         lm = load_model(base, dtype=spec.weights_dtype, device=device)
         encoded = [encode_qa(lm.tokenizer, question, answer, prompt) for question, answer in examples]
-        model = add_adapter(lm.model, spec, base) if spec.method == "lora" else lm.model
+        method = METHODS.get(spec.method)
+        model = method.prepare(lm.model, spec, base)
         compute = _compute_dtype(spec, lm.device)
         uses_cache = lm.plain.config.use_cache
         log = LogCallback(on_log, should_stop)
@@ -98,7 +99,7 @@ def finetune(
         seconds = time.perf_counter() - started
     lm.plain.config.use_cache = uses_cache  # the Trainer switches it off for good
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if spec.method == "full":
+    if not method.makes_adapter:
         model = model.to(dtype=save_dtype)
     save_model(model, lm.tokenizer, out, card=card)
     return SftResult(

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sftknow_core.errors import SpecError
+from sftknow_core.model.train.methods import ALL_LINEAR, METHODS
 
-METHODS = ("full", "lora")
 SCHEDULERS = ("cosine", "linear", "constant")
 WEIGHTS_DTYPES = ("float32", "bfloat16")
 COMPUTE_DTYPES = ("auto", "float32", "bfloat16")
 OUTPUT_DTYPES = ("base", "float32", "bfloat16", "float16")
-ALL_LINEAR = ("all-linear",)
 
 
 def _one_of(name: str, got: str, allowed: tuple[str, ...]) -> None:
@@ -29,7 +28,7 @@ class SftSpec:
     """One fine-tuning. The defaults are those of the paper; what it does not state has a common value."""
 
     method: str = "full"
-    """full: every parameter; lora: an adapter on a frozen base."""
+    """A name in METHODS: full is every parameter, lora an adapter on a frozen base."""
     lr: float = 1e-5
     """Peak learning rate of AdamW."""
     epochs: float = 1.0
@@ -63,7 +62,7 @@ class SftSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
-        _one_of("method", self.method, METHODS)
+        METHODS.get(self.method)
         _one_of("scheduler", self.scheduler, SCHEDULERS)
         _one_of("weights_dtype", self.weights_dtype, WEIGHTS_DTYPES)
         _one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)

@@ -17,7 +17,8 @@ from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.train_set import LEVELS
-from sftknow_core.model.train.sft_spec import METHODS, PRESETS, SftSpec
+from sftknow_core.model.train.methods import METHODS
+from sftknow_core.model.train.sft_spec import PRESETS, SftSpec
 from sftknow_core.pipeline.chain import CHAIN_VERSION, PAPER_KS, ChainSpec
 from sftknow_core.pipeline.evaluate import EvaluateSpec
 from sftknow_core.pipeline.questions import QuestionSpec
@@ -137,12 +138,12 @@ class StudySpec:
     """Processes at work at once. They change no number."""
 
     def __post_init__(self) -> None:
-        order = list(LEVELS)
+        order, methods = list(LEVELS), list(METHODS)
         for name, values, key in (
             ("levels", self.levels, lambda one: order.index(one) if one in order else len(order)),
             ("sizes", self.sizes, lambda one: float("inf") if one is None else one),
             ("seeds", self.seeds, lambda one: one),
-            ("methods", self.methods, lambda one: METHODS.index(one) if one in METHODS else len(METHODS)),
+            ("methods", self.methods, lambda one: methods.index(one) if one in methods else len(methods)),
             ("restoring", self.restoring, lambda one: 0),
         ):
             if not values:
