@@ -18,6 +18,8 @@ from mkdocs.structure.files import File, Files
 
 from sftknow_core.cli.app import app
 from sftknow_core.facts.matcher import MATCHERS
+from sftknow_core.measure.asking import PROBES
+from sftknow_core.model.train.methods import METHODS
 from sftknow_core.registry import Registry
 from sftknow_core.store import schema
 from sftknow_core.update.strategies import STRATEGIES
@@ -30,6 +32,13 @@ COPIED = {
     "reference/demo-model.md": "sftknow_core/demo/README.md",
 }
 """Page -> the file of the repository that it shows."""
+REGISTRIES: dict[str, Registry[Any]] = {
+    "Restoring strategies": STRATEGIES,
+    "Matchers": MATCHERS,
+    "Training methods": METHODS,
+    "Ways of asking besides a prompt": PROBES,
+}
+"""Heading -> what can be chosen by name."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -111,13 +120,12 @@ def tables() -> str:
 
 def registered() -> str:
     """What can be chosen by name, from the registries."""
-    text = """# Strategies and matchers
+    text = """# Strategies, matchers, methods
 
-Both lists are generated from the registries; [your own](../how-to/own-strategy.md) can be added."""
-    return (
-        "\n\n".join([text, "## Restoring strategies", entries(STRATEGIES), "## Matchers", entries(MATCHERS)])
-        + "\n"
-    )
+These lists are generated from the registries. [Strategies and matchers of your own](../how-to/own-strategy.md) can be
+added."""
+    parts = [f"## {title}\n\n{entries(registry)}" for title, registry in REGISTRIES.items()]
+    return "\n\n".join([text, *parts]) + "\n"
 
 
 def entries(registry: Registry[Any]) -> str:
