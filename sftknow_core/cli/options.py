@@ -15,6 +15,7 @@ from sftknow_core.facts.matcher import MATCHERS
 from sftknow_core.facts.prompts import PROMPTS
 from sftknow_core.measure.asking import PROBES
 from sftknow_core.model.train.methods import METHODS
+from sftknow_core.pipeline.study.pool import EXECUTORS
 from sftknow_core.registry import Entry
 from sftknow_core.update.strategies import STRATEGIES
 
@@ -106,6 +107,11 @@ def method_option() -> Any:
     """`--method`, likewise."""
     help_text = f"How the model is trained: {listed(METHODS.entries)} Else full."
     return typer.Option("--method", help=help_text, show_default=False)
+
+
+def executor_option() -> Any:
+    """`--executor`, likewise."""
+    return typer.Option("--executor", help=f"Where cells are done: {listed(EXECUTORS.entries)}")
 
 
 def listed(entries: Iterable[Entry]) -> str:

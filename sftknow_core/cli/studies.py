@@ -43,6 +43,7 @@ def run(
         int | None,
         typer.Option("--workers", help="Cells at work at once, instead of the file's.", show_default=False),
     ] = None,
+    executor: Annotated[str, o.executor_option()] = "processes",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what there is to do, and what it will take.")
     ] = False,
@@ -69,7 +70,7 @@ def run(
         if dry_run:
             o.emit(_plan_result(plan(spec, ws)), as_json, commands.show_plan)
             return
-        done = run_study(spec, ws, skip_impossible=skip_impossible)
+        done = run_study(spec, ws, executor, skip_impossible=skip_impossible)
         result = study_overview(ws.cache, done.run.run_id)
     o.emit(result, as_json, commands.show_study)
     if result["n_failed"]:

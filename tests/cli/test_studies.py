@@ -8,7 +8,7 @@ import pytest
 from small_study import write_study
 
 from sftknow_core.pipeline.study import run
-from sftknow_core.pipeline.study.pool import InThisProcess, Workers
+from sftknow_core.pipeline.study.pool import Workers
 from sftknow_core.serve.job_specs import StudyJob
 
 from .conftest import Sftknow
@@ -17,7 +17,7 @@ from .conftest import Sftknow
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells without other processes, which take seconds to start."""
-    monkeypatch.setattr(run, "Workers", lambda n, given: Workers(n, given or InThisProcess()))
+    monkeypatch.setattr(run, "Workers", lambda n, _: Workers(n, "this-process"))
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,8 @@ def test_wrong_files_are_refused(sftknow: Sftknow, cache: Path, tmp_path: Path) 
         assert ended.code == 2
         assert words in ended.err
     assert sftknow("study", "run", "demo", "--workers", 0, "--cache", cache).code == 2
+    refused = sftknow("study", "run", "demo", "--executor", "ray", "--cache", cache)
+    assert refused.code == 2 and "executor: got 'ray'; allowed: processes, this-process" in refused.err
 
 
 def test_what_is_no_study_is_not_shown(sftknow: Sftknow, cache: Path) -> None:

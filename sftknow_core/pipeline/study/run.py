@@ -23,7 +23,7 @@ from sftknow_core.pipeline.mastery import score_facts
 from sftknow_core.pipeline.sft import WEIGHTS, fine_tune
 from sftknow_core.pipeline.study.cell import CellTask, do_cell, do_shared, limit_threads, read_progress
 from sftknow_core.pipeline.study.plan import CACHED, PlannedCell, StudyPlan, known_mastery, open_base, plan
-from sftknow_core.pipeline.study.pool import BrokenExecutor, Workers
+from sftknow_core.pipeline.study.pool import EXECUTORS, PROCESSES, BrokenExecutor, Workers
 from sftknow_core.pipeline.study.spec import Cell, Checkpoints, StudySpec
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.results.study_frames import keep_study_frames
@@ -126,15 +126,17 @@ class StudyResult:
 
 
 def run_study(
-    spec: StudySpec, ws: Workspace, executor: Executor | None = None, *, skip_impossible: bool = False
+    spec: StudySpec, ws: Workspace, executor: Executor | str = PROCESSES, *, skip_impossible: bool = False
 ) -> StudyResult:
     """Do the study, or what is left of it.
 
-    executor: where the cells are done; None: `spec.workers` processes of our own, one on an accelerator. Another one
-    must not do two cells at once in one process. Raises SpecError for impossible cells unless they are skipped, for
-    a base model that changed, and for facts without questions; Stopped when asked to stop; CacheError for a full
-    disk. A cell that fails is in the summary and raises nothing.
+    executor: where the cells are done: a name in EXECUTORS, for `spec.workers` cells at once, one on an accelerator; or
+    an executor, which must not do two cells at once in one process. Raises SpecError for impossible cells unless they
+    are skipped, for a base model that changed, and for facts without questions; Stopped when asked to stop; CacheError
+    for a full disk. A cell that fails is in the summary and raises nothing.
     """
+    if isinstance(executor, str):
+        EXECUTORS.get(executor)
     found = plan(spec, ws)
     if not skip_impossible:
         found.require_possible()
@@ -169,7 +171,7 @@ class _Study:
     ws: Workspace
     run: Run
     plan: StudyPlan
-    executor: Executor | None
+    executor: Executor | str
     skip_impossible: bool
     done_units: float = 0.0
     told_units: float = 0.0
@@ -200,7 +202,7 @@ class _Study:
 
     def _n_workers(self) -> int:
         n = min(self.spec.workers, max(1, len(self.plan.of(TODO))))
-        if self.executor is None and n > 1 and (name := device_name(self.ws.device)) is not None:
+        if isinstance(self.executor, str) and n > 1 and (name := device_name(self.ws.device)) is not None:
             self.ws.reporter.say(
                 f"one worker instead of {n}: {name} holds the models of one process at a time"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from sftknow_core.errors import SpecError
 from sftknow_core.pipeline.study import pool
-from sftknow_core.pipeline.study.pool import InThisProcess, Workers
+from sftknow_core.pipeline.study.pool import EXECUTORS, InThisProcess, Workers
 
 
 class Slow:
@@ -63,3 +65,15 @@ def test_work_is_handed_out_and_its_error_kept() -> None:
         assert not workers.renew()  # not ours to replace
         workers.close()
         assert workers.submit(int).result() == 0  # nor to close
+
+
+def test_executors_by_name() -> None:
+    assert [*EXECUTORS] == ["processes", "this-process"]
+    workers = Workers(2, "this-process")
+    assert workers.submit(os.getpid).result() == os.getpid()
+    workers.close()
+    assert workers.renew() and workers.submit(os.getpid).result() == os.getpid()
+    with pytest.raises(
+        SpecError, match="executor: got 'process'; allowed: processes, this-process; did you mean"
+    ):
+        Workers(1, "process")
