@@ -20,6 +20,7 @@ from sftknow_core.cli.app import app
 from sftknow_core.facts.matcher import MATCHERS
 from sftknow_core.measure.asking import PROBES
 from sftknow_core.model.train.methods import METHODS
+from sftknow_core.pipeline.study.pool import EXECUTORS
 from sftknow_core.registry import Registry
 from sftknow_core.store import schema
 from sftknow_core.update.strategies import STRATEGIES
@@ -37,6 +38,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "Matchers": MATCHERS,
     "Training methods": METHODS,
     "Ways of asking besides a prompt": PROBES,
+    "Executors of a study": EXECUTORS,
 }
 """Heading -> what can be chosen by name."""
 
