@@ -13,7 +13,7 @@ from typing import Any
 from sftknow_core.errors import DataError, SpecError
 from sftknow_core.facts.entity_questions import read_entity_questions
 from sftknow_core.facts.fact import Fact, FactSet
-from sftknow_core.facts.own import SUFFIXES, read_own_facts
+from sftknow_core.facts.own import SUFFIXES, is_own_facts, read_own_facts
 from sftknow_core.facts.topics import Topic, load_topics
 
 # A smaller set of facts: at most so many of each topic and split, the same ones every time.
@@ -54,7 +54,7 @@ def load_facts(
     filter: str = "paper",
     keep_leaks: bool = False,
 ) -> FactSet:
-    """The facts of "demo", of the EntityQuestions zip or folder, or of a .csv or .jsonl file.
+    """The facts of "demo", of the EntityQuestions zip or folder, or of a file of your own (see own.py).
 
     `topics_path`, `filter` and `keep_leaks` concern EntityQuestions only; the others have each question once.
 
@@ -67,12 +67,12 @@ def load_facts(
 
         return demo_facts()
     path = Path(source).expanduser()
-    if path.suffix.lower() in SUFFIXES:
+    if is_own_facts(path):
         return read_own_facts(path)
     if path.is_file() and path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
         raise DataError(
             f'{path}: cannot tell what this is; give "{DEMO}", the EntityQuestions zip or folder, '
-            f"or a {' or '.join(SUFFIXES)} file"
+            f"or a file of your own ({', '.join(SUFFIXES)})"
         )
     topics = load_topics(topics_path)
     return read_entity_questions(path, topics, filter=filter, keep_leaks=keep_leaks)
@@ -86,7 +86,7 @@ class FactsRef:
     """The facts a user names, by the options of the command line."""
 
     data: str = DEMO
-    """demo, the EntityQuestions zip or folder, a .csv or .jsonl file."""
+    """demo, the EntityQuestions zip or folder, a .csv, .tsv, .json, .jsonl or .parquet file."""
     topics: str | None = None
     """Another topics file."""
     filter: str = "paper"

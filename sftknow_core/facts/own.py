@@ -1,120 +1,511 @@
-"""Your own facts, from a CSV or a JSON Lines file.
+"""Your own facts, from the files that people have: CSV, TSV, JSON, JSON Lines, Parquet, each also as .gz.
 
-Columns (CSV, with a header) or keys (JSON Lines): question and answers, and if you like topic, subject,
-split (train, dev or test; test if left out) and domain (in or out; in if left out). Several answers: a JSON
-list, or divided by "|"; any of them is right, the first is the main one.
+    file --records--> one dictionary a row --form--> question, answers and what else is known --facts_of--> facts
 
-Questions that stand there twice are merged as rows.py explains under "all".
+The form is recognised by the names of columns (or keys), whatever their case and the spaces around them:
+
+    own           question, answers (or answer); optional: topic, subject, split, domain
+    PopQA         question, possible_answers; optional: subj, prop
+    Alpaca        instruction, input, output             the input follows the instruction on a line of its own
+    prompt        prompt, completion                      texts or chat messages
+    messages      messages: [{role, content}]             one user turn and one assistant turn; other talks are left out
+    ShareGPT      conversations: [{from, value}]          likewise
+    SQuAD         data/paragraphs/qas as published, or rows with answers: {text: [...]}
+    TriviaQA      Data/Question/Answer as published, or rows with answer: {value, aliases}
+    NQ            question: {text}, annotations: {short_answers: [{text}]}; NQ-open is "own" with `answer`
+
+Several answers: a list, a JSON list as text, or texts divided by "|"; any of them is right, the first is the main one.
+Other columns are ignored and counted, but for one whose name is nearly an optional one's, which is a mistake.
+
+A file without any split is divided by a hash of the normalised question, 60% train, 20% dev and 20% test, so that
+the same question always falls into the same split; a `split` column overrides this (rows that leave it empty are
+test). Questions that are equal but for case, spaces and punctuation count as one question for the splits: they are
+all put into the most protected one (test, then dev, then train); rows.py explains how rows are merged.
 """
 
 from __future__ import annotations
 
+import ast
 import csv
+import difflib
+import gzip
+import hashlib
+import io
 import json
-from collections.abc import Iterator
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sftknow_core.errors import DataError
 from sftknow_core.facts.fact import DOMAINS, SPLITS, FactSet
 from sftknow_core.facts.rows import Row, facts_of
+from sftknow_core.facts.words import normalise, word_text
 
-SUFFIXES = (".csv", ".jsonl")
-_REQUIRED = ("question", "answers")
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _OPTIONAL = ("topic", "subject", "split", "domain")
+_KNOWN = ("question", "answers", "answer", *_OPTIONAL)
 _Record = dict[str, Any]
+_Located = tuple[str, _Record]  # where the record is ("line 3"), the record with plain names
+LONG_ANSWER_WORDS = 12
+"""An answer of more words is no short fact: a completion seldom repeats it word by word."""
+LONG_NOTE = f"answers of more than {LONG_ANSWER_WORDS} words: no short facts, hardly any will count as known"
+NO_WORD_NOTE = "answers without any letter or digit, which no rule that compares words can find"
+HASHED_NOTE = "split by a hash of the question, for the file has no `split` (60% train, 20% dev, 20% test)"
+SEVERAL_TURNS = "conversation with more than one question and answer"
+
+
+def is_own_facts(path: Path) -> bool:
+    """Whether the name is that of a file of own facts: one of SUFFIXES, perhaps followed by .gz."""
+    return _suffix(path) in SUFFIXES
 
 
 def read_own_facts(path: Path) -> FactSet:
-    """The facts of a CSV or JSON Lines file in UTF-8.
+    """The facts of a file in UTF-8 (or UTF-16 with a byte order mark, as spreadsheets write it).
+
+    FactSet.notes say as which form it was read, which columns were ignored and how rows came to their split.
 
     Raises:
-        DataError: the file cannot be read or is empty, or a row is incomplete; the message names its line.
+        DataError: the file cannot be read or is empty, is of no known form, or a row is incomplete; the message names
+            its line or row.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path}: own facts come as {' or '.join(SUFFIXES)}; rename or convert the file")
-    read = _csv_records if path.suffix.lower() == ".csv" else _jsonl_records
+    if not is_own_facts(path):
+        raise DataError(
+            f"{path}: own facts come as {', '.join(SUFFIXES)} (each also .gz); rename or convert the file"
+        )
+    notes: Counter[str] = Counter()
     try:
-        rows = [_row(record, f"{path}, line {line}") for line, record in read(path)]
+        found = [_row(raw, f"{path}, {where}") for where, raw in _raw_rows(path, notes)]
     except OSError as e:
         raise DataError(f"cannot read {path}: {e.strerror or e}; give an existing file") from e
+    except (EOFError, zlib.error) as e:
+        raise DataError(f"{path} is not whole ({e}); compress or download it again") from e
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not UTF-8 ({e}); save it as UTF-8") from e
-    if not rows:
+    if not found:
         raise DataError(f"{path} holds no facts; add rows with `question` and `answers`")
-    return facts_of(rows, str(path), filter="all")
+    rows = found
+    if not any(row.split for row in found):
+        rows = [row._replace(split=split_of(row.question)) for row in found]
+        notes[HASHED_NOTE] = len(rows)
+    rows = [row._replace(split=row.split or "test") for row in rows]
+    answers = [answer for row in rows for answer in row.answers]
+    notes[LONG_NOTE] = sum(len(answer.split()) > LONG_ANSWER_WORDS for answer in answers)
+    notes[NO_WORD_NOTE] = sum(not word_text(normalise(answer)).strip() for answer in answers)
+    facts = facts_of(rows, str(path), filter="all", same_question=plain_question)
+    return FactSet(facts.facts, facts.source, facts.dropped, {**facts.notes, **(+notes)})
 
 
-def _csv_records(path: Path) -> Iterator[tuple[int, _Record]]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, strict=True)
-        try:
-            _check_columns(reader.fieldnames or (), f"{path}, line 1")
-            for record in reader:
-                line = reader.line_num - sum(
-                    str(value).count("\n") for value in record.values()
-                )  # where it begins
-                if None in record or None in record.values():
-                    raise DataError(
-                        f"{path}, line {line}: {_field_count(record, reader)}; quote fields with commas"
-                    )
-                yield line, {key: value.strip() or None for key, value in record.items()}
-        except csv.Error as e:
-            raise DataError(
-                f"{path}, line {reader.line_num + 1}: not valid CSV ({e}); check the quotes"
-            ) from e
+def plain_question(question: str) -> str:
+    """The words of a question, without case, accents of writing (NFKC), spaces and punctuation."""
+    return word_text(normalise(question)).strip() or question
 
 
-def _field_count(record: _Record, reader: csv.DictReader[str]) -> str:
-    extra = len(record.get(None, ()))  # type: ignore[call-overload]
-    got = sum(v is not None for k, v in record.items() if k is not None) + extra
-    return f"{got} fields under {len(reader.fieldnames or ())} columns"
+def split_of(question: str) -> str:
+    """train, dev or test: 60, 20 and 20 in 100 by sha256 of `plain_question`."""
+    rank = int.from_bytes(hashlib.sha256(f"split:{plain_question(question)}".encode()).digest()[:8]) % 100
+    return "train" if rank < 60 else "dev" if rank < 80 else "test"
 
 
-def _check_columns(columns: Any, where: str) -> None:
-    if missing := [c for c in _REQUIRED if c not in columns]:
-        raise DataError(f"{where}: no `{missing[0]}`; a fact needs {' and '.join(_REQUIRED)}")
-    if unknown := [c for c in columns if c not in _REQUIRED + _OPTIONAL]:
-        raise DataError(f"{where}: unknown `{unknown[0]}`; allowed: {', '.join(_REQUIRED + _OPTIONAL)}")
+class _Raw(NamedTuple):
+    """What a form finds in a record, not yet checked."""
+
+    question: Any
+    answers: Any
+    more: Mapping[str, Any] = {}
+    """Of _OPTIONAL those that are there."""
 
 
-def _jsonl_records(path: Path) -> Iterator[tuple[int, _Record]]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for line, text in enumerate(lines, start=1):
-            if not text.strip():
-                continue
-            try:
-                record = json.loads(text)
-            except ValueError as e:
-                raise DataError(f"{path}, line {line}: not JSON ({e}); each line is one object") from e
-            if not isinstance(record, dict):
-                raise DataError(f"{path}, line {line}: got {type(record).__name__}; each line is one object")
-            _check_columns(record, f"{path}, line {line}")
-            yield line, record
+class _Form(NamedTuple):
+    """A way to write facts down."""
+
+    name: str
+    said: str
+    """What was understood, for people."""
+    fits: Callable[[_Record], bool]
+    read: Callable[[_Record], _Raw | None]
+    """None: a record that holds no single question and answer, and is left out."""
+    uses: frozenset[str]
+    """The names it reads besides _OPTIONAL."""
 
 
-def _row(record: _Record, where: str) -> Row:
-    return Row(
-        topic=_text(record, "topic", where) or "",
-        question=_required(record, where),
-        answers=_answers(record["answers"], where),
-        subject=_text(record, "subject", where),
-        split=_one_of(SPLITS, _text(record, "split", where) or "test", "split", where),
-        domain=_one_of(DOMAINS, _text(record, "domain", where) or "in", "domain", where),
+def _raw_rows(path: Path, notes: Counter[str]) -> Iterator[tuple[str, _Raw]]:
+    form: _Form | None = None
+    ignored: set[str] = set()
+    n_rows = 0
+    for where, record in _records(path):
+        if form is None or not form.fits(record):
+            form = _form_of(record, f"{path}, {where}")
+        extra = [name for name in record if name not in form.uses and name not in _OPTIONAL]
+        _refuse_near_misses(extra, record, f"{path}, {where}")
+        ignored.update(extra)
+        raw = form.read(record)
+        if raw is None:
+            notes[SEVERAL_TURNS] += 1
+            continue
+        n_rows += 1
+        if form.name != "own":
+            notes[f"read as {form.name}: {form.said}"] += 1
+        yield where, raw
+    if ignored:
+        notes[f"rows whose further columns are ignored: {', '.join(sorted(ignored))}"] = n_rows
+
+
+def _form_of(record: _Record, where: str) -> _Form:
+    for form in _FORMS:
+        if form.fits(record):
+            return form
+    missing = "answers" if "question" in record else "question"
+    near = difflib.get_close_matches(missing, record, n=1)
+    meant = f" (did you mean `{near[0]}`? rename it)" if near else ""
+    raise DataError(
+        f"{where}: no `{missing}`; a fact needs question and answers{meant}. There is: "
+        f"{', '.join(record) or 'nothing'}. "
+        f"Also understood: {'; '.join(f'{form.name} ({form.said})' for form in _FORMS[1:])}"
     )
 
 
-def _text(record: _Record, key: str, where: str) -> str | None:
-    value = record.get(key)
+def _refuse_near_misses(extra: Iterable[str], record: _Record, where: str) -> None:
+    for name in extra:
+        near = difflib.get_close_matches(name, _OPTIONAL, n=1, cutoff=0.8)
+        if near and near[0] not in record:
+            raise DataError(
+                f"{where}: unknown `{name}`; allowed: {', '.join(_KNOWN)}. If it means `{near[0]}`, rename it; other "
+                "names are ignored"
+            )
+
+
+# Records: one dictionary a row, its names in plain form (lower case, no spaces around them)
+
+
+def _records(path: Path) -> Iterator[_Located]:
+    suffix = _suffix(path)
+    if suffix == ".parquet":
+        yield from _parquet_records(path)
+        return
+    text = _text_of(path)
+    if suffix in (".csv", ".tsv"):
+        yield from _csv_records(text, path, "\t" if suffix == ".tsv" else None)
+    elif suffix == ".jsonl":
+        yield from _jsonl_records(text, path)
+    else:
+        yield from _json_records(text, path)
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else suffixes[-1] if suffixes else ""
+
+
+def _text_of(path: Path) -> str:
+    data = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+    is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return data.decode("utf-16" if is_utf16 else "utf-8-sig")
+
+
+def _plain_name(name: object) -> str:
+    return str(name).strip().lstrip("\ufeff").casefold().replace(" ", "_")
+
+
+def _csv_records(text: str, path: Path, delimiter: str | None) -> Iterator[_Located]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or _delimiter(text), strict=True)
+    end = 0
+    try:
+        header = next(reader, [])
+        names = [_plain_name(name) for name in header]
+        while names and not names[-1]:  # a delimiter at the end of the line
+            names.pop()
+        if not names:
+            raise DataError(f"{path}, line 1: no `question`; a fact needs question and answers")
+        if repeated := [name for name, n in Counter(names).items() if n > 1]:
+            raise DataError(f"{path}, line 1: column `{repeated[0]}` stands there twice; remove one")
+        known = set(_OPTIONAL).union(*(form.uses for form in _FORMS))
+        header_record = dict.fromkeys(names)
+        _refuse_near_misses([name for name in names if name not in known], header_record, f"{path}, line 1")
+        if "question" in names and not {"answers", "answer", "possible_answers"} & set(names):
+            _form_of(header_record, f"{path}, line 1")
+        end = reader.line_num
+        for values in reader:
+            line, end = end + 1, reader.line_num
+            if not values:
+                continue
+            while len(values) > len(names) and not values[-1].strip():
+                values.pop()
+            if len(values) != len(names):
+                raise DataError(
+                    f"{path}, line {line}: {len(values)} fields under {len(names)} columns; quote fields with commas"
+                )
+            yield (
+                f"line {line}",
+                {name: value.strip() or None for name, value in zip(names, values, strict=True)},
+            )
+    except csv.Error as e:
+        raise DataError(f"{path}, line {end + 1}: not valid CSV ({e}); check the quotes") from e
+
+
+def _delimiter(text: str) -> str:
+    """The one of comma, semicolon and tab that divides the header into most known names."""
+    header = text.partition("\n")[0].strip("\r")
+    known = {*_KNOWN, *(name for form in _FORMS for name in form.uses)}
+
+    def n_known(delimiter: str) -> int:
+        return sum(_plain_name(name.strip('"')) in known for name in header.split(delimiter))
+
+    return max(",;\t", key=n_known)
+
+
+def _jsonl_records(text: str, path: Path) -> Iterator[_Located]:
+    for line, one in enumerate(text.split("\n"), start=1):
+        if not one.strip():
+            continue
+        try:
+            record = json.loads(one)
+        except ValueError as e:
+            raise DataError(f"{path}, line {line}: not JSON ({e}); each line is one object") from e
+        if not isinstance(record, dict):
+            raise DataError(f"{path}, line {line}: got {type(record).__name__}; each line is one object")
+        yield f"line {line}", {_plain_name(name): value for name, value in record.items()}
+
+
+def _json_records(text: str, path: Path) -> Iterator[_Located]:
+    try:
+        whole = json.loads(text) if text.strip() else []
+    except ValueError as e:
+        hint = "; name a file with one object a line .jsonl" if "Extra data" in str(e) else ""
+        raise DataError(f"{path}: not JSON ({e}){hint}") from e
+    for number, record in enumerate(_listed(whole, path), start=1):
+        if not isinstance(record, dict):
+            raise DataError(f"{path}, row {number}: got {type(record).__name__}; each row is one object")
+        yield f"row {number}", {_plain_name(name): value for name, value in record.items()}
+
+
+def _listed(whole: Any, path: Path) -> Iterable[Any]:
+    """The rows of a JSON document: a list, SQuAD's or TriviaQA's nesting, or a list under one key."""
+    if isinstance(whole, list):
+        return whole
+    if isinstance(whole, dict):
+        for key in ("data", "Data", "rows", "examples", "train"):
+            inner = whole.get(key)
+            if not isinstance(inner, list):
+                continue
+            if any(isinstance(one, dict) and "paragraphs" in one for one in inner):
+                return (
+                    qa
+                    for article in inner
+                    for paragraph in article.get("paragraphs", ())
+                    for qa in paragraph.get("qas", ())
+                )
+            return inner
+        if "question" in whole or "instruction" in whole:
+            return [whole]
+    raise DataError(
+        f"{path}: neither a list of rows nor a dataset that is known (SQuAD, TriviaQA); make it a list"
+    )
+
+
+def _parquet_records(path: Path) -> Iterator[_Located]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except pa.ArrowException as e:
+        raise DataError(f"{path} is no readable Parquet file ({e}); write it again") from e
+    for number, record in enumerate(rows, start=1):
+        yield f"row {number}", {_plain_name(name): value for name, value in record.items()}
+
+
+# Forms: what a record says
+
+
+def _own(record: _Record) -> _Raw:
+    answers = record["answers"] if "answers" in record else record["answer"]
+    return _Raw(record["question"], answers, record)
+
+
+def _popqa(record: _Record) -> _Raw:
+    more = {"subject": record.get("subj"), "topic": record.get("prop"), "split": record.get("split")}
+    return _Raw(record["question"], record["possible_answers"], more)
+
+
+def _alpaca(record: _Record) -> _Raw:
+    parts = [part for part in (record["instruction"], record.get("input")) if part]
+    question = "\n".join(parts) if all(isinstance(part, str) for part in parts) else parts[0]
+    return _Raw(question, [record["output"]], record)
+
+
+def _prompt_completion(record: _Record) -> _Raw | None:
+    prompt, completion = record["prompt"], record["completion"]
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return _talk(
+            [*prompt, *completion], "role", "content", {"user": "user", "assistant": "assistant"}, record
+        )
+    return _Raw(prompt, [completion], record)
+
+
+def _messages(record: _Record) -> _Raw | None:
+    return _talk(record["messages"], "role", "content", {"user": "user", "assistant": "assistant"}, record)
+
+
+def _sharegpt(record: _Record) -> _Raw | None:
+    speakers = {
+        "human": "user",
+        "user": "user",
+        "gpt": "assistant",
+        "assistant": "assistant",
+        "chatgpt": "assistant",
+    }
+    return _talk(record["conversations"], "from", "value", speakers, record)
+
+
+def _talk(turns: Any, who: str, what: str, speakers: Mapping[str, str], record: _Record) -> _Raw | None:
+    """One question and its answer; None where there are more turns. What the system says is left out."""
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+        return None
+    said = [(speakers.get(str(turn.get(who))), turn.get(what)) for turn in turns if turn.get(who) != "system"]
+    if [speaker for speaker, _ in said] != ["user", "assistant"]:
+        return None
+    return _Raw(said[0][1], [said[1][1]], record)
+
+
+def _squad(record: _Record) -> _Raw:
+    answers = record["answers"]
+    texts = answers["text"] if isinstance(answers, Mapping) else [one.get("text") for one in answers]
+    return _Raw(record["question"], list(dict.fromkeys(texts)), {"split": record.get("split")})
+
+
+def _trivia(record: _Record) -> _Raw:
+    answer = record["answer"]
+    main = answer.get("value", answer.get("Value"))
+    aliases = answer.get("aliases", answer.get("Aliases")) or []
+    return _Raw(record["question"], list(dict.fromkeys([main, *aliases])), {"split": record.get("split")})
+
+
+def _natural(record: _Record) -> _Raw:
+    question, found = record["question"], record["annotations"]
+    per_annotator = found if isinstance(found, list) else [found]
+    short = [one for annotator in per_annotator for one in annotator.get("short_answers", ())]
+    texts = [text for one in short for text in _as_list(one.get("text"))]
+    return _Raw(question["text"], list(dict.fromkeys(texts)), {"split": record.get("split")})
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _is_squad(record: _Record) -> bool:
+    answers = record.get("answers")
+    nested = isinstance(answers, Mapping) and "text" in answers
+    listed = isinstance(answers, list) and bool(answers) and all(isinstance(one, Mapping) for one in answers)
+    return "question" in record and (nested or listed)
+
+
+def _has(*names: str) -> Callable[[_Record], bool]:
+    return lambda record: set(names) <= record.keys()
+
+
+_FORMS = (
+    _Form(
+        "own",
+        "question, answers",
+        lambda record: (
+            "question" in record
+            and ("answers" in record or "answer" in record)
+            and not _is_squad(record)
+            and not isinstance(record.get("answer"), Mapping)
+        ),
+        _own,
+        frozenset({"question", "answers", "answer"}),
+    ),
+    _Form("SQuAD", "question, answers.text", _is_squad, _squad, frozenset({"question", "answers"})),
+    _Form(
+        "TriviaQA",
+        "question, answer.value and answer.aliases",
+        lambda record: "question" in record and isinstance(record.get("answer"), Mapping),
+        _trivia,
+        frozenset({"question", "answer"}),
+    ),
+    _Form(
+        "NQ",
+        "question.text, annotations.short_answers",
+        lambda record: isinstance(record.get("question"), Mapping) and "annotations" in record,
+        _natural,
+        frozenset({"question", "annotations"}),
+    ),
+    _Form(
+        "PopQA",
+        "question, possible_answers, subj, prop",
+        _has("question", "possible_answers"),
+        _popqa,
+        frozenset({"question", "possible_answers", "subj", "prop"}),
+    ),
+    _Form(
+        "Alpaca",
+        "question = instruction and input, answer = output",
+        _has("instruction", "output"),
+        _alpaca,
+        frozenset({"instruction", "input", "output"}),
+    ),
+    _Form(
+        "prompt-completion",
+        "question = prompt, answer = completion",
+        _has("prompt", "completion"),
+        _prompt_completion,
+        frozenset({"prompt", "completion"}),
+    ),
+    _Form(
+        "messages",
+        "question = the user's turn, answer = the assistant's",
+        _has("messages"),
+        _messages,
+        frozenset({"messages"}),
+    ),
+    _Form(
+        "ShareGPT",
+        "question = the human's turn, answer = the model's",
+        _has("conversations"),
+        _sharegpt,
+        frozenset({"conversations"}),
+    ),
+)
+"""The first that fits is taken."""
+
+
+# Raw values -> a checked row
+
+
+def _row(raw: _Raw, where: str) -> Row:
+    more = {name: _text(raw.more.get(name), name, where) for name in _OPTIONAL}
+    question = _text(raw.question, "question", where)
+    if question is None:
+        raise DataError(f"{where}: the question is empty; fill it in or remove the line")
+    split, domain = more["split"], more["domain"]
+    return Row(
+        topic=more["topic"] or "",
+        question=question,
+        answers=_answers(raw.answers, where),
+        subject=more["subject"],
+        split=_one_of(SPLITS, split, "split", where) if split else "",
+        domain=_one_of(DOMAINS, domain or "in", "domain", where),
+    )
+
+
+def _text(value: Any, key: str, where: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise DataError(f"{where}: `{key}` is {value!r}, not text; put it in quotes")
-    return (value or "").strip() or None
+    return _encodable((value or "").strip(), key, where) or None
 
 
-def _required(record: _Record, where: str) -> str:
-    if (question := _text(record, "question", where)) is None:
-        raise DataError(f"{where}: the question is empty; fill it in or remove the line")
-    return question
+def _encodable(text: str, key: str, where: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise DataError(
+            f"{where}: `{key}` holds half a character ({text[e.start]!r}), as text cut in the middle of an emoji does; "
+            "remove it"
+        ) from e
+    return text
 
 
 def _one_of(allowed: tuple[str, ...], value: str, key: str, where: str) -> str:
@@ -134,7 +525,7 @@ def _answers(value: Any, where: str) -> tuple[str, ...]:
         )
     if not all(a.strip() for a in value):
         raise DataError(f"{where}: one of the answers {value!r} is empty; remove it")
-    return tuple(dict.fromkeys(a.strip() for a in value))
+    return tuple(dict.fromkeys(_encodable(a.strip(), "answers", where) for a in value))
 
 
 def _answer_list(text: str, where: str) -> Any:
@@ -143,4 +534,7 @@ def _answer_list(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as e:
-        raise DataError(f"{where}: the answers {text!r} begin like a JSON list but are none ({e})") from e
+        try:
+            return ast.literal_eval(text.strip())  # a list as Python prints it
+        except (ValueError, SyntaxError):
+            raise DataError(f"{where}: the answers {text!r} begin like a JSON list but are none ({e})") from e

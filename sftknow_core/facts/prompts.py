@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from sftknow_core.facts.fact import Fact
 
 PROMPT_VERSION = 1
 """Raised whenever a text below can change; results carry it."""
+CHAT_VERSION = 2
+"""The same for what a chat template makes of a question (model/generate/encode.py): 2 has a fixed date, an end of the
+assistant's turn, and questions that are text only. The template itself belongs to the model's identity."""
 N_SETS = 21
 """Exemplar sets that stand in for a topic's 21 completion templates."""
 _QUESTION = "{question}"
@@ -45,7 +49,8 @@ class Prompt:
     @property
     def prompt_id(self) -> str:
         """16 hex digits: changes with the text, not with the name."""
-        return hashlib.sha256(f"{PROMPT_VERSION}\0{self.is_chat}\0{self.template}".encode()).hexdigest()[:16]
+        version = CHAT_VERSION if self.is_chat else PROMPT_VERSION
+        return hashlib.sha256(f"{version}\0{self.is_chat}\0{self.template}".encode()).hexdigest()[:16]
 
     def prompt(self, question: str) -> str:
         """Up to where the answer begins, without a trailing space; of a chat prompt the user's message."""
@@ -65,7 +70,9 @@ PROMPTS = {"paper": Prompt("paper", _PAPER), "chat": Prompt("chat", _CHAT, is_ch
 
 
 def load_prompt(name: str) -> Prompt:
-    """A prompt by name, or from a text file with {question} exactly once (white space at its end is dropped).
+    """A prompt by name, or from a text file with {question} (or {{question}}) exactly once.
+
+    A byte order mark at the beginning and white space at the end are dropped.
 
     Raises:
         SpecError: neither a name nor a readable file, or {question} stands there not once.
@@ -73,9 +80,10 @@ def load_prompt(name: str) -> Prompt:
     if name in PROMPTS:
         return PROMPTS[name]
     try:
-        template = Path(name).expanduser().read_text(encoding="utf-8").rstrip()
+        template = Path(name).expanduser().read_text(encoding="utf-8-sig").rstrip()
     except (OSError, UnicodeDecodeError) as e:
         raise SpecError(f"prompt: got {name!r}; allowed: {', '.join(PROMPTS)}, or a text file ({e})") from e
+    template = re.sub(r"\{\{\s*question\s*\}\}", _QUESTION, template)  # as template languages write it
     if (n := template.count(_QUESTION)) != 1:
         raise SpecError(
             f"the prompt file {name} holds {_QUESTION} {n} times; it must stand there exactly once"

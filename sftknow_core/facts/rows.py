@@ -10,7 +10,8 @@ paper: the sets of Ye et al. 2025. Within a set (one split of one domain) keep t
 all: every question, every answer counting. Rows of one (topic, question) become one fact with their answers
     united. A question text that stands in several splits belongs to the most protected one (test, then dev,
     then train), whatever its topic, and where two topics ask it, the answers of either are right, its own
-    first.
+    first. With `same_question` (a text -> what must be equal), questions that are nearly the same share a split too:
+    they stay facts of their own, but none of them is trained on where another is tested.
 
 Both count what they leave out: facts + dropped = rows.
 """
@@ -18,7 +19,7 @@ Both count what they leave out: facts + dropped = rows.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from sftknow_core.errors import SpecError
@@ -48,6 +49,7 @@ ALSO_IN_TEST = "question also in test"
 MERGED = "merged with the same question"
 MERGED_SPLITS = "merged with the same question in a more protected split"
 MOVED_NOTE = "moved_to_a_more_protected_split"
+NEAR_NOTE = "moved_to_the_split_of_a_nearly_equal_question"
 
 
 class Row(NamedTuple):
@@ -64,8 +66,22 @@ class Row(NamedTuple):
 _Tally = Counter[tuple[str, str, str]]  # (reason, topic, split) -> rows left out
 
 
-def facts_of(rows: Sequence[Row], source: str, *, filter: str = "paper", keep_leaks: bool = False) -> FactSet:
+def facts_of(
+    rows: Sequence[Row],
+    source: str,
+    *,
+    filter: str = "paper",
+    keep_leaks: bool = False,
+    same_question: Callable[[str], str] | None = None,
+) -> FactSet:
     """The facts of the rows, by split (train, dev, test), then in the order of the rows.
+
+    Args:
+        rows: As a file has them.
+        source: Where they came from, for people.
+        filter: "paper" or "all"; see above.
+        keep_leaks: With "paper": keep what stands in two splits.
+        same_question: With "all": a text -> what must be equal for two questions to belong into one split.
 
     Raises:
         SpecError: an unknown filter, or keep_leaks with "all", which puts every question in one split.
@@ -76,7 +92,11 @@ def facts_of(rows: Sequence[Row], source: str, *, filter: str = "paper", keep_le
         raise SpecError('keep_leaks goes with filter "paper"; "all" puts every question in one split only')
     tally: _Tally = Counter()
     notes: dict[str, int] = {}
-    kept = _paper(rows, keep_leaks, tally) if filter == "paper" else _all(rows, tally, notes)
+    kept = (
+        _paper(rows, keep_leaks, tally)
+        if filter == "paper"
+        else _all(_in_one_split(rows, same_question, notes), tally, notes)
+    )
     kept.sort(key=lambda row: SPLITS.index(row.split))
     return FactSet(
         facts=tuple(_fact(row) for row in kept),
@@ -123,6 +143,29 @@ def _without_leaks(rows: list[Row], questions: dict[tuple[str, str], set[str]], 
         else:
             kept.append(row)
     return kept
+
+
+def _in_one_split(
+    rows: Sequence[Row], same_question: Callable[[str], str] | None, notes: dict[str, int]
+) -> Sequence[Row]:
+    """The rows; those of nearly equal (not equal) questions in their most protected split."""
+    if same_question is None:
+        return rows
+    texts: dict[str, dict[str, str]] = defaultdict(
+        dict
+    )  # plain question -> its texts, each with its most protected split
+    for row in rows:
+        seen = texts[same_question(row.question)]
+        seen[row.question] = max(row.split, seen.get(row.question, row.split), key=SPLITS.index)
+    moved: list[Row] = []
+    for row in rows:
+        seen = texts[same_question(row.question)]
+        split = max(seen.values(), key=SPLITS.index)
+        if len(seen) > 1 and seen[row.question] != split:
+            notes[NEAR_NOTE] = notes.get(NEAR_NOTE, 0) + 1
+            row = row._replace(split=split)
+        moved.append(row)
+    return moved
 
 
 def _all(rows: Sequence[Row], tally: _Tally, notes: dict[str, int]) -> list[Row]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from sftknow_core.errors import DataError, ModelError
+from sftknow_core.errors import DataError
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.prompts import (
     Prompt,
@@ -19,6 +19,7 @@ from sftknow_core.facts.prompts import (
     five_shot_qa,
 )
 from sftknow_core.facts.topics import Topic
+from sftknow_core.model.generate import encode
 from sftknow_core.model.generate.encode import encode_prompts
 from sftknow_core.registry import Entry, Registry, plugin_of
 
@@ -264,22 +265,13 @@ def encode_questions(tokenizer: Any, facts: Sequence[Fact], ask: Ask) -> list[li
     """
     if not isinstance(ask, Prompt):
         return encode_prompts(tokenizer, ask.texts(facts))
-    if ask.is_chat:
-        return _encode(tokenizer, _chat_texts(tokenizer, facts, ask))
-    return encode_prompts(tokenizer, [ask.prompt(fact.question) for fact in facts])
+    return encode.encode_questions(tokenizer, [fact.question for fact in facts], ask)
 
 
 def first_answer_tokens(tokenizer: Any, facts: Sequence[Fact], ask: Prompt) -> list[int | None]:
     """The first token of each fact's main answer after its question; None where the two run together."""
     prompts = encode_questions(tokenizer, facts, ask)
-    answers = [fact.objects[0].strip() for fact in facts]
-    if ask.is_chat:
-        texts = _chat_texts(tokenizer, facts, ask)
-        whole = _encode(tokenizer, [text + answer for text, answer in zip(texts, answers, strict=True)])
-    else:
-        whole = encode_prompts(
-            tokenizer, [f"{ask.prompt(f.question)} {a}" for f, a in zip(facts, answers, strict=True)]
-        )
+    whole = encode.encode_openings(tokenizer, [(fact.question, fact.objects[0]) for fact in facts], ask)
     return [
         ids[len(prompt)] if len(ids) > len(prompt) and ids[: len(prompt)] == prompt else None
         for prompt, ids in zip(prompts, whole, strict=True)
@@ -289,16 +281,3 @@ def first_answer_tokens(tokenizer: Any, facts: Sequence[Fact], ask: Prompt) -> l
 def answer_part(completion: str, fact: Fact, ask: Ask) -> str:
     """What of a completion is the answer: after exemplars its first line, else all of it."""
     return completion if isinstance(ask, Prompt) else ask.answer(completion, fact)
-
-
-def _chat_texts(tokenizer: Any, facts: Sequence[Fact], ask: Prompt) -> list[str]:
-    """The chat template's text up to where the assistant's answer begins, special tokens written out."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise ModelError("this tokenizer has no chat template; use the prompt `paper` or a file")
-    how = {"add_generation_prompt": True, "tokenize": False}
-    return [tokenizer.apply_chat_template(ask.messages(fact.question), **how) for fact in facts]
-
-
-def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return encoded

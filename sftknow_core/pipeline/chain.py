@@ -27,7 +27,7 @@ from sftknow_core.pipeline.evaluate import (
 )
 from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import QuestionSpec, choose_questions
-from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE, fine_tune
+from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE, fine_tune, trained_with
 from sftknow_core.pipeline.states import (
     HYBRID_K,
     StateLoader,
@@ -212,7 +212,7 @@ def _do(
     if train_set is not None:
         assert sft is not None
         ws.reporter.expect(train_set.n * sft.epochs * UNITS_PER_EXAMPLE)
-        tuned, sft_run = fine_tune(ws, base, train_set, sft)
+        tuned, sft_run = fine_tune(ws, base, train_set, sft, spec.evaluate.train_prompt)
         stages["sft"] = sft_run.run_id
     assert tuned is not None
     pair = ModelPair(base, tuned)
@@ -323,6 +323,7 @@ def _run_spec(
             "sft": asdict(sft) if sft else None,
         }
         params["train_set"] = [fact.fact_id for fact in train_set.facts]
+        params |= trained_with(spec.evaluate.train_prompt)
     return RunSpec("chain", inputs, params, {"chain": CHAIN_VERSION})
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.matcher import MATCHER_VERSION, STORED_RULES, matcher_named
-from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
+from sftknow_core.facts.prompts import PROMPT_VERSION, PROMPTS, Prompt, load_prompt
 from sftknow_core.facts.synonyms import load_synonyms, synonyms_id
 from sftknow_core.facts.topics import Topic, topics_id
 from sftknow_core.measure.asking import PROBES, Probes, choose_templates
@@ -47,6 +47,11 @@ class EvaluateSpec:
         if self.max_new_tokens < 1:
             raise SpecError(f"max_new_tokens: got {self.max_new_tokens}; allowed: 1 or more")
         object.__setattr__(self, "matcher", matcher_named(self.matcher).stored_name)
+
+    @property
+    def train_prompt(self) -> Prompt:
+        """What a model is fine-tuned with that is asked in this way: the same prompt; the paper's for a way by name."""
+        return PROMPTS["paper"] if self.prompt in PROBES else load_prompt(self.prompt)
 
     @property
     def shifts(self) -> bool:
@@ -142,7 +147,7 @@ class EvaluationPlan:
             "first_tokens": self.spec.shifts,
         }
         versions = {"matcher": MATCHER_VERSION, "prompt": PROMPT_VERSION, "shift": SHIFT_VERSION}
-        return RunSpec("evaluate", inputs, params, versions)
+        return RunSpec("evaluate", inputs, params, versions | self.base.stop_versions)
 
 
 def evaluate(exam: EvaluationPlan, state: State, loader: StateLoader) -> RunFolder:

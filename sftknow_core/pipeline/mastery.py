@@ -123,7 +123,8 @@ def score_facts(
         "mastery",
         inputs={"model": base.model_id, "facts": fact_set.data_id, "topics": topics_id(topics)},
         params=asdict(spec),
-        versions={"mastery": MASTERY_VERSION, "matcher": MATCHER_VERSION, "prompt": PROMPT_VERSION},
+        versions={"mastery": MASTERY_VERSION, "matcher": MATCHER_VERSION, "prompt": PROMPT_VERSION}
+        | base.stop_versions,
     )
     about = {"model": base.name, "n_facts": len(facts), "device": ws.device}
     with ws.open_run(run_spec, about) as run:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.facts.fact import FactSet
-from sftknow_core.facts.prompts import PROMPT_VERSION
+from sftknow_core.facts.prompts import PROMPT_VERSION, PROMPTS, Prompt
 from sftknow_core.facts.train_set import TRAIN_SET_VERSION, TrainSet
 from sftknow_core.model.train.methods import METHODS
 from sftknow_core.model.train.sft_spec import DEMO, PAPER, SftSpec
@@ -41,9 +41,9 @@ _MERGE_GAP_PROMPTS = 32
 
 
 def fine_tune(
-    ws: Workspace, base: ModelHandle, train_set: TrainSet, spec: SftSpec
+    ws: Workspace, base: ModelHandle, train_set: TrainSet, spec: SftSpec, prompt: Prompt = PROMPTS["paper"]
 ) -> tuple[ModelHandle, Run]:
-    """The model fine-tuned on the train set: from the cache, or trained now.
+    """The model fine-tuned on the train set with a prompt: from the cache, or trained now.
 
     The answer trained on is a fact's main object. Raises Stopped when asked to stop; training then starts afresh
     when the same call comes again, because a fine-tuning is one unbroken optimisation.
@@ -51,7 +51,11 @@ def fine_tune(
     run_spec = RunSpec(
         "sft",
         inputs={"base": base.model_id, "train_set": FactSet(train_set.facts, source="").data_id},
-        params={"sft": asdict(spec), "order": [fact.fact_id for fact in train_set.facts]},
+        params={
+            "sft": asdict(spec),
+            "order": [fact.fact_id for fact in train_set.facts],
+            **trained_with(prompt),
+        },
         versions=_versions(),
     )
     about = {
@@ -64,7 +68,7 @@ def fine_tune(
     }
     with ws.open_run(run_spec, about, need=(WEIGHTS,)) as run:
         if not run.done:
-            _train(ws, run, base, train_set, spec)
+            _train(ws, run, base, train_set, spec, prompt)
         name = f"{base.name}, {train_set.level} x {train_set.n:,}, seed {train_set.seed}"
         path = run.weights(WEIGHTS)
         assert path is not None  # `need` saw to it
@@ -72,7 +76,14 @@ def fine_tune(
         return ModelHandle(path, str(run.summary["model_id"]), name, on), run
 
 
-def _train(ws: Workspace, run: Run, base: ModelHandle, train_set: TrainSet, spec: SftSpec) -> None:
+def trained_with(prompt: Prompt) -> dict[str, str]:
+    """What of the prompt belongs to a fine-tuning's identity; nothing for the paper's, whose runs had no such entry."""
+    return {} if prompt.prompt_id == PROMPTS["paper"].prompt_id else {"prompt": prompt.prompt_id}
+
+
+def _train(
+    ws: Workspace, run: Run, base: ModelHandle, train_set: TrainSet, spec: SftSpec, prompt: Prompt
+) -> None:
     from sftknow_core.model.io.identity import model_id
     from sftknow_core.model.train.sft import SftResult, finetune
 
@@ -99,7 +110,16 @@ def _train(ws: Workspace, run: Run, base: ModelHandle, train_set: TrainSet, spec
     run.write_folder(
         WEIGHTS,
         lambda out: results.append(
-            finetune(base.path, examples, spec, out, on_log=on_log, should_stop=should_stop, device=ws.device)
+            finetune(
+                base.path,
+                examples,
+                spec,
+                out,
+                on_log=on_log,
+                should_stop=should_stop,
+                device=ws.device,
+                prompt=prompt,
+            )
         ),
     )
     result = results[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.errors import ModelError, SpecError
+from sftknow_core.model.io.sources import has_chat_template
 from sftknow_core.pipeline.device import DeviceLock, device_name
 from sftknow_core.pipeline.reporter import Reporter
 from sftknow_core.store.cache import Cache
@@ -26,6 +27,8 @@ DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
 """The shipped base model and its mastery scores."""
 _MODELS_IN_MEMORY = 2
+TURN_END_VERSION = 1
+"""Of model.generate.encode.turn_end_ids."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,12 @@ class ModelHandle:
     """For people: how the user named it."""
     base: ModelHandle | None = None
     """Of an adapter: the model it sits on."""
+
+    @property
+    def stop_versions(self) -> dict[str, int]:
+        """What belongs to the identity of a chat model's answers: by which rule they end (TURN_END_VERSION)."""
+        folders = [self.path, *([self.base.path] if self.base else [])]
+        return {"turn_end": TURN_END_VERSION} if any(map(has_chat_template, folders)) else {}
 
 
 class Workspace:

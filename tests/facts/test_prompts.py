@@ -125,3 +125,10 @@ def test_too_few_exemplars_are_an_error() -> None:
         few_shot_sets(fact(9, topic="P20"), POOL, seed=0)
     with pytest.raises(DataError, match=r"topic '\(none\)' has 0 other train facts"):
         few_shot_sets(fact(9, topic=""), POOL, seed=0)
+
+
+def test_a_prompt_file_may_begin_with_a_mark_and_double_its_braces(tmp_path: Path) -> None:
+    file = tmp_path / "p.txt"
+    for text in ("\ufeffQ: {question} A:\n", "Q: {{question}} A:", "Q: {{ question }} A:"):
+        file.write_text(text, encoding="utf-8")
+        assert load_prompt(str(file)).prompt("Where?") == "Q: Where? A:"

@@ -9,10 +9,15 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import make_tiny_llama
 
 from sftknow_core.errors import ModelError
+from sftknow_core.model.io.adapter import open_source
+from sftknow_core.model.io.identity import model_id
 from sftknow_core.model.io.load import load_model, load_tokenizer, pick_device, resolve_source
+from sftknow_core.model.io.safetensors_files import read_header
+from sftknow_core.model.io.sources import check_causal
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +187,162 @@ def test_adapter_of_another_base_does_not_fit(made: Path, tmp_path: Path) -> Non
     wide = make_tiny_llama(tmp_path / "wide", width=64)
     with pytest.raises(ModelError, match="does not fit"):
         load_model(adapter_on(made, tmp_path / "adapter"), base=wide, device="cpu")
+
+
+@pytest.mark.parametrize("change", ["unused", "missing", "renamed"])
+def test_an_adapter_is_used_whole_or_not_at_all(made: Path, tmp_path: Path, change: str) -> None:
+    """Loaded and read as weights alike: a tensor without a place, and a module without its tensors, are errors."""
+    adapter = adapter_on(made, tmp_path / "adapter")
+    file = adapter / "adapter_model.safetensors"
+    tensors = load_file(file)
+    first = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    if change == "unused":
+        tensors[first.replace("layers.0", "layers.7")] = tensors[first].clone()
+    elif change == "missing":
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        config["target_modules"] = ["q_proj", "v_proj", "o_proj"]
+        (adapter / "adapter_config.json").write_text(json.dumps(config))
+        wanted = [n for n in tensors if any(f".{m}." in n for m in config["target_modules"])]
+        tensors = {n: tensors[n] for n in wanted if "layers.0.self_attn.q_proj" not in n}
+    else:
+        tensors = {name.replace(".layers.", ".blocks."): values for name, values in tensors.items()}
+    save_file(tensors, file)
+    said = "lacks . tensors" if change == "missing" else "have no place in"
+    with pytest.raises(ModelError, match=said):
+        load_model(adapter, device="cpu")
+    with pytest.raises(ModelError, match=said):
+        open_source(adapter)
+
+
+def test_a_dora_adapter_is_loaded_whole(made: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    options = {
+        "use_dora": True,
+        "use_rslora": True,
+        "modules_to_save": ["lm_head"],
+        "rank_pattern": {"q_proj": 1},
+    }
+    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], bias="lora_only", **options)
+    model = get_peft_model(load_model(made, device="cpu", dtype="float32").model, config)
+    model.save_pretrained(tmp_path / "adapter")
+    loaded = load_model(tmp_path / "adapter", base=made, device="cpu", dtype="float32")
+    ids = torch.tensor([[3, 4, 5]])
+    with torch.inference_mode():
+        assert torch.equal(loaded.model(ids).logits, model.eval()(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"architectures": ["BertForMaskedLM"], "model_type": "bert"},
+            "BertForMaskedLM does not continue a text",
+        ),
+        (
+            {"architectures": ["RobertaForCausalLM"], "model_type": "roberta"},
+            "RobertaForCausalLM does not continue",
+        ),
+        (
+            {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},
+            "T5ForConditionalGeneration",
+        ),
+        (
+            {"architectures": None, "model_type": "bart", "is_encoder_decoder": True},
+            "bart does not continue a text",
+        ),
+        (
+            {"architectures": ["LlamaForSequenceClassification"]},
+            "LlamaForSequenceClassification does not continue",
+        ),
+        ({"architectures": ["LlavaForConditionalGeneration"], "vision_config": {}}, "is a multimodal model"),
+        (
+            {"architectures": ["Qwen2AudioForConditionalGeneration"], "audio_config": {}},
+            "is a multimodal model",
+        ),
+    ],
+)
+def test_only_causal_language_models_are_loaded(folder: Path, config: dict[str, object], said: str) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    with pytest.raises(ModelError, match=said):
+        load_model(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architectures": ["LlamaForCausalLM"]},
+        {"architectures": None},
+        {"architectures": []},
+        {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"},
+        {"architectures": ["LlamaModel"]},
+        {"architectures": ["BertLMHeadModel"], "model_type": "bert", "is_decoder": True},
+    ],
+)
+def test_models_that_continue_text_are_not_refused(tmp_path: Path, config: dict[str, object]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    check_causal(tmp_path)
+
+
+def test_two_checkpoints_in_one_folder_are_refused_everywhere(folder: Path) -> None:
+    """transformers would take the single file, and an index would name others: nothing says which is meant."""
+    shutil.copy(folder / "model.safetensors", folder / "model-00001-of-00001.safetensors")
+    index = {
+        "weight_map": dict.fromkeys(
+            load_file(folder / "model.safetensors"), "model-00001-of-00001.safetensors"
+        )
+    }
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    for use in (
+        lambda: load_model(folder, device="cpu"),
+        lambda: open_source(folder),
+        lambda: model_id(folder),
+    ):
+        with pytest.raises(ModelError, match="holds two checkpoints"):
+            use()
+
+
+def test_what_lies_there_instead_of_weights_is_named(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.rename(folder / "model-00001-of-00002.safetensors")
+    with pytest.raises(ModelError, match="1 shards without an index"):
+        load_model(folder, device="cpu")
+    shutil.move(folder / "model-00001-of-00002.safetensors", folder / "a.safetensors")
+    shutil.copy(folder / "a.safetensors", folder / "b.safetensors")
+    with pytest.raises(ModelError, match=r"several weight files \(a.safetensors, b.safetensors\)"):
+        load_model(folder, device="cpu")
+    for extra in ("a.safetensors", "b.safetensors"):
+        (folder / extra).unlink()
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+    with pytest.raises(ModelError, match="is a Git LFS pointer"):
+        open_source(folder)
+    weights.unlink()
+    (folder / "config.json").unlink()
+    (folder / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="is a GGUF file"):
+        load_model(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [-1, 2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [1 << 40, 1 << 40], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, 1 << 60]},
+        {"dtype": "F32", "shape": 2, "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": ["2"], "data_offsets": [0, 8]},
+        {"shape": [2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0]},
+    ],
+)
+def test_a_header_that_lies_is_refused_before_anything_is_read(
+    tmp_path: Path, entry: dict[str, object]
+) -> None:
+    header = json.dumps({"w": entry}).encode()
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(ModelError, match=r"not a readable safetensors file|is cut short"):
+        read_header(file)

@@ -25,15 +25,20 @@ from torch import nn
 
 from sftknow_core.errors import ModelError
 from sftknow_core.model.io.layout import Layout, TensorMeta
-from sftknow_core.model.io.safetensors_files import SafetensorsReader, read_header
-from sftknow_core.model.io.sources import adapter_base, is_adapter, read_json
+from sftknow_core.model.io.safetensors_files import SafetensorsReader, read_header, weight_files_of_adapter
+from sftknow_core.model.io.sources import (
+    ADAPTER_PREFIX,
+    adapter_base,
+    check_whole_adapter,
+    is_adapter,
+    read_json,
+)
 from sftknow_core.model.io.tensors import FolderSource, TensorSource, meta_model
 
 BLOCK_WEIGHTS = 1 << 20
 """Weights multiplied out at once; always the same blocks of rows, so that a value never depends on the
 range read."""
 
-_PREFIX = "base_model.model."
 _REFUSED = (
     "use_dora",
     "use_qalora",
@@ -144,16 +149,12 @@ def _checked_config(path: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """All adapter tensors in float32 (adapters are small), names without peft's prefix."""
-    file = path / "adapter_model.safetensors"
-    if not file.is_file():
-        raise ModelError(
-            f"{path}: adapter_model.safetensors is missing. Save the adapter in safetensors format."
-        )
+    (file,) = weight_files_of_adapter(path)
     reader = SafetensorsReader()
     tensors = {}
     for name, tensor in read_header(file)[0].items():
         values = reader.read(tensor, 0, math.prod(tensor.shape)).to(torch.float32)
-        tensors[name.removeprefix(_PREFIX)] = values.reshape(tensor.shape)
+        tensors[name.removeprefix(ADAPTER_PREFIX)] = values.reshape(tensor.shape)
     reader.close()
     return tensors
 
@@ -166,6 +167,7 @@ def _sort_out(
 ) -> _Sorted:
     """(low-rank products, whole replacements, additions to biases) by canonical tensor name."""
     model, _ = meta_model(base.folder)
+    _check_whole(stored, config, base, path)
     products: dict[str, _LowRank] = {}
     replaced: dict[str, torch.Tensor] = {}
     added: dict[str, torch.Tensor] = {}
@@ -187,6 +189,27 @@ def _sort_out(
                 f"{path}: {name} is no part of a plain LoRA adapter on this base. Merge it with peft first."
             )
     return products, replaced, added
+
+
+def _check_whole(
+    stored: Mapping[str, torch.Tensor], config: Mapping[str, Any], base: FolderSource, path: Path
+) -> None:
+    """Every tensor has a place in the base, and every module that the config targets has its tensors."""
+    known = {meta.name for meta in base.metas} | set(base.tied)
+    modules = {name.removesuffix(".weight") for name in known if name.endswith(".weight")}
+    split = {name: _split(name) for name in stored}
+    unused = {
+        name
+        for name, (module, part) in split.items()
+        if (module not in modules if part else name.replace(".base_layer.", ".") not in known)
+    }
+    adapted = {module for module, part in split.values() if part}
+    targets, layers = config.get("target_modules"), config.get("layers_to_transform")
+    missing: set[str] = set()
+    if isinstance(targets, list) and layers is None and not config.get("exclude_modules"):
+        wanted = {m for m in modules if any(m == one or m.endswith(f".{one}") for one in targets)}
+        missing = {f"{module}.lora_A.weight" for module in wanted - adapted}
+    check_whole_adapter(path, base.folder, unused=unused, missing=missing)
 
 
 def _target(name: str, module: str, part: str | None, base: FolderSource, path: Path) -> TensorMeta:

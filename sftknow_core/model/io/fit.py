@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model.io.sources import is_adapter, read_json
+from sftknow_core.model.io.sources import has_tokenizer, is_adapter, read_json
 
 if TYPE_CHECKING:
     from sftknow_core.model.io.layout import TensorMeta
@@ -24,11 +24,19 @@ if TYPE_CHECKING:
 _PROBE = "<|question|> Where was Anna-María O'Neill, 3rd of 12, born? <|answer|> São Paulo \n"
 
 
+def without_tokenizer(*folders: Path) -> Path | None:
+    """The first of the folders that has no tokenizer of its own; an adapter uses its base's."""
+    return next((one for one in folders if not has_tokenizer(one) and not is_adapter(one)), None)
+
+
 def check_same_tokenizer(base: Path, tuned: Path) -> None:
-    """Raise ModelError unless both folders' tokenizers have the same vocabulary, specials and splitting."""
+    """Raise ModelError unless both folders' tokenizers have the same vocabulary, specials and splitting.
+
+    Where one of them has none there is nothing to compare: weights are compared without reading any text.
+    """
     from sftknow_core.model.io.load import load_tokenizer  # which loads torch
 
-    if base.resolve() == tuned.resolve():
+    if base.resolve() == tuned.resolve() or without_tokenizer(base, tuned) is not None:
         return
     one, other = load_tokenizer(base), load_tokenizer(tuned, base=base)
     where = f"base {base} and tuned {tuned} have different tokenizers"
@@ -87,6 +95,8 @@ def architecture_of(folder: Path) -> tuple[str, str]:
 
 def tokenizer_check(base: Path, tuned: Path) -> Check:
     """Whether both read text alike, or in what they differ."""
+    if (lacking := without_tokenizer(base, tuned)) is not None:
+        return Check("tokenizer", "ok", f"not compared: {lacking} has none, and comparing weights needs none")
     try:
         check_same_tokenizer(base, tuned)
     except ModelError as error:

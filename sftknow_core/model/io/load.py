@@ -6,6 +6,7 @@ Only safetensors weights are read, and code from a model folder is never run.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +16,13 @@ from typing import Any
 import torch
 
 from sftknow_core.errors import ModelError
-from sftknow_core.model.io.safetensors_files import read_header, weight_files
+from sftknow_core.model.io.safetensors_files import read_header, weight_files, weight_files_of_adapter
 from sftknow_core.model.io.sources import (
+    ADAPTER_PREFIX,
     adapter_base,
+    check_causal,
     check_folder,
-    check_safetensors,
+    check_whole_adapter,
     first_line,
     has_tokenizer,
     is_adapter,
@@ -69,10 +72,23 @@ class LanguageModel:
 
     @cached_property
     def eos_ids(self) -> tuple[int, ...]:
-        """Every token id that ends a text, by tokenizer and generation config; may be empty."""
+        """Every token id that ends a text; may be empty.
+
+        By tokenizer and generation config, and of a chat model the token that ends the assistant's turn.
+        """
+        from sftknow_core.model.generate.encode import turn_end_ids
+
         configured = getattr(self.plain.generation_config, "eos_token_id", None)
         listed = configured if isinstance(configured, list) else [configured]
-        return tuple(sorted({i for i in (*listed, self.tokenizer.eos_token_id) if i is not None}))
+        return tuple(
+            sorted(
+                {
+                    i
+                    for i in (*listed, self.tokenizer.eos_token_id, *turn_end_ids(self.tokenizer))
+                    if i is not None
+                }
+            )
+        )
 
     @cached_property
     def pad_id(self) -> int:
@@ -166,6 +182,8 @@ def _load_plain(folder: Path, dtype: str, attn: str | None) -> Any:
 
     logging.disable_progress_bar()
     check_folder(folder)
+    weight_files(folder)
+    check_causal(folder)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -190,14 +208,23 @@ def _load_plain(folder: Path, dtype: str, attn: str | None) -> Any:
 
 
 def _load_adapter(folder: Path, base: Path, dtype: str, attn: str | None) -> Any:
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
-    check_safetensors(folder)
     kind = read_json(folder / "adapter_config.json").get("peft_type")
     if kind != "LORA":
         raise ModelError(f"{folder} is an adapter of type {kind!r}; allowed: LORA")
+    files = weight_files_of_adapter(folder)
     plain = _load_plain(base, dtype, attn)
+    names = {
+        f"{ADAPTER_PREFIX}{name}" for name in plain.state_dict()
+    }  # whole tensors can be in an adapter too
     try:
-        return PeftModel.from_pretrained(plain, str(folder), is_trainable=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of missing keys, which are an error below
+            model = PeftModel.from_pretrained(plain, str(folder), is_trainable=False)
+        needed = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     except Exception as error:  # shapes that do not fit raise RuntimeError, damaged files SafetensorError
         raise ModelError(f"the adapter {folder} does not fit on {base}: {first_line(error)}") from error
+    stored = {name for path in files for name in read_header(path)[0]}
+    check_whole_adapter(folder, base, unused=stored - needed - names, missing=needed - stored)
+    return model

@@ -8,7 +8,9 @@ at an offset keeps memory to the piece asked for, whatever the size of the file.
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,10 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
+ADAPTER_NAME = "adapter_model.safetensors"
+PICKLED_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt")
+_SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
+_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,12 @@ def read_header(file: Path) -> tuple[dict[str, DiskTensor], dict[str, str]]:
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
+            start = stream.read(8)
+            if _LFS_POINTER.startswith(start) and size < 1024:
+                raise ModelError(
+                    f"{file} is a Git LFS pointer, not the weights; run `git lfs pull` in its repository."
+                )
+            length = int.from_bytes(start, "little")
             header: dict[str, dict[str, object]] = json.loads(stream.read(length)) if length < size else {}
         metadata = {str(k): str(v) for k, v in header.pop("__metadata__", {}).items()}
         tensors = {name: _disk_tensor(file, name, entry, 8 + length) for name, entry in header.items()}
@@ -73,15 +84,34 @@ def _disk_tensor(file: Path, name: str, entry: Mapping[str, object], data_start:
     if not isinstance(shape, list) or not isinstance(offsets, list):
         raise ValueError(f"tensor {name} has no shape or offsets")
     start, stop = offsets
-    return DiskTensor(name, file, str(entry["dtype"]), tuple(shape), data_start + start, stop - start)
+    code, width = (
+        str(entry["dtype"]),
+        DTYPES[str(entry["dtype"])].itemsize if entry["dtype"] in DTYPES else None,
+    )
+    if not 0 <= start <= stop or any(not isinstance(n, int) or n < 0 for n in shape):
+        raise ValueError(f"tensor {name} has an impossible shape or place: {shape}, {offsets}")
+    if width is not None and math.prod(shape) * width != stop - start:
+        raise ValueError(
+            f"tensor {name} of shape {shape} and dtype {code} is said to have {stop - start:,} bytes"
+        )
+    return DiskTensor(name, file, code, tuple(shape), data_start + start, stop - start)
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: a folder (one file, or shards with an index) or a single
-    file."""
+    """The safetensors files of a checkpoint: a folder (one file, or shards with an index) or a single file.
+
+    The one answer for loading, hashing and comparing. Raises ModelError where there are none, where some are missing,
+    or where two checkpoints lie in one folder.
+    """
     if path.is_file():
         return [path]
-    if (path / INDEX_NAME).is_file():
+    single, index = path / SINGLE_NAME, path / INDEX_NAME
+    if single.is_file() and index.is_file():
+        raise ModelError(
+            f"{path} holds two checkpoints: {SINGLE_NAME}, and shards named in {INDEX_NAME}. Move one of them away; "
+            "nothing says which is meant"
+        )
+    if index.is_file():
         names = sorted(set(read_index(path).values()))
         missing = [name for name in names if not (path / name).is_file()]
         if missing:
@@ -89,17 +119,41 @@ def weight_files(path: Path) -> list[Path]:
                 f"{path}: shard {missing[0]} named in {INDEX_NAME} is missing. Download it again."
             )
         return [path / name for name in names]
-    if (path / SINGLE_NAME).is_file():
-        return [path / SINGLE_NAME]
+    if single.is_file():
+        return [single]
     found = sorted(path.glob("*.safetensors"))
+    shards = [file for file in found if _SHARD.search(file.name)]
+    if shards:
+        raise ModelError(
+            f"{path}: {len(shards)} shards without an index ({shards[0].name} and so on). Download {INDEX_NAME} too."
+        )
     if len(found) == 1:
         return found
-    other = next((p.name for p in sorted(path.glob("*")) if p.suffix in (".bin", ".pt", ".pth")), None)
-    reason = f"only {other}, a pickle format that is not read" if other else "no safetensors weights"
+    if len(found) > 1:
+        listed = ", ".join(file.name for file in found[:3])
+        raise ModelError(f"{path} holds several weight files ({listed}); keep one, named {SINGLE_NAME}.")
+    pickled = next((p.name for p in sorted(path.glob("*")) if p.suffix in PICKLED_WEIGHTS), None)
+    if pickled:
+        raise ModelError(
+            f"{path}: only {pickled}, a pickle format that can run code and is never read; convert it once: load it "
+            "with transformers and save_pretrained() it into a new folder"
+        )
     raise ModelError(
-        f"{path}: {reason} (looked for {SINGLE_NAME} and {INDEX_NAME}). "
-        "Load it with transformers and call save_pretrained(folder) to convert it."
+        f"{path} has no *.safetensors weights (looked for {SINGLE_NAME} and {INDEX_NAME}); the download is incomplete"
     )
+
+
+def weight_files_of_adapter(folder: Path) -> list[Path]:
+    """The file of an adapter's tensors. Raises ModelError where it is not there."""
+    file = folder / ADAPTER_NAME
+    if file.is_file():
+        return [file]
+    if (folder / "adapter_model.bin").is_file():
+        raise ModelError(
+            f"{folder} holds its weights only as adapter_model.bin, a pickle that can run code, which is never read; "
+            "load it with peft and save_pretrained() it into a new folder"
+        )
+    raise ModelError(f"{folder}: {ADAPTER_NAME} is missing. Save the adapter in safetensors format.")
 
 
 def read_index(folder: Path) -> dict[str, str]:

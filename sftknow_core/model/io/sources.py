@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from sftknow_core.errors import ModelError
 
-PICKLED_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt")
 HUB_FILES = ("*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "vocab.txt", "README.md")
 HUB_IGNORED = ("original/*", "onnx/*", "consolidated*")
+ADAPTER_PREFIX = "base_model.model."
+"""What peft puts before the name of every tensor in an adapter."""
+ENCODERS = (
+    "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert",
+    "roberta", "roberta-prelayernorm", "roformer", "xlm-roberta", "xlm-roberta-xl",
+)  # fmt: skip
+"""Models that read a text as a whole unless their config says is_decoder; transformers has causal classes for them."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -65,12 +72,59 @@ def adapter_base(folder: Path, base: str | Path | None = None) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ModelError unless the folder holds config.json and safetensors weights."""
+    """Raise ModelError unless the folder holds a config.json; its weights are looked for by `weight_files`."""
     if not (folder / "config.json").is_file():
+        if gguf := sorted(folder.glob("*.gguf")):
+            raise ModelError(
+                f"{gguf[0]} is a GGUF file, which is not read as it is; convert it to safetensors first"
+            )
         raise ModelError(
             f"{folder} has no config.json, so it is not a model folder; give the folder that has one"
         )
-    check_safetensors(folder)
+
+
+def check_causal(folder: Path) -> None:
+    """Raise ModelError where the config names a model that does not continue text: BERT, T5, LLaVA and their like."""
+    config = read_json(folder / "config.json")
+    listed = config.get("architectures")
+    name = str(listed[0]) if isinstance(listed, list) and listed else ""
+    kind = str(config.get("model_type", "unknown"))
+    if "vision_config" in config or "audio_config" in config:
+        raise ModelError(
+            f"{folder} is a multimodal model ({name or kind}); only its language model could be asked. Save that "
+            "alone: load it with transformers and save_pretrained() its language_model as a causal language model"
+        )
+    turned_off = kind in ENCODERS and not config.get("is_decoder", False)
+    if config.get("is_encoder_decoder") or turned_off or re.search(r"For(?!CausalLM)[A-Z]\w*$", name):
+        raise ModelError(
+            f"{folder} is no causal language model: {name or kind} does not continue a text. Give a model such as "
+            "LlamaForCausalLM or GPT2LMHeadModel"
+        )
+
+
+def check_whole_adapter(
+    folder: Path, base: Path, *, unused: Collection[str], missing: Collection[str]
+) -> None:
+    """Raise ModelError where tensors of an adapter are not used, or some that it must have are not there."""
+    if unused:
+        raise ModelError(
+            f"{len(unused)} tensors of the adapter {folder} have no place in {base} (first: {min(unused)}), so that "
+            "numbers would be those of another model. It was trained on a model of another build: give that one with "
+            "--base, or rename its tensors"
+        )
+    if missing:
+        raise ModelError(
+            f"the adapter {folder} lacks {len(missing)} tensors that its adapter_config.json asks for (first: "
+            f"{min(missing)}); save or download it again"
+        )
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether the folder's tokenizer brings a chat template."""
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(read_json(config).get("chat_template"))
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -89,19 +143,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{path} holds no JSON object; the file is damaged")
     return content
-
-
-def check_safetensors(folder: Path) -> None:
-    """Raise ModelError unless a safetensors file lies in the folder; pickled weights are named."""
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED_WEIGHTS)
-    if pickled:
-        raise ModelError(
-            f"{folder} holds its weights only as {pickled[0]}, a pickle that can run code, which is never "
-            "read; convert it once: load it with transformers and save_pretrained() it into a new folder"
-        )
-    raise ModelError(f"{folder} has no *.safetensors weights; the download is incomplete")
 
 
 def _download(hub_id: str, revision: str | None) -> Path:

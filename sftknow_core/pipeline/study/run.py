@@ -98,7 +98,7 @@ def tuned_model(spec: StudySpec, ws: Workspace, cell: Cell) -> ModelHandle:
     facts, topics = spec.data.load()
     mastery = score_facts(ws, base, facts.facts, topics)
     train_set = draw_train_set(facts.facts, mastery.levels, cell.level, cell.n, cell.seed)
-    tuned, run = fine_tune(ws, base, train_set, spec.sft(cell, base))
+    tuned, run = fine_tune(ws, base, train_set, spec.sft(cell, base), spec.evaluate.train_prompt)
     study = RunFolder(ws.cache, spec.run_spec(base, facts).run_id)
     before = {record["key"]: record["model_id"] for record in cell_records(study)}.get(cell.key)
     if before is not None and before != tuned.model_id:
