@@ -20,11 +20,11 @@ key, found, run_id, details = open_chain(
 )
 with show.messages():
     asked, stamp = browser.asked_in(key, run_id)
-    k = float(details["chosen"]["k_percent"])
+    k = details.best_k
     base = accuracy.pick_base(asked)
     chain = accuracy.changes(key[0], run_id, stamp, k, base)
     show.numbers(accuracy_text.cards(chain["changes"], k, base))
-    st.caption(accuracy_text.which_base(base, details["chosen"]))
+    st.caption(accuracy_text.which_base(base, details.chosen))
     with st.expander("Definitions and units"):
         st.markdown(accuracy_text.DEFINITIONS)
 
@@ -51,7 +51,7 @@ with show.messages():
 
     st.subheader("Across fine-tunings: N and train level")
     group = accuracy.group_of(key, run_id)
-    if not group.run_ids or not details["train_set"]:
+    if not group.run_ids or not details.train_set:
         st.info(accuracy_text.NO_CELL)
         show.unfinished(found.unfinished)
         st.stop()
@@ -67,7 +67,7 @@ with show.messages():
     show.figure(drawn, cells, "accuracy.over_n", alt, accuracy_text.CELL_COLUMNS)
 
     st.subheader("Test level against train level")
-    n, state = accuracy.pick_heat(rows, details["train_set"])
+    n, state = accuracy.pick_heat(rows, details.train_set)
     st.caption(accuracy_text.about_heat(state, n, paper))
     cells = accuracy_results.over_seeds(
         accuracy_results.of_size(rows, n, state), ACCURACY.numbers, clip=(0, 1)

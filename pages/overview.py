@@ -39,7 +39,7 @@ with show.messages():
     st.caption(
         "k: share of the region's weights put back to base (%), largest relative change r first unless the run's name "
         "says otherwise. Three endpoints: tuned (k = 0), hybrid (k = 100%: embeddings, LM head, norms stay tuned) and "
-        f"base. k was chosen on dev: {details['chosen']['rule']}."
+        f"base. k was chosen on dev: {details.chosen.rule}."
     )
     addresses.warn({"overview.split": ["dev", "test"]})
     split = st.segmented_control(

@@ -18,7 +18,7 @@ key, found, run_id, details = open_chain(
 )
 weights.keep_selection()
 with show.messages():
-    delta_id = restoring.delta_run(key, details["base_id"], details["tuned_id"])
+    delta_id = restoring.delta_run(key, details.base_id, details.tuned_id)
 
 
 @st.fragment  # the slider redraws this part only
@@ -106,7 +106,7 @@ def places(compared: str, spec: RestoreSpec, paper: bool) -> None:
 if delta_id is None:
     st.info(
         "The weights of these two models are not compared in this cache. In a terminal: "
-        f"`sftknow delta --base {details['base_name']} --tuned {details['tuned_id']}`"
+        f"`sftknow delta --base {details.base_name} --tuned {details.tuned_id}`"
     )
 else:
     page(delta_id)

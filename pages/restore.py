@@ -1,8 +1,5 @@
 """Restore: put any k% of the update back, see what the model answers then and what that amounts to."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
@@ -10,7 +7,8 @@ from pages._widgets import addresses, comparing, engine, exporting, measuring, r
 from pages._widgets.page import open_chain
 from sftknow_core.present.charts import chain, restore
 from sftknow_core.present.text import restore as restore_text
-from sftknow_core.results import restored
+from sftknow_core.results import measured
+from sftknow_core.results.measured import MeasuredState
 from sftknow_core.update.spec import RestoreSpec
 
 opened, found, run_id, details = open_chain(
@@ -74,7 +72,7 @@ def answers(rows: pd.DataFrame, place: measuring.Place) -> str:
     with restoring.said(quietly=True):
         taken = restoring.taken_if_compared(opened, details, place.spec)
     axis = curve(rows, place.split, place.k, taken)
-    shown = restored.shown_state(rows, place.k, place.split)
+    shown = measured.shown_state(rows, place.k, place.split)
     if shown is not None:
         levels(rows, shown, place.split)
         flips(rows, shown, place)
@@ -86,7 +84,7 @@ def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_text.Numbers 
     st.subheader("What it answers: accuracy against what was put back")
     addresses.warn({"restore.axis": list(restore_text.AXES.values())})
     axis = restoring.choice("Axis", "restore.axis", restore_text.AXES)
-    headline = restored.headline(rows, split)
+    headline = measured.headline(rows, split)
     now = restore.now_on(axis, k, taken)
     alt = f"Accuracy on {split} questions against what was put back, with 95% bands; base, tuned, five-shot"
     drawn = restore.measured_figure(headline, axis, now, show.palette())
@@ -94,17 +92,15 @@ def curve(rows: pd.DataFrame, split: str, k: float, taken: restore_text.Numbers 
     return axis
 
 
-def levels(rows: pd.DataFrame, shown: Mapping[str, Any], split: str) -> None:
+def levels(rows: pd.DataFrame, shown: MeasuredState, split: str) -> None:
     """The same by mastery level, for the shown state."""
-    st.subheader(f"Accuracy by mastery level, k = {shown['k_percent']:g}%")
-    table = restored.levels_at(rows, shown, split)
-    alt = (
-        f"Accuracy on {split} questions of each mastery level: base, tuned, restored {shown['k_percent']:g}%"
-    )
+    st.subheader(f"Accuracy by mastery level, k = {shown.k_percent:g}%")
+    table = measured.levels_at(rows, shown, split)
+    alt = f"Accuracy on {split} questions of each mastery level: base, tuned, restored {shown.k_percent:g}%"
     show.figure(chain.levels_figure(table, show.palette()), table, "restore.levels", alt)
 
 
-def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) -> None:
+def flips(rows: pd.DataFrame, shown: MeasuredState, place: measuring.Place) -> None:
     """Questions whose answer changed, against tuned or against the k before."""
     heading = st.container()
     restoring.warn_invalid_flip_params()
@@ -115,17 +111,16 @@ def flips(rows: pd.DataFrame, shown: Mapping[str, Any], place: measuring.Place) 
         search = st.text_input(
             "Search", key="restore.search", bind="query-params", placeholder="question or answer", width=240
         )
-    k, split = shown["k_percent"], place.split
+    k, split = shown.k_percent, place.split
     heading.subheader(f"Questions that flipped between {name or 'the previous k'} and k = {k:g}%")
     if state is None:
         st.info(restore_text.no_previous(name))
         return
     key = restoring.as_it_is_now(opened)
-    ids, before_ids = restoring.state_key(shown), restoring.state_key(state)
-    counts = restoring.flip_counts(key, run_id, ids, split, before_ids)
+    counts = restoring.flip_counts(key, run_id, shown, split, state)
     heading.markdown(restore_text.flip_sentences(counts, k, name))
     heading.caption(restore_text.FLIPS_SAY)
-    table = restoring.flipped(key, run_id, ids, split, before_ids, flip, domain, search)
+    table = restoring.flipped(key, run_id, shown, split, state, flip, domain, search)
     columns = {"before_answer": (f"answer, {name}", "✓ right, ✗ wrong", None)}
     alt = f"Questions whose answer changed between {name} and k = {k:g}%"
     show.listed(table, "restore.flipped", alt, columns)
@@ -142,7 +137,7 @@ def put_back(spec: RestoreSpec, taken: restore_text.Numbers) -> None:
         st.warning(said)
     with st.expander("Definitions and units"):
         st.markdown(restore_text.DEFINITIONS)
-    delta_id = restoring.delta_run(opened, details["base_id"], details["tuned_id"])
+    delta_id = restoring.delta_run(opened, details.base_id, details.tuned_id)
     score, k = restore_text.score_of(spec), float(spec.k_percent or 0)
     st.markdown(f"**How much the first k% hold**, {restore_text.STRATEGIES[spec.strategy]}")
     curve = restoring.reverted_curve(delta_id, restoring.frozen(spec, k=False), opened[0])

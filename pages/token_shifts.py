@@ -11,7 +11,7 @@ from pages._widgets.page import open_chain
 from sftknow_core.present.charts import tokens as tokens_charts
 from sftknow_core.present.text import accuracy as accuracy_text
 from sftknow_core.present.text import tokens as tokens_text
-from sftknow_core.results import question_detail, questions
+from sftknow_core.results import Questions, question_detail, questions
 from sftknow_core.results.accuracy import KL_LEVEL
 from sftknow_core.results.questions import Filters, QuestionTable
 from sftknow_core.store.cache import Cache
@@ -30,7 +30,7 @@ def browse() -> None:
     """The questions, one of them opened, and how far those of its split and domain moved."""
     with show.messages():
         asked, stamp = questions__widgets.asked_in(key, run_id)
-        k = questions__widgets.pick_k(asked, details["chosen"]["k_percent"])
+        k = questions__widgets.pick_k(asked, details.best_k)
         filters, counts = questions__widgets.pick_filters(asked, k)
         with st.expander("Definitions and units"):
             st.markdown(tokens_text.DEFINITIONS)
@@ -70,7 +70,7 @@ def open_question(
     figure = tokens_charts.course_figure(course, k, show.palette())
     show.figure(figure, course, "token_shifts.course", alt)
     if prompts := show.shut("The prompts as they were sent", "token_shifts.prompts"):
-        sent_as = question_detail.asked_as(Cache(key[0]), run_id)
+        sent_as = Questions(Cache(key[0]), run_id).sent_as
         with prompts:
             for sent in tokens_text.sent_prompts(details, sent_as, opened):
                 questions__widgets.prompt(sent)
@@ -105,7 +105,7 @@ browse()
 with show.messages():
     st.subheader("Across fine-tunings: N and train level")
     group = accuracy.group_of(key, run_id)
-    if not group.run_ids or not details["train_set"]:
+    if not group.run_ids or not details.train_set:
         st.info(accuracy_text.NO_CELL)
         st.stop()
     accuracy.warn_invalid_params("token_shifts")

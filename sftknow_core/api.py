@@ -9,16 +9,14 @@ accuracies are 0 to 1, k is in percent, KL in nats. All errors are SftknowErrors
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import pandas as pd
-
+from sftknow_core import results
 from sftknow_core.analysis.study import StudyResults, read_study_results
-from sftknow_core.errors import SftknowError, SpecError
+from sftknow_core.errors import SftknowError
 from sftknow_core.facts.dataset import DEMO, FactsRef
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.matcher import matcher
@@ -27,20 +25,12 @@ from sftknow_core.pipeline import chain as pipeline_chain
 from sftknow_core.pipeline import workspace as pipeline_workspace
 from sftknow_core.pipeline.evaluate import EvaluateSpec
 from sftknow_core.pipeline.export import export_restored
-from sftknow_core.pipeline.mastery import Mastery as MasteryScores
 from sftknow_core.pipeline.mastery import score_facts
 from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.pipeline.sft import sft_spec
 from sftknow_core.pipeline.workspace import ModelHandle
-from sftknow_core.results.chains import curve
-from sftknow_core.results.cube import open_cube
-from sftknow_core.results.cube_selection import selection
-from sftknow_core.results.questions import Filters, all_passing, gather
-from sftknow_core.results.studies import list_studies
-from sftknow_core.results.views import chain_summary
-from sftknow_core.store.cache import Cache
-from sftknow_core.store.catalogue import read_table
-from sftknow_core.store.listing import list_runs
+from sftknow_core.results import Cube, Mastery, find_study
+from sftknow_core.store.listing import find_run
 from sftknow_core.update.spec import RestoreSpec
 from sftknow_core.update.strategies import strategy
 
@@ -48,16 +38,6 @@ __all__ = [
     "Chain", "ChainSpec", "Cube", "EvaluateSpec", "Mastery", "QuestionSpec", "Restored", "SftknowError", "Workspace",
     "load_facts", "matcher", "open_chain", "open_study", "strategy",
 ]  # fmt: skip
-
-OUTCOMES = {
-    "recovered": "healed by restoring",
-    "broken": "broken by restoring",
-    "lost": "right → wrong by tuning",
-    "learned": "wrong → right by tuning",
-    "always correct": "always right",
-    "always incorrect": "always wrong",
-}
-"""Outcome of a question, as `Chain.questions` takes it."""
 
 
 def load_facts(
@@ -112,7 +92,8 @@ class Workspace(pipeline_workspace.Workspace):
 
     def mastery(self, base: ModelHandle, facts: FactSet) -> Mastery:
         """How well the base model knows each fact: from the cache or the package, or computed now."""
-        return Mastery(score_facts(self, base, facts.facts, _topics(facts)).run)
+        run = score_facts(self, base, facts.facts, _topics(facts)).run
+        return Mastery(self.cache, run.run_id)
 
     def run(self, spec: ChainSpec) -> Chain:
         """Mastery, fine-tuning, accuracy, token shift and restored models for one train set.
@@ -125,111 +106,14 @@ class Workspace(pipeline_workspace.Workspace):
         tuned = self.model(spec.tuned) if spec.tuned is not None else None
         training = sft_spec(base, spec.seed, **spec.training) if tuned is None else None
         result = pipeline_chain.run_chain(self, base, facts, _topics(facts), spec, training, tuned=tuned)
-        return Chain(self, result.run.run_id)
+        return Chain(self.cache, result.run.run_id, self)
 
 
-class Mastery(MasteryScores):
-    """Mastery of a set of facts by one model; `levels` maps fact_id to 0 to 4."""
+@dataclass(frozen=True)
+class Chain(results.Chain):
+    """A finished chain, which can be restored at any k; its tables are read when they are asked for."""
 
-    @property
-    def frame(self) -> pd.DataFrame:
-        """One row per fact; the columns are those of table `mastery`."""
-        return self.rows
-
-
-class Gain(NamedTuple):
-    """Accuracy of the restored minus that of the fine-tuned model, on the same test questions."""
-
-    value: float
-    low: float | None
-    """Lower end of the 95% CI; None where no answer changed."""
-    high: float | None
-
-
-class Selection(NamedTuple):
-    """What k percent of a region amount to."""
-
-    k_percent: float
-    n_region: int
-    n_restored: int
-    share_of_r: float
-    """Share of the region's summed score, 0 to 1."""
-    energy_taken_back: float
-    """Share of the region's squared change, 0 to 1."""
-    energy_error: float
-    """The most that energy_taken_back can be off."""
-
-
-class Chain:
-    """A finished chain; its tables are read when they are asked for."""
-
-    def __init__(self, ws: Workspace, run_id: str) -> None:
-        """Raises SpecError when the cache holds no finished chain of this id."""
-        self.run_id = run_id
-        self._ws = ws
-        self._summary = chain_summary(ws.cache, run_id)
-
-    def __repr__(self) -> str:
-        """The run and its two models."""
-        return f"Chain({self.run_id}: {self._summary['base_name']} -> {self._summary['tuned_name']})"
-
-    def accuracy(self, *, split: str = "test") -> pd.DataFrame:
-        """Accuracy over k with n and 95% CI, one row per domain and model; base and five-shot base have k NaN."""
-        return curve(self._ws.cache, self.run_id, split)
-
-    def shift(self, *, level: int = 4, split: str = "test") -> pd.DataFrame:
-        """Mean KL (nats) of questions of one level, one row per domain and model; NaN with a reason if not measured."""
-        models = pd.DataFrame(self._summary["table"])[["state_id", "kind", "k_percent"]]
-        columns = ["state_id", "domain", "mean_nats", "low_nats", "high_nats", "n", "n_questions", "reason"]
-        rows = read_table(
-            self._ws.cache, "shifts", run_ids=list(self._summary["stages"]["evaluate"].values()),
-            columns=columns, where={"split": split, "level": level, "measure": "aligned"},
-        )  # fmt: skip
-        found = models.merge(rows, how="left", on="state_id").rename(columns={"kind": "state"})
-        return found.drop(columns="state_id").sort_values(["domain", "k_percent"], ignore_index=True)
-
-    @property
-    def best_k(self) -> float:
-        """k in percent, chosen on dev; 0: the fine-tuned model."""
-        return float(self._summary["chosen"]["k_percent"])
-
-    @property
-    def gain(self) -> Gain | None:
-        """In-domain test gain at `best_k`; None where a level has fewer than two questions."""
-        found = self._summary["chosen"]["gain"]["test_in"]
-        return None if found is None else Gain(found["value"], found["low"], found["high"])
-
-    @cached_property
-    def cube(self) -> Cube:
-        """Counts and sums of the weight changes."""
-        return Cube(self._ws.cache, self._summary["stages"]["delta"])
-
-    def questions(
-        self,
-        *,
-        outcome: str | None = None,
-        k: float | None = None,
-        split: str | None = "test",
-        levels: Iterable[int] = (),
-        search: str = "",
-    ) -> pd.DataFrame:
-        """Questions with the answers of base, fine-tuned and restored model, largest token shift first.
-
-        Args:
-            outcome: one of OUTCOMES, e.g. "recovered"; None: all.
-            k: an evaluated k in percent; None: `best_k`.
-            split: "dev" or "test"; None: both.
-            levels: only questions of these mastery levels.
-            search: only questions with this text in question, gold or an answer.
-        """
-        if outcome is not None and outcome not in OUTCOMES:
-            raise SpecError(f"outcome: got {outcome!r}; allowed: {', '.join(OUTCOMES)}")
-        asked = gather(self._ws.cache, self.run_id)
-        k = self.best_k if k is None else float(k)
-        if k not in (0.0, *asked.ks):
-            raise SpecError(f"k: got {k:g}; evaluated: {', '.join(f'{one:g}' for one in asked.ks)}")
-        flip = "all" if outcome is None else OUTCOMES[outcome]
-        return all_passing(asked, Filters(k, flip=flip, levels=tuple(levels), split=split, search=search))
+    ws: Workspace = field(repr=False, compare=False)
 
     def restore(
         self,
@@ -264,74 +148,25 @@ class Restored:
         dtype: of the written weights; "base": as the base model's. Returns what the card says, and the paths. Raises
         SpecError when one of the files exists, ModelError for a full disk or weights that are gone.
         """
-        ws, summary = self.chain._ws, self.chain._summary
+        chain, ws = self.chain, self.chain.ws
         out, recipe, patch = (None if path is None else Path(path) for path in (folder, recipe, patch))
-        base, tuned = ws.model(summary["base_id"]), ws.model(summary["tuned_id"])
+        base, tuned = ws.model(chain.base_id), ws.model(chain.tuned_id)
         return export_restored(ws, base, tuned, self.spec, out, dtype, recipe=recipe, patch=patch)
 
 
-@dataclass(frozen=True)
-class Cube:
-    """The weight changes of a pair of models as histograms, for any k, region and layers without the weights."""
-
-    cache: Cache
-    run_id: str
-    """The run of kind "delta" that counted them."""
-
-    def select(
-        self,
-        k: float | str,
-        *,
-        region: str = "transformer",
-        layers: str | None = None,
-        score: str = "relative",
-        direction: str = "highest",
-    ) -> Selection:
-        """What k percent of a region hold. Raises SpecError for a region, layers or k that don't exist.
-
-        Args:
-            k: percent.
-            region: transformer, attention, mlp, embedding or all.
-            layers: such as "0-3,7"; None: all.
-            score: relative or absolute.
-            direction: highest or lowest first.
-        """
-        with open_cube(self.cache, self.run_id) as con:
-            rows = selection(con, [str(k)], region=region, layers=layers, score=score, direction=direction)
-        row = rows.rename(columns={"share": "share_of_r"}).iloc[0]
-        return Selection(*(row[name].item() for name in Selection._fields))
-
-    def sql(self, query: str) -> pd.DataFrame:
-        """A query over the views that `results/cube.py` lists, e.g. "FROM table3_concentration"."""
-        with open_cube(self.cache, self.run_id) as con:
-            found: pd.DataFrame = con.sql(query).df()
-        return found
-
-
 def open_chain(run: str, ws: Workspace) -> Chain:
-    """A finished chain by its run id or the beginning of it. Raises SpecError."""
-    return Chain(ws, _the_one(run, [info.run_id for info in list_runs(ws.cache, "chain")], "chain"))
+    """A finished chain by its run id or the beginning of it. Raises SpecError, as all its readers do."""
+    chain = Chain(ws.cache, find_run(ws.cache, run), ws)
+    _ = chain.manifest
+    return chain
 
 
 def open_study(study: str, ws: Workspace) -> StudyResults:
-    """A study by its name (the newest of that name) or the beginning of its run id; `.verdicts` and more.
+    """A study by its name or the beginning of its run id; `.verdicts`, `.advice`, `.scorecard`, `.tables`.
 
-    Raises SpecError when there is none, CacheError when none of its cells is done.
+    Raises SpecError when there is none or more than one, CacheError when none of its cells is done.
     """
-    known = list_studies(ws.cache)
-    named = [one["run_id"] for one in known if one["name"] == study]
-    run_id = named[0] if named else _the_one(study, [one["run_id"] for one in known], "study")
-    return read_study_results(ws.cache, run_id)
-
-
-def _the_one(prefix: str, run_ids: list[str], kind: str) -> str:
-    found = [run_id for run_id in run_ids if prefix and run_id.startswith(prefix)]
-    if len(found) != 1:
-        number = "no" if not found else f"more than one ({', '.join(found)})"
-        raise SpecError(
-            f"{kind} {prefix!r}: the cache has {number} such {kind}; `sftknow runs` lists the runs"
-        )
-    return found[0]
+    return read_study_results(ws.cache, find_study(ws.cache, study).run_id)
 
 
 def _topics(facts: FactSet) -> dict[str, Topic]:

@@ -38,6 +38,18 @@ class CacheError(UserError):
     """The cache folder or its catalogue cannot be used."""
 
 
+class GoneError(CacheError, SpecError):
+    """Nothing lies under this id: it never was there, or was deleted."""
+
+
+class DamagedError(CacheError):
+    """A result is there, but not as it was written: files lack or do not fit."""
+
+
+class NotFinishedError(SpecError):
+    """A run has not reached its end; its results come when it has."""
+
+
 class Stopped(SftknowError):
     """The run was stopped on request; the same command goes on where it stopped."""
 

@@ -20,6 +20,7 @@ from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text.accuracy import OFF
 from sftknow_core.results import accuracy
 from sftknow_core.results.accuracy import Group
+from sftknow_core.results.chain import TrainSet
 from sftknow_core.results.questions import ASKED, FIVE_SHOT, QuestionTable
 from sftknow_core.store.cache import Cache
 
@@ -128,11 +129,11 @@ def pick_paper() -> str | None:
     return None if model == OFF else model
 
 
-def pick_heat(rows: pd.DataFrame, train_set: Mapping[str, Any]) -> tuple[int, str]:
+def pick_heat(rows: pd.DataFrame, train_set: TrainSet) -> tuple[int, str]:
     """One of the N there are, the chosen chain's where the address names none; and the model asked."""
     sizes = sorted({int(n) for n in rows["n_train"].dropna()})
     names = {f"{n:,}": n for n in sizes}
-    default = f"{train_set['n']:,}" if train_set["n"] in sizes else next(iter(names))
+    default = f"{train_set.n:,}" if train_set.n in sizes else next(iter(names))
     addresses.warn({"accuracy.n": list(names), "accuracy.heat": _HEATS}, {"accuracy.n": default})
     with st.container(horizontal=True):
         n = names[choice("N facts fine-tuned on", "accuracy.n", list(names), default)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import streamlit as st
@@ -13,7 +12,8 @@ from pages._widgets.reading import Key
 from sftknow_core.errors import SpecError
 from sftknow_core.present.charts import tokens as tokens_charts
 from sftknow_core.present.text import ask as ask_text
-from sftknow_core.results import restored as restored_results
+from sftknow_core.results import measured
+from sftknow_core.results.chain import Chain
 from sftknow_core.serve.engine.client import AnswerState
 from sftknow_core.serve.engine.protocol import AskRequest, Models
 from sftknow_core.update.spec import RestoreSpec, percent
@@ -42,7 +42,7 @@ class Question(NamedTuple):
     """In percent."""
 
 
-def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
+def pick(key: Key, run_id: str, details: Chain) -> Question | None:
     """The form; the question once its button is pressed. A link fills it in, and never asks."""
     _start(details)
     _examples(key, run_id)
@@ -70,12 +70,12 @@ def pick(key: Key, run_id: str, details: Mapping[str, Any]) -> Question | None:
     return Question(text, prompt, k) if pressed else None
 
 
-def _start(details: Mapping[str, Any]) -> None:
+def _start(details: Chain) -> None:
     """k is the one last looked at on another page, else the chosen one, unless the address says otherwise.
 
     Where the chosen one is 0 restored would be tuned once more: then a usual one.
     """
-    chosen = float(details["chosen"]["k_percent"]) or slider.FIRST_K
+    chosen = details.best_k or slider.FIRST_K
     addresses.warn_number(_K, 0, 100, f"{float(st.session_state.get(slider.SHARED_K, chosen)):g}")
     addresses.warn({_PROMPT: list(ask_text.PROMPTS.values())})
     if not _is_k(st.query_params.get(_K, "0")):
@@ -95,7 +95,7 @@ def _examples(key: Key, run_id: str) -> None:
     found = changed(restoring.as_it_is_now(key), run_id)
     if found.empty:
         return
-    k = float(found["k_percent"].iloc[0])
+    k = float(found.k_percent.iloc[0])
     st.caption(f"Questions this run was asked, whose answer changed with k = {k:g}%:")
     with st.container(horizontal=True):
         for number, row in enumerate(found.to_dict("records")):
@@ -123,24 +123,23 @@ def changed(key: Key, run_id: str) -> pd.DataFrame:
     rows = restoring.measured(key, run_id, restoring.frozen(RestoreSpec(k_percent=percent("0"))), None)
     chosen = rows.loc[rows["chosen"], "k_percent"]
     k = float(chosen.iloc[0]) if len(chosen) else 0.0
-    shown = restored_results.nearest_state(rows, k or slider.FIRST_K, "test")
-    tuned = restored_results.tuned_state(rows, "test")
+    shown = measured.nearest_state(rows, k or slider.FIRST_K, "test")
+    tuned = measured.tuned_state(rows, "test")
     if shown is None or tuned is None:
         return pd.DataFrame()
-    ids = restoring.state_key(shown), restoring.state_key(tuned)
     parts = [
-        restoring.flipped(key, run_id, ids[0], "test", ids[1], flip, "both", "").head(_N_EXAMPLES)
+        restoring.flipped(key, run_id, shown, "test", tuned, flip, "both", "").head(_N_EXAMPLES)
         for flip in ("healed", "broken")
     ]
-    return pd.concat(parts, ignore_index=True).assign(k_percent=shown["k_percent"])
+    return pd.concat(parts, ignore_index=True).assign(k_percent=shown.k_percent)
 
 
-def ask(root: str, run_id: str, details: Mapping[str, Any], question: Question) -> None:
+def ask(root: str, run_id: str, details: Chain, question: Question) -> None:
     """Hand the question to the engine. Raises SpecError for an empty one."""
     if not question.text.strip():
         raise SpecError("the question is empty: write one, or click an example above")
-    base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
-    models = Models(base, details["tuned_id"], details["base_id"], details["tuned_id"])
+    base = details.base_name if details.base_name == "demo" else details.base_id
+    models = Models(base, details.tuned_id, details.base_id, details.tuned_id)
     restored = RestoreSpec(k_percent=percent(f"{question.k:.4f}"))
     request = AskRequest(models, (question.text.strip(),), ("base", "tuned", restored), question.prompt)
     engine.ask(_SLOT, root, (run_id, question), {"asking": request})

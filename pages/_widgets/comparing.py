@@ -9,14 +9,14 @@ from pages._widgets import reading, show
 from pages._widgets.reading import Key
 from sftknow_core.present.charts.restore import STRATEGY_AXES, strategies_figure
 from sftknow_core.present.text import restore_cards
-from sftknow_core.results import strategies
+from sftknow_core.results.chain import Chain
 from sftknow_core.store.cache import Cache
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def measured_ways(key: Key, run_id: str, question_set: str | None) -> pd.DataFrame:
-    """See strategy_views.measured_ways."""
-    return strategies.measured_ways(Cache(key[0]), run_id, question_set)
+    """See Chain.ways."""
+    return Chain(Cache(key[0]), run_id).ways(question_set)
 
 
 def compare(key: Key, run_id: str, split: str, axis: str, question_set: str | None = None) -> None:

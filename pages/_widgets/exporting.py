@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -13,6 +12,7 @@ from pages._widgets import engine, jobs, mode
 from pages._widgets.reading import Key
 from sftknow_core.errors import SftknowError
 from sftknow_core.present.text import restore, restore_cards
+from sftknow_core.results.chain import Chain
 from sftknow_core.serve.engine.client import AnswerState
 from sftknow_core.serve.engine.protocol import Models, RecipeRequest
 from sftknow_core.serve.job_specs import ExportJob
@@ -24,13 +24,13 @@ _SLOT = "restore.recipe"
 
 def section(
     key: Key,
-    details: Mapping[str, Any],
+    details: Chain,
     spec: RestoreSpec,
     tables: Callable[[], Mapping[str, pd.DataFrame]],
 ) -> None:
     """All ways to take the selection along. tables: makes the figures' tables, only when they are asked for."""
     st.subheader(f"Take it along: k = {spec.k_percent:f}%")
-    name = f"{details['tuned_id']}-{spec.strategy}-{spec.k_percent:f}"
+    name = f"{details.tuned_id}-{spec.strategy}-{spec.k_percent:f}"
     about = restore_cards.selection(details, spec)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
@@ -66,14 +66,14 @@ def _zero(spec: RestoreSpec) -> bool:
     return not spec.k_percent
 
 
-def _models(details: Mapping[str, Any]) -> Models:
-    base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
-    return Models(base, details["tuned_id"], details["base_id"], details["tuned_id"])
+def _models(details: Chain) -> Models:
+    base = details.base_name if details.base_name == "demo" else details.base_id
+    return Models(base, details.tuned_id, details.base_id, details.tuned_id)
 
 
-def _recipe(root: str, details: Mapping[str, Any], spec: RestoreSpec, name: str) -> None:
+def _recipe(root: str, details: Chain, spec: RestoreSpec, name: str) -> None:
     """A button that has the engine make the recipe, and then one that downloads it."""
-    wish = (details["tuned_id"], json.dumps(spec.to_json()))
+    wish = (details.tuned_id, json.dumps(spec.to_json()))
     now = engine.standing(_SLOT, root)
     if now is not None and now.about == wish and now.state is AnswerState.DONE:
         st.download_button(
@@ -94,7 +94,7 @@ def _recipe(root: str, details: Mapping[str, Any], spec: RestoreSpec, name: str)
                 engine.watch(_SLOT, root)
 
 
-def _to_disk(root: str, details: Mapping[str, Any], spec: RestoreSpec) -> None:
+def _to_disk(root: str, details: Chain, spec: RestoreSpec) -> None:
     """A form for a path on the server's disk; never filled from the address."""
     with st.form("restore.export", border=True):
         with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -13,7 +13,8 @@ from pages._widgets import engine, mode, restoring, show
 from pages._widgets.reading import Key
 from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.present.text import restore, restore_cards
-from sftknow_core.results import restored
+from sftknow_core.results import measured
+from sftknow_core.results.chain import Chain
 from sftknow_core.serve.engine import chain_request
 from sftknow_core.serve.engine.chain_request import ChainRequests
 from sftknow_core.serve.engine.client import AnswerState
@@ -37,7 +38,7 @@ class Questions(NamedTuple):
     per_level: int | None
     """Of a mastery level in each group; None: the chain's own."""
     set_id: str | None
-    """Of another set than the chain's own (results/restored.py)."""
+    """Of another set than the chain's own (results/measured.py)."""
 
 
 class Place(NamedTuple):
@@ -66,7 +67,7 @@ def _set_id(root: str, run_id: str, per_level: int) -> str:
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def question_sets_of(key: Key, run_id: str) -> pd.DataFrame:
-    return restored.question_sets(Cache(key[0]), run_id)
+    return Chain(Cache(key[0]), run_id).question_sets()
 
 
 def pick_questions(key: Key, run_id: str) -> Questions:
@@ -101,7 +102,7 @@ def _size(text: str) -> int:
     return size
 
 
-def answers(opened: Key, details: Any, place: Place, taken: Any) -> bool:
+def answers(opened: Key, details: Chain, place: Place, taken: Any) -> bool:
     """Accuracy at the position, and what the engine does about one that was not measured; whether one waits for it.
 
     Nobody waits for the five-shot ceiling: it comes last, and the page is drawn once more when it is there.
@@ -115,16 +116,16 @@ def answers(opened: Key, details: Any, place: Place, taken: Any) -> bool:
     return waiting
 
 
-def _answers(opened: Key, details: Any, place: Place, taken: Any, busy: bool, waited: bool) -> None:
+def _answers(opened: Key, details: Chain, place: Place, taken: Any, busy: bool, waited: bool) -> None:
     """The part that is drawn again while the engine works; the whole page is once k is measured, and at the end."""
     with show.messages():
         key = restoring.as_it_is_now(opened)
         now = engine.standing(_SLOT, opened[0])
         over = now is None or now.state.ended
         rows = _rows(key, place)
-        shown = restored.shown_state(rows, place.k, place.split)
+        shown = measured.shown_state(rows, place.k, place.split)
         if shown is not None:
-            tuned = restored.tuned_state(rows, place.split)
+            tuned = measured.tuned_state(rows, place.split)
             changes = restoring.changes(key, place.run_id, shown, place.split, tuned)
             cards = restore_cards.accuracy_cards(rows, shown, place.split, changes)
             show.numbers(cards, "restore.cards", 330)
@@ -146,23 +147,23 @@ def _rows(key: Key, place: Place) -> pd.DataFrame:
     )
 
 
-def _lacking(key: Key, details: Any, place: Place) -> tuple[str, ...]:
+def _lacking(key: Key, details: Chain, place: Place) -> tuple[str, ...]:
     """See restore_views.missing. Other questions than its own have a ceiling where the chain's own have one."""
-    five_shot = place.questions.set_id is not None and details["stages"].get("five_shot") is not None
-    return restored.missing(_rows(key, place), place.k, five_shot=five_shot)
+    five_shot = place.questions.set_id is not None and details.stages.five_shot is not None
+    return measured.missing(_rows(key, place), place.k, five_shot=five_shot)
 
 
-def _lacks_more_than_five_shot(key: Key, details: Any, place: Place) -> bool:
-    return _lacking(key, details, place) not in ((), (restored.FIVE_SHOT,))
+def _lacks_more_than_five_shot(key: Key, details: Chain, place: Place) -> bool:
+    return _lacking(key, details, place) not in ((), (measured.FIVE_SHOT,))
 
 
-def _below(key: Key, details: Any, place: Place, rows: pd.DataFrame) -> None:
+def _below(key: Key, details: Chain, place: Place, rows: pd.DataFrame) -> None:
     """Under the cards: the engine, and which questions these are."""
     root, lacking = key[0], _lacking(key, details, place)
     now = engine.standing(_SLOT, root)
     if now is not None and not now.state.ended:
         engine.progress(_SLOT, root, now)
-    elif lacking and (mode.actions_allowed() or lacking != (restored.FIVE_SHOT,)):
+    elif lacking and (mode.actions_allowed() or lacking != (measured.FIVE_SHOT,)):
         _not_asked(key, details, place, rows, lacking, now)
     with st.container(horizontal=True, vertical_alignment="center"):
         if mode.actions_allowed():
@@ -173,7 +174,7 @@ def _below(key: Key, details: Any, place: Place, rows: pd.DataFrame) -> None:
     st.caption(restore.which_set(sets, questions.per_level, questions.set_id))
 
 
-def _ask_for(opened: Key, details: Any, place: Place) -> None:
+def _ask_for(opened: Key, details: Chain, place: Place) -> None:
     """Ask the engine for what the position lacks, once; cancel what another position lacked."""
     root = opened[0]
     lacking = _lacking(restoring.as_it_is_now(opened), details, place)
@@ -197,7 +198,7 @@ def _wish(place: Place) -> tuple[Any, ...]:
 
 def _not_asked(
     key: Key,
-    details: Any,
+    details: Chain,
     place: Place,
     rows: pd.DataFrame,
     lacking: tuple[str, ...],
@@ -237,21 +238,21 @@ def _requests(chain: ChainRequests, lacking: tuple[str, ...], place: Place) -> d
         found["tuned"] = chain.evaluation("tuned", per_level)
     if "base" in lacking:
         found["base"] = chain.evaluation("base", per_level)
-    if restored.FIVE_SHOT in lacking:
+    if measured.FIVE_SHOT in lacking:
         found["five-shot"] = chain.evaluation("base", per_level, five_shot=True)
     return found
 
 
-def _by_hand(details: Any, spec: RestoreSpec, rows: pd.DataFrame) -> None:
+def _by_hand(details: Chain, spec: RestoreSpec, rows: pd.DataFrame) -> None:
     if command := show.shut("The command that measures this k", "restore.command"):
-        n_level = restored.n_level(rows, "test") or restored.n_level(rows, "dev") or 60
+        n_level = measured.n_level(rows, "test") or measured.n_level(rows, "dev") or 60
         command.code(restore.command(details, spec, n_level), language=None, wrap_lines=True)
 
 
-def _prepare(root: str, details: Any, place: Place) -> None:
+def _prepare(root: str, details: Chain, place: Place) -> None:
     """Have the engine compute what all states share, so that the first new k does not wait for it."""
     wish = (place.run_id, place.questions)
-    if st.session_state.get(_PREPARED) == wish or _base_bytes(root, details["base_id"]) > _SMALL_BYTES:
+    if st.session_state.get(_PREPARED) == wish or _base_bytes(root, details.base_id) > _SMALL_BYTES:
         return
     if engine.is_dead(root):  # a reader is told so, and decides
         return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pandas as pd
 import streamlit as st
@@ -12,6 +12,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from pages._widgets import jobs, reading, show
 from pages._widgets.addresses import pick_chain
 from pages._widgets.reading import Key
+from sftknow_core.results.chain import Chain
 from sftknow_core.results.chains import Survey
 
 
@@ -21,8 +22,7 @@ class Opened(NamedTuple):
     key: Key
     found: Survey
     run_id: str
-    details: Mapping[str, Any]
-    """See chain_views.chain_details."""
+    details: Chain
 
 
 def head(title: str, about: str) -> tuple[Key, Survey]:

@@ -20,7 +20,8 @@ from pages._widgets.reading import Key
 from sftknow_core.present.charts import tokens as tokens_charts
 from sftknow_core.present.text import tokens as tokens_text
 from sftknow_core.present.text.tokens import SentPrompt, topic_name
-from sftknow_core.results import question_detail, questions, strategies
+from sftknow_core.results import question_detail, questions
+from sftknow_core.results.question_detail import Questions
 from sftknow_core.results.questions import (
     ASKED,
     FIVE_SHOT,
@@ -128,32 +129,18 @@ STYLE = """<style>
 """List and detail share a row where both have 470 px, else stand below each other."""
 
 
-@st.cache_resource(show_spinner=False, max_entries=4)
-def gathered(root: str, run_id: str, stamp: str) -> QuestionTable:
-    """See questions.gather; nobody changes it. stamp: `asked_in`. A k measured since adds only its own answers."""
-    own, cache = _own(root, run_id, stamp.split("+")[0]), Cache(root)
-    return questions.with_later(own, cache, run_id, strategies.later_states(cache, run_id))
-
-
 @st.cache_resource(show_spinner="Reading the answers of all states …", max_entries=4)
-def _own(root: str, run_id: str, stamp: str) -> QuestionTable:
-    """See questions.gather_own. stamp: questions.stages_stamp."""
-    return questions.gather_own(Cache(root), run_id)
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _later(key: Key, run_id: str) -> str:
-    """A stamp of the states measured since the chain ended; empty for none."""
-    found = strategies.later_states(Cache(key[0]), run_id)
-    return "".join(f"+{one.state_id}.{one.run_id}" for one in found)
+def gathered(root: str, run_id: str, stamp: str) -> QuestionTable:
+    """See Questions.table; nobody changes it. stamp: of the chain."""
+    return Questions(Cache(root), run_id).table
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def first_token(
     root: str, run_id: str, stamp: str, fact_id: str, k: float
 ) -> question_detail.FirstToken | None:
-    """See question_tokens.first_token."""
-    return question_detail.first_token(Cache(root), run_id, fact_id, k)
+    """See Questions.first_token."""
+    return Questions(Cache(root), run_id).first_token(fact_id, k)
 
 
 SPREAD_COLUMNS = {"low": "bin_from", "high": "bin_to", "n_restored": "n_restored_in_bin"}
@@ -176,7 +163,7 @@ def by_level(root: str, run_id: str, stamp: str, population: Filters) -> pd.Data
 
 def asked_in(key: Key, run_id: str) -> tuple[QuestionTable, str]:
     """The chain's questions, and the stamp that further reads are remembered under."""
-    stamp = questions.stages_stamp(Cache(key[0]), run_id) + _later(key, run_id)
+    stamp = Questions(Cache(key[0]), run_id).stamp
     return gathered(key[0], run_id, stamp), stamp
 
 

@@ -6,13 +6,12 @@ chains when a run ends, and nothing about a chain that ended before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
-from sftknow_core.results import chains, restored
+from sftknow_core.results import chains
+from sftknow_core.results.chain import Chain
+from sftknow_core.results.run import finished_stamp
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.ingest import up_to_date
 
@@ -27,7 +26,7 @@ def key_of_cache() -> Key:
     Raises CacheError when it cannot be used.
     """
     cache = Cache()
-    return str(cache.root), restored.finished_stamp(cache)
+    return str(cache.root), finished_stamp(cache)
 
 
 @st.cache_resource(
@@ -47,7 +46,7 @@ def at_work(key: Key) -> Key:
 
 def of_chain(key: Key, run_id: str) -> Key:
     """The same with a stamp of one chain alone. Raises SpecError when it is no finished chain."""
-    return key[0], chains.chain_stamp(Cache(key[0]), run_id)
+    return key[0], Chain(Cache(key[0]), run_id).stamp
 
 
 def survey(key: Key) -> chains.Survey:
@@ -60,41 +59,43 @@ def _survey(key: Key) -> chains.Survey:
     return chains.survey(Cache(key[0]))
 
 
-def chain_details(key: Key, run_id: str) -> Mapping[str, Any]:
-    """See chain_views.chain_details."""
+def chain_details(key: Key, run_id: str) -> Chain:
+    """The handle, which has read its states."""
     return _chain_details(of_chain(key, run_id), run_id)
 
 
-@_remembered
-def _chain_details(key: Key, run_id: str) -> Mapping[str, Any]:
-    return chains.chain_details(Cache(key[0]), run_id)
+@st.cache_resource(show_spinner=False, max_entries=128)
+def _chain_details(key: Key, run_id: str) -> Chain:
+    chain = Chain(Cache(key[0]), run_id)
+    _ = chain.states
+    return chain
 
 
 def curve(key: Key, run_id: str, split: str) -> pd.DataFrame:
-    """See chain_views.curve."""
+    """See Chain.curve."""
     return _curve(of_chain(key, run_id), run_id, split)
 
 
 @_remembered
 def _curve(key: Key, run_id: str, split: str) -> pd.DataFrame:
-    return chains.curve(Cache(key[0]), run_id, split)
+    return Chain(Cache(key[0]), run_id).curve(split)
 
 
 def levels(key: Key, run_id: str) -> pd.DataFrame:
-    """See chain_views.levels."""
+    """See Chain.levels."""
     return _levels(of_chain(key, run_id), run_id)
 
 
 @_remembered
 def _levels(key: Key, run_id: str) -> pd.DataFrame:
-    return chains.levels(Cache(key[0]), run_id)
+    return Chain(Cache(key[0]), run_id).levels()
 
 
 def shifted_questions(key: Key, run_id: str, search: str) -> pd.DataFrame:
-    """See chain_views.shifted_questions."""
+    """See Chain.shifted_questions."""
     return _shifted_questions(of_chain(key, run_id), run_id, search)
 
 
 @_remembered
 def _shifted_questions(key: Key, run_id: str, search: str) -> pd.DataFrame:
-    return chains.shifted_questions(Cache(key[0]), run_id, search)
+    return Chain(Cache(key[0]), run_id).shifted_questions(search)

@@ -15,7 +15,12 @@ from pages._widgets import addresses, slider
 from pages._widgets.reading import Key
 from sftknow_core.errors import SftknowError
 from sftknow_core.present.text import restore
-from sftknow_core.results import cube, restored, weights
+from sftknow_core.results import cube
+from sftknow_core.results import measured as measured_results
+from sftknow_core.results.chain import Chain
+from sftknow_core.results.measured import MeasuredState
+from sftknow_core.results.run import finished_stamp
+from sftknow_core.results.weights import Cube, Places, Selection
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.region import REGIONS
 from sftknow_core.update.spec import RestoreSpec, percent
@@ -122,33 +127,33 @@ def delta_run(key: Key, base_id: str, tuned_id: str) -> str | None:
 
 
 @_remembered
-def reverted(delta_id: str, spec: Frozen, root: str) -> Mapping[str, Any]:
-    """See restore_cube.what_is_taken; a delta run never changes."""
-    return weights.reverted_summary(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+def reverted(delta_id: str, spec: Frozen, root: str) -> Selection:
+    """See Cube.selection; a delta run never changes."""
+    return Cube(Cache(root), delta_id).selection(RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
-def reverted_by_place(delta_id: str, spec: Frozen, root: str) -> weights.Places:
-    """See restore_cube.where_taken."""
-    return weights.reverted_by_place(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+def reverted_by_place(delta_id: str, spec: Frozen, root: str) -> Places:
+    """See Cube.places."""
+    return Cube(Cache(root), delta_id).places(RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
 def reverted_curve(delta_id: str, spec: Frozen, root: str) -> pd.DataFrame:
-    """See restore_cube.taken_curve."""
-    return weights.reverted_curve(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+    """See Cube.curve."""
+    return Cube(Cache(root), delta_id).curve(RestoreSpec.from_json(dict(spec)))
 
 
-def taken_if_compared(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -> Mapping[str, Any] | None:
+def taken_if_compared(key: Key, details: Chain, spec: RestoreSpec) -> Selection | None:
     """What the selection amounts to; None where the two models were not compared in this cache."""
-    delta_id = delta_run(key, details["base_id"], details["tuned_id"])
+    delta_id = delta_run(key, details.base_id, details.tuned_id)
     return None if delta_id is None else reverted(delta_id, frozen(spec), key[0])
 
 
-def tables_of_changes(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -> dict[str, pd.DataFrame]:
+def tables_of_changes(key: Key, details: Chain, spec: RestoreSpec) -> dict[str, pd.DataFrame]:
     """The tables behind the figures of the changes; none where the models were not compared or cannot be counted."""
     try:
-        delta_id = delta_run(key, details["base_id"], details["tuned_id"])
+        delta_id = delta_run(key, details.base_id, details.tuned_id)
         if delta_id is None:
             return {}
         curve = reverted_curve(delta_id, frozen(spec, k=False), key[0])
@@ -160,55 +165,57 @@ def tables_of_changes(key: Key, details: Mapping[str, Any], spec: RestoreSpec) -
 
 def as_it_is_now(key: Key) -> Key:
     """The key as it is now: a part of the page that draws itself again has an old one."""
-    return key[0], restored.finished_stamp(Cache(key[0]))
+    return key[0], finished_stamp(Cache(key[0]))
 
 
 @_remembered
 def measured(key: Key, run_id: str, spec: Frozen, question_set: str | None) -> pd.DataFrame:
-    """See restore_views.measured."""
-    return restored.measured(Cache(key[0]), run_id, RestoreSpec.from_json(dict(spec)), question_set)
+    """See Chain.measured."""
+    return Chain(Cache(key[0]), run_id).measured(RestoreSpec.from_json(dict(spec)), question_set)
 
 
 @_remembered
-def flip_counts(key: Key, run_id: str, shown: Frozen, split: str, before: Frozen) -> pd.DataFrame:
-    """See restore_views.flip_counts."""
-    return restored.flip_counts(Cache(key[0]), run_id, dict(shown), split, dict(before))
+def flip_counts(
+    key: Key, run_id: str, shown: MeasuredState, split: str, before: MeasuredState
+) -> pd.DataFrame:
+    """See Chain.flip_counts."""
+    return Chain(Cache(key[0]), run_id).flip_counts(shown, split, before)
 
 
 @_remembered
 def flipped(
-    key: Key, run_id: str, shown: Frozen, split: str, before: Frozen, flip: str, domain: str, search: str
+    key: Key,
+    run_id: str,
+    shown: MeasuredState,
+    split: str,
+    before: MeasuredState,
+    flip: str,
+    domain: str,
+    search: str,
 ) -> pd.DataFrame:
-    """See restore_views.flipped; domain "both" is no limit."""
-    return restored.flipped(
-        Cache(key[0]),
-        run_id,
-        dict(shown),
+    """See Chain.flipped; domain "both" is no limit."""
+    return Chain(Cache(key[0]), run_id).flipped(
+        shown,
         split,
         flips=(flip,),
         domains=("in", "out") if domain == "both" else (domain,),
         search=search,
-        before=dict(before),
+        before=before,
     )
 
 
 def changes(
-    key: Key, run_id: str, shown: Mapping[str, Any], split: str, tuned: Mapping[str, Any] | None
+    key: Key, run_id: str, shown: MeasuredState, split: str, tuned: MeasuredState | None
 ) -> pd.DataFrame:
-    """restore_views.flip_counts of the shown state against tuned; empty where there is nothing to compare."""
-    if tuned is None or tuned["state_id"] == shown["state_id"]:
+    """Chain.flip_counts of the shown state against tuned; empty where there is nothing to compare."""
+    if tuned is None or tuned.state_id == shown.state_id:
         return pd.DataFrame()
-    return flip_counts(key, run_id, state_key(shown), split, state_key(tuned))
+    return flip_counts(key, run_id, shown, split, tuned)
 
 
 def frozen(spec: RestoreSpec, k: bool = True) -> Frozen:
     """A spec as a key; without its k for what does not depend on it."""
     return tuple({**spec.to_json(), **({} if k else {"k_percent": "0"})}.items())
-
-
-def state_key(shown: Mapping[str, Any]) -> Frozen:
-    """A row of `measured` as a key."""
-    return (("state_id", shown["state_id"]), ("run_id", shown["run_id"]))
 
 
 def choice(label: str, key: str, names: Mapping[str, str], meaning: str | None = None) -> str:
@@ -236,28 +243,26 @@ Step = tuple[Any, float]
 """What the reader looked at but for its k, and the k in percent."""
 
 
-def pick_before(
-    rows: pd.DataFrame, shown: Mapping[str, Any], place: Any
-) -> tuple[Mapping[str, Any] | None, str]:
+def pick_before(rows: pd.DataFrame, shown: MeasuredState, place: Any) -> tuple[MeasuredState | None, str]:
     """With which state the shown one is compared, and its name; None where it is none, or not measured.
 
-    rows: restore_views.measured. shown: one of them. place: measuring.Place.
+    rows: Chain.measured. shown: one of them. place: measuring.Place.
     """
     addresses.warn_number(_FROM, 0, 100, "the k looked at before, if any")
     wanted = choice("Compared with", "restore.before", restore.COMPARED_WITH)
     about = place.run_id, place.questions, frozen(place.spec, k=False)
-    trail = walked(st.session_state.get(_TRAIL, []), (about, float(shown["k_percent"])), _linked())
+    trail = walked(st.session_state.get(_TRAIL, []), (about, float(shown.k_percent)), _linked())
     st.session_state[_TRAIL] = trail
     if wanted == "tuned":
         _to_address(None)
-        return restored.tuned_state(rows, place.split), "tuned"
+        return measured_results.tuned_state(rows, place.split), "tuned"
     if len(trail) < 2:
         _to_address(None)
         return None, ""
     k = trail[0][1]
     _to_address(k)
-    found = restored.shown_state(rows, k, place.split)
-    there = found is not None and abs(found["k_percent"] - k) < _SAME_K
+    found = measured_results.shown_state(rows, k, place.split)
+    there = found is not None and abs(found.k_percent - k) < _SAME_K
     return found if there else None, f"k = {k:g}%"
 
 

@@ -130,9 +130,9 @@ def _accuracy(key: Key, run_id: str, colours: Palette) -> None:
     details = reading.chain_details(key, run_id)
     asked, stamp = questions.asked_in(key, run_id)
     base = FIVE_SHOT if asked.has_five_shot else ASKED
-    accuracy.changes(key[0], run_id, stamp, float(details["chosen"]["k_percent"]), base)
+    accuracy.changes(key[0], run_id, stamp, details.best_k, base)
     group = accuracy.group_of(key, run_id)
-    if group.run_ids and details["train_set"]:
+    if group.run_ids and details.train_set:
         accuracy.accuracies(key, group)
         accuracy.accuracy_over_n(key, group, None, accuracy.STATES["tuned"], colours, None)
 
@@ -148,7 +148,7 @@ def _token_shifts(key: Key, run_id: str, colours: Palette) -> None:
     asked, stamp = questions.asked_in(key, run_id)
     if not asked.ks:
         return
-    chosen = float(details["chosen"]["k_percent"])
+    chosen = details.best_k
     k = chosen if chosen in asked.ks else asked.ks[0]
     filters = Filters(k, FIVE_SHOT if asked.has_five_shot else ASKED)
     which = key[0], run_id, stamp
@@ -158,7 +158,7 @@ def _token_shifts(key: Key, run_id: str, colours: Palette) -> None:
     if len(first):
         questions.first_token(*which, first["fact_id"].iloc[0], k)
     group = accuracy.group_of(key, run_id)
-    if group.run_ids and details["train_set"]:
+    if group.run_ids and details.train_set:
         states = accuracy.STATES["tuned"]
         accuracy.kl_over_n(key, group, states, colours)
         accuracy.accuracy_over_n(key, group, KL_LEVEL, states, colours)
@@ -170,7 +170,7 @@ def _parameters(key: Key, run_id: str, colours: Palette) -> None:
     from sftknow_core.update.spec import RestoreSpec, percent
 
     details = reading.chain_details(key, run_id)
-    delta_id = restoring.delta_run(key, details["base_id"], details["tuned_id"])
+    delta_id = restoring.delta_run(key, details.base_id, details.tuned_id)
     if delta_id is None:
         return
     spec = RestoreSpec(k_percent=percent(f"{slider.FIRST_K:.4f}"))
@@ -191,7 +191,7 @@ def _restore(key: Key, run_id: str, colours: Palette) -> None:
     measuring.question_sets_of(now, run_id)
     restoring.measured(now, run_id, restoring.frozen(spec, k=False), None)
     comparing.measured_ways(now, run_id, None)
-    delta_id = restoring.delta_run(key, details["base_id"], details["tuned_id"])
+    delta_id = restoring.delta_run(key, details.base_id, details.tuned_id)
     if delta_id is not None:
         restoring.reverted(delta_id, restoring.frozen(spec), key[0])
         restoring.reverted_by_place(delta_id, restoring.frozen(spec), key[0])

@@ -6,7 +6,6 @@ The two pages show one selection: strategy, region, layers and k stand in the ad
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -15,8 +14,7 @@ from streamlit.errors import StreamlitAPIException
 
 from sftknow_core.analysis import published
 from sftknow_core.present.charts.weights import SCORES
-from sftknow_core.results import weights
-from sftknow_core.results.weights import Heat, Spread
+from sftknow_core.results.weights import Cube, Heat, Overview, Spread
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 
@@ -26,33 +24,33 @@ _remembered = st.cache_data(show_spinner=False, max_entries=256)  # a comparison
 
 
 @_remembered
-def overview(root: str, delta_id: str, spec: Frozen) -> Mapping[str, Any]:
-    """See weight_views.overview."""
-    return weights.overview(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+def overview(root: str, delta_id: str, spec: Frozen) -> Overview:
+    """See Cube.overview."""
+    return Cube(Cache(root), delta_id).overview(RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
 def changed_shares(root: str, delta_id: str, region: str, layers: str | None) -> pd.DataFrame:
-    """See weight_views.changed_shares."""
-    return weights.changed_shares(Cache(root), delta_id, region, layers)
+    """See Cube.changed_shares."""
+    return Cube(Cache(root), delta_id).changed_shares(region, layers)
 
 
 @_remembered
 def spread(root: str, delta_id: str, spec: Frozen) -> Spread:
-    """See weight_views.spread."""
-    return weights.spread(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+    """See Cube.spread."""
+    return Cube(Cache(root), delta_id).spread(RestoreSpec.from_json(dict(spec)))
 
 
 @_remembered
 def concentration(root: str, delta_id: str, region: str, layers: str | None) -> pd.DataFrame:
-    """See weight_views.concentration."""
-    return weights.concentration(Cache(root), delta_id, region, layers)
+    """See Cube.concentration."""
+    return Cube(Cache(root), delta_id).concentration(region, layers)
 
 
 @_remembered
 def heat(root: str, delta_id: str, spec: Frozen) -> Heat:
-    """See weight_views.heat."""
-    return weights.heat(Cache(root), delta_id, RestoreSpec.from_json(dict(spec)))
+    """See Cube.heat."""
+    return Cube(Cache(root), delta_id).heat(RestoreSpec.from_json(dict(spec)))
 
 
 def listed_bars(bars: pd.DataFrame) -> pd.DataFrame:

@@ -26,8 +26,9 @@ from sftknow_core.analysis.rows import cells_of
 from sftknow_core.analysis.scorecard import scorecard
 from sftknow_core.analysis.verdict import Rule, Verdict
 from sftknow_core.errors import CacheError
-from sftknow_core.results.studies import study_overview
-from sftknow_core.results.study_frames import study_chains, study_frames
+from sftknow_core.results import studies
+from sftknow_core.results.chain import Chain
+from sftknow_core.results.study_frames import study_frames
 from sftknow_core.store.cache import Cache
 
 # The paper's tables and figures for the user's study, in its order: eleven, each with the paper's numbers beside
@@ -149,17 +150,16 @@ def read_study_results(cache: Cache, run_id: str, *, enrichment: bool = True) ->
 
     Raises SpecError when the run is no study, CacheError when none of its cells is done or a chain of it is gone.
     """
-    overview = study_overview(cache, run_id)
-    if not overview["n_done"]:
+    study = studies.Study(cache, run_id)
+    n_done = sum(cell.state == "done" for cell in study.cells)
+    if not n_done:
         raise CacheError(
-            f"study {run_id}: none of its {overview['n_cells']} cells is done; `sftknow study run` goes on"
+            f"study {run_id}: none of its {len(study.cells)} cells is done; `sftknow study run` goes on"
         )
     tables = StudyTables(**study_frames(cache, run_id, enrichment=enrichment))
-    summary = next(iter(study_chains(cache, run_id).summaries.values()))
-    about = _about(overview, summary, tables)
-    margin = DEMO_MARGIN_PP if overview["base_name"] == "demo" else Rule().margin_pp
-    sizes = ["all" if size == "all" else str(size) for size in overview["spec"]["sizes"]]
-    return StudyResults(Study(tables, default_plan(sizes, margin)), about)
+    margin = DEMO_MARGIN_PP if study.base_name == "demo" else Rule().margin_pp
+    sizes = ["all" if size == "all" else str(size) for size in study.spec.params["sizes"]]
+    return StudyResults(Study(tables, default_plan(sizes, margin)), _about(study, tables, n_done))
 
 
 def default_plan(sizes: Sequence[str], margin_pp: float = 1.0) -> Plan:
@@ -181,25 +181,25 @@ def default_plan(sizes: Sequence[str], margin_pp: float = 1.0) -> Plan:
     return Plan(**{**fixed, **roles}, rule=Rule(margin_pp=margin_pp))
 
 
-def _about(overview: Mapping[str, Any], summary: Mapping[str, Any], tables: StudyTables) -> About:
-    majority = summary.get("majority") or {}
-    ways = overview["spec"].get("restoring") or [{}]
+def _about(study: studies.Study, tables: StudyTables, n_done: int) -> About:
+    first = Chain(study.cache, next(way.run_id for cell in study.cells for way in cell.ways))
+    ways = study.spec.params.get("restoring") or [{}]
     return About(
-        run_id=overview["run_id"],
-        name=overview["name"],
-        title=overview["title"],
-        base_name=overview["base_name"],
-        state=overview["state"],
-        created_at=overview["created_at"],
-        matcher=str(summary["matcher"]),
+        run_id=study.run_id,
+        name=study.name,
+        title=study.title,
+        base_name=study.base_name,
+        state=str(study.state),
+        created_at=study.created_at,
+        matcher=first.matcher,
         region=str(ways[0].get("region", "transformer")),
         seeds=tuple(sorted(int(seed) for seed in tables.chains["seed"].unique())),
-        n_cells=overview["n_cells"],
-        n_done=overview["n_done"],
-        n_questions=overview["n_questions"],
+        n_cells=len(study.cells),
+        n_done=n_done,
+        n_questions=study.n_questions,
         majority={
-            domain: float(majority[group]["accuracy"])
+            domain: score.accuracy
             for group, domain in _GROUPS.items()
-            if majority.get(group)
+            if (score := first.majority.get(group)) and score.accuracy is not None
         },
     )

@@ -61,7 +61,7 @@ def run(
     from sftknow_core.pipeline.study.plan import plan
     from sftknow_core.pipeline.study.read import read_study
     from sftknow_core.pipeline.study.run import run_study
-    from sftknow_core.results.studies import study_overview
+    from sftknow_core.results import Study
 
     spec = read_study(name_or_file, base=base, data=data)
     if workers is not None:
@@ -71,7 +71,7 @@ def run(
             o.emit(_plan_result(plan(spec, ws)), as_json, commands.show_plan)
             return
         done = run_study(spec, ws, executor, skip_impossible=skip_impossible)
-        result = study_overview(ws.cache, done.run.run_id)
+        result = Study(ws.cache, done.run.run_id).to_json()
     o.emit(result, as_json, commands.show_study)
     if result["n_failed"]:
         raise typer.Exit(1)
@@ -101,16 +101,10 @@ def show(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Show a study's cells with their headline numbers, also while it is under way."""
-    from sftknow_core.results.studies import list_studies, study_overview
+    from sftknow_core.results import find_study
     from sftknow_core.store.cache import Cache
-    from sftknow_core.store.listing import find_run
 
-    found = Cache(cache)
-    named = [one["run_id"] for one in list_studies(found) if one["name"] == run_]
-    if len(named) > 1:
-        raise SpecError(f"{run_!r} is the name of {len(named)} studies: {', '.join(named)}; give a run id")
-    run_id = named[0] if named else find_run(found, run_)
-    o.emit(study_overview(found, run_id), as_json, commands.show_study)
+    o.emit(find_study(Cache(cache), run_).to_json(), as_json, commands.show_study)
 
 
 def _plan_result(found: StudyPlan) -> dict[str, Any]:
@@ -218,12 +212,8 @@ def report(
 
 def _read(run: str, cache: Path | None) -> StudyResults:
     from sftknow_core.analysis.study import read_study_results
-    from sftknow_core.results.studies import list_studies
+    from sftknow_core.results import find_study
     from sftknow_core.store.cache import Cache
-    from sftknow_core.store.listing import find_run
 
     found = Cache(cache)
-    named = [one["run_id"] for one in list_studies(found) if one["name"] == run]
-    if len(named) > 1:
-        raise SpecError(f"{run!r} is the name of {len(named)} studies: {', '.join(named)}; give a run id")
-    return read_study_results(found, named[0] if named else find_run(found, run))
+    return read_study_results(found, find_study(found, run).run_id)

@@ -15,14 +15,13 @@ from typing import Any
 
 import pandas as pd
 
+from sftknow_core.results.chain import KL_LEVEL, Chain
 from sftknow_core.results.chains import LEVEL_ORDER, Survey, comparable
 from sftknow_core.results.questions import Filters, QuestionTable, answered, over
-from sftknow_core.results.views import chain_summary
 from sftknow_core.stats.intervals import t_interval, wilson
 from sftknow_core.stats.paired import MIN_QUESTIONS, holm, mcnemar, paired_difference, permutation_test
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
-from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import canonical_json
 
 # One chain's test questions before and after: accuracies by level, paired tests, and answers that flipped.
@@ -140,8 +139,6 @@ def _states(found: pd.DataFrame) -> list[str]:
 
 SEEDS_FOR_INTERVAL = 3
 """With fewer seeds the spread of their values says too little for an interval."""
-KL_LEVEL = 4
-"""The mastery level whose questions the token shift is about: those that base knows best."""
 _CELL = ["train_level", "n_train"]
 _ABOUT = ["chain_id", *_CELL, "seed", "state", "k_percent"]
 _WHERE = ["run_id", "state_id"]
@@ -166,7 +163,7 @@ def group_of(cache: Cache, found: Survey, run_id: str) -> Group:
     """
     table = comparable(found, run_id).drop_duplicates("run_id").set_index("run_id")
     newest_first = [r for r in found.finished["run_id"] if r in table.index]
-    params = {r: RunFolder(cache, r).spec.params for r in newest_first}
+    params = {r: Chain(cache, r).spec.params for r in newest_first}
     same = [r for r in newest_first if _way(params[r]) == _way(params[run_id])]
     trained = [r for r in same if pd.notna(table.loc[r, "n_train"])]
     cells: dict[Any, str] = {}
@@ -184,7 +181,7 @@ def accuracies(cache: Cache, group: Group) -> pd.DataFrame:
     Raises SpecError when a run is no finished chain.
     """
     states = _states_of(cache, group, five_shot=True)
-    matcher = chain_summary(cache, group.shown)["matcher"]
+    matcher = Chain(cache, group.shown).matcher
     columns = [*_WHERE, "domain", "level", "accuracy", "low", "high", "n", "question_set_id"]
     rows = read_table(
         cache,
@@ -273,24 +270,23 @@ def _states_of(cache: Cache, group: Group, *, five_shot: bool) -> pd.DataFrame:
     """Which run holds which state's answers: chain_id, cell, seed, state, k_percent, run_id, state_id."""
     rows: list[tuple[Any, ...]] = []
     for chain_id in group.run_ids:
-        chain = chain_summary(cache, chain_id)
-        train, chosen = chain["train_set"], chain["chosen"]
-        about = (chain_id, train["level"], train["n"], train["seed"])
+        chain = Chain(cache, chain_id)
+        about = (chain_id, chain.level, chain.n, chain.seed)
         for state, state_id, k in (
-            ("tuned", chain["tuned_id"], 0.0),
-            ("restored", chosen["state_id"], chosen["k_percent"]),
+            ("tuned", chain.tuned_id, 0.0),
+            ("restored", chain.chosen.state_id, chain.best_k),
         ):
             if state == "tuned" or k:
-                rows.append((*about, state, k, chain["stages"]["evaluate"][state_id], state_id))
-    rows += _base_states(chain_summary(cache, group.shown), group.shown, five_shot)
+                rows.append((*about, state, k, chain.stages.evaluate[state_id], state_id))
+    rows += _base_states(Chain(cache, group.shown), five_shot)
     table = pd.DataFrame(rows, columns=[*_ABOUT, *_WHERE])
     return table.astype({"n_train": "Int64", "seed": "Int64", "k_percent": "float64"})
 
 
-def _base_states(chain: Mapping[str, Any], run_id: str, five_shot: bool) -> list[tuple[Any, ...]]:
-    stages, base_id = chain["stages"], chain["base_id"]
-    runs = {"base": stages["evaluate"][base_id], "five-shot": stages.get("five_shot") if five_shot else None}
-    return [(run_id, None, None, None, state, None, run, base_id) for state, run in runs.items() if run]
+def _base_states(chain: Chain, five_shot: bool) -> list[tuple[Any, ...]]:
+    stages, base_id = chain.stages, chain.base_id
+    runs = {"base": stages.evaluate[base_id], "five-shot": stages.five_shot if five_shot else None}
+    return [(chain.run_id, None, None, None, state, None, run, base_id) for state, run in runs.items() if run]
 
 
 def _of_one_question_set(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Tidy tables about chains for the overview: what there is, one chain's curve, levels and questions.
+"""All chains of a cache: what there is, which may be compared, and what is under way; chain.py is about one of them.
 
 Accuracies and probabilities are shares (0 to 1), k is in percent, shifts are in nats. A chain's numbers are those
 under its own matcher. `state` is base, tuned, restored, hybrid (100% of the region restored) or five-shot (the base
@@ -14,12 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from sftknow_core.errors import CacheError
-from sftknow_core.results.views import accuracy_by_level, chain_summary, most_shifted, restoration_curve
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.listing import RunInfo, list_runs
-from sftknow_core.store.run_folder import DONE, EVENTS, SPEC, RunFolder
+from sftknow_core.store.run_folder import DONE, EVENTS, SPEC
 from sftknow_core.store.run_spec import canonical_json
 from sftknow_core.store.run_state import RunState
 
@@ -57,29 +54,6 @@ def catalogue_stamp(cache: Cache) -> str:
                 digest.update(f"{file}:{stat.st_mtime_ns}:{stat.st_size}\n".encode())
                 break
     return digest.hexdigest()[:16]
-
-
-def chain_stamp(cache: Cache, run_id: str) -> str:
-    """Changes when the chain or one of its stages is removed or made anew, and not when anything else happens.
-
-    Raises SpecError when it is no finished chain.
-    """
-    digest = hashlib.sha256()
-    for made_by in chain_summary(cache, run_id)["stages"].values():
-        for stage in made_by.values() if isinstance(made_by, Mapping) else [made_by]:
-            digest.update(f"{stage}:{_when_done(cache, stage)}\n".encode())
-    digest.update(_when_done(cache, run_id).encode())
-    return digest.hexdigest()[:16]
-
-
-def _when_done(cache: Cache, run_id: str | None) -> str:
-    if run_id is None:
-        return "not asked for"
-    try:
-        stat = (cache.run_folder(run_id) / DONE).stat()
-    except OSError:
-        return "gone"
-    return f"{stat.st_mtime_ns}:{stat.st_size}"
 
 
 def survey(cache: Cache) -> Survey:
@@ -136,97 +110,6 @@ def chain_label(info: RunInfo) -> str:
     usual = {"strategy": "top", "region": "transformer", "layers": None}
     parts += [str(restore[name]) for name, value in usual.items() if restore.get(name, value) != value]
     return " · ".join(parts)
-
-
-def chain_details(cache: Cache, run_id: str) -> dict[str, Any]:
-    """The chain's summary, and under "params" what was asked for. Raises SpecError when it is no finished chain."""
-    return {**chain_summary(cache, run_id), "params": RunFolder(cache, run_id).spec.params}
-
-
-def curve(cache: Cache, run_id: str, split: str) -> pd.DataFrame:
-    """Accuracy over k of one split, by domain: tuned (k 0), restored, hybrid, then base and five-shot (k NaN).
-
-    `chosen` marks the k that was chosen on dev. Raises SpecError when the run is no finished chain, CacheError
-    when a stage of it is gone.
-    """
-    summary = _with_stages(cache, run_id)
-    rows = restoration_curve(cache, run_id, matcher=summary["matcher"]).rename(
-        columns={"state_kind": "state"}
-    )
-    rows = rows[rows["split"] == split].sort_values(["domain", "k_percent"], kind="stable")
-    rows["chosen"] = rows["state_id"] == summary["chosen"]["state_id"]
-    kept = ["domain", "state", "k_percent", *_NUMBERS, "chosen", "energy_taken_back", "question_set_id"]
-    five = _five_shot(cache, summary, split)
-    tables = [rows[kept], *([five] if len(five) else [])]
-    return pd.concat(tables).sort_values("domain", kind="stable", ignore_index=True)
-
-
-def levels(cache: Cache, run_id: str) -> pd.DataFrame:
-    """Accuracy on test by domain, mastery level and state: base, tuned, and restored by the chosen k.
-
-    A level without questions has no row, and "restored" has none where the chosen k is 0.
-    Raises SpecError when the run is no finished chain, CacheError when a stage of it is gone.
-    """
-    summary = _with_stages(cache, run_id)
-    rows = accuracy_by_level(cache, run_id, matcher=summary["matcher"], split="test")
-    names = {
-        summary["chosen"]["state_id"]: "restored",
-        summary["base_id"]: "base",
-        summary["tuned_id"]: "tuned",
-    }
-    rows = rows.assign(state=rows["state_id"].map(names))
-    rows = rows[rows["level"].notna() & rows["state"].notna() & rows["accuracy"].notna()]
-    kept = ["domain", "level", "state", *_NUMBERS, "question_set_id"]
-    return rows.sort_values(["domain", "level"], kind="stable")[kept].reset_index(drop=True)
-
-
-def shifted_questions(cache: Cache, run_id: str, search: str = "", limit: int = 200) -> pd.DataFrame:
-    """The in-domain test questions of level 4 whose first token moved most by tuning, largest KL first.
-
-    `search`: only questions with this text in question, gold or answer, whatever its case.
-    Raises SpecError when the run is no finished chain, CacheError when a stage of it is gone.
-    """
-    summary = _with_stages(cache, run_id)
-    tuned_id = summary["tuned_id"]
-    rows = most_shifted(
-        cache,
-        summary["stages"]["evaluate"][tuned_id],
-        tuned_id,
-        limit,
-        measure="kl_aligned_nats",
-        matcher=summary["matcher"],
-        where={"level": 4, "split": "test", "domain": "in"},
-    )
-    rows["tuned_answer"] = rows["right"].map({True: "✓ ", False: "✗ "}) + rows["completion"].str.strip()
-    kept = ["question", "gold", "tuned_answer", "kl_aligned_nats", "gold_p_base", "gold_p_state"]
-    texts = rows["question"] + "\n" + rows["gold"] + "\n" + rows["completion"]
-    found = texts.str.contains(search.strip(), case=False, regex=False)
-    return rows.loc[found, kept].reset_index(drop=True)
-
-
-def _with_stages(cache: Cache, run_id: str) -> Mapping[str, Any]:
-    """The chain's summary, after a look whether the runs that hold its answers are there."""
-    summary = chain_summary(cache, run_id)
-    for stage in summary["stages"]["evaluate"].values():
-        if missing := RunFolder(cache, stage).problems():
-            raise CacheError(
-                f"chain {run_id}: its run {stage} is gone or damaged ({', '.join(missing)}); repeating the command "
-                "that made the chain makes it again"
-            )
-    return summary
-
-
-def _five_shot(cache: Cache, summary: Mapping[str, Any], split: str) -> pd.DataFrame:
-    """The rows of the base after five exemplars; empty where it was not asked so."""
-    run_id = summary["stages"].get("five_shot")
-    rows = read_table(
-        cache,
-        "accuracies",
-        run_ids=[run_id] if run_id else [],
-        columns=["domain", *_NUMBERS, "question_set_id"],
-        where={"split": split, "matcher": summary["matcher"], "subset": "all", "level": None},
-    )
-    return rows.assign(state="five-shot", chosen=False)
 
 
 def _setting(info: RunInfo) -> str:

@@ -23,15 +23,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import duckdb
 
 from sftknow_core.errors import CacheError, SpecError
+from sftknow_core.results.run import Run
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.ingest import up_to_date
-from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.schema import CUBE
 from sftknow_core.update.region import REGIONS, Region
 from sftknow_core.update.spec import Number, count_for, percent
@@ -246,11 +246,12 @@ def open_cube(
     thread computes, so that sums run in one order and the same question always gives the same digits. A
     connection serves one thread at a time; `.cursor()` gives another one.
 
-    Raises SpecError when there is no such finished run, and for SQL that does not fit these tables;
-    CacheError for damage.
+    Raises GoneError, NotFinishedError, DamagedError, and SpecError for SQL that does not fit these tables.
     """
     k = None if k_percent is None else percent(k_percent)
-    run = _finished_delta(cache, run_id)
+    delta = DeltaRun(cache, run_id)
+    delta.check()
+    run = delta.folder
     with open_parts(cache, CUBE, [run_id]) as con:
         con.execute("SET threads = 1; SET parquet_metadata_cache = true")
         con.register("tensor_rows", run.read("delta_tensors"))
@@ -302,18 +303,13 @@ def check_counted(con: duckdb.DuckDBPyConnection, score: str, n_counted: int | N
         )
 
 
-def _finished_delta(cache: Cache, run_id: str) -> RunFolder:
-    run = RunFolder(cache, run_id)
-    if not run.root.is_dir() or run.spec.kind != "delta" or run.manifest() is None:
-        raise SpecError(
-            f"there is no finished comparison of two models {run_id} in {cache.root}; "
-            "`sftknow delta --base B --tuned T` makes one"
-        )
-    if problems := run.problems():
-        raise CacheError(
-            f"run {run_id} is damaged ({', '.join(problems)}); repeating its `sftknow delta` makes it again"
-        )
-    return run
+@dataclass(frozen=True)
+class DeltaRun(Run):
+    """A finished comparison of two models' weights."""
+
+    KIND: ClassVar[str | None] = "delta"
+    NAME: ClassVar[str] = "comparison of two models"
+    HINT: ClassVar[str] = "`sftknow delta --base B --tuned T` makes one"
 
 
 def _add_run(con: duckdb.DuckDBPyConnection, description: Mapping[str, Any]) -> None:

@@ -19,13 +19,14 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from sftknow_core.errors import CacheError, SpecError
+from sftknow_core.errors import SpecError
 from sftknow_core.measure.levels import sampled_against_expected
+from sftknow_core.results.run import Run, check_intact
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.listing import RunInfo, list_runs
 from sftknow_core.store.opening import open_tables
-from sftknow_core.store.run_folder import DONE, RunFolder
+from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_state import RunState
 from sftknow_core.store.schema import MASTERY
 
@@ -206,17 +207,13 @@ def mastery_details(cache: Cache, run_id: str) -> Mapping[str, Any]:
 
 
 def mastery_stamp(cache: Cache, run_id: str) -> str:
-    """Changes when the run is made anew, and not when anything else happens. Raises CacheError when it is gone."""
-    try:
-        return str((cache.run_folder(run_id) / DONE).stat().st_mtime_ns)
-    except OSError as error:
-        raise _gone(run_id, DONE) from error
+    """Changes when the run is made anew, and not when anything else happens. Raises GoneError when it is gone."""
+    return Run(cache, run_id).stamp
 
 
 def gather(cache: Cache, run_id: str) -> Mastered:
-    """All facts of a run. Raises CacheError when a part of it is gone or damaged."""
-    if missing := RunFolder(cache, run_id).problems():
-        raise _gone(run_id, ", ".join(missing))
+    """All facts of a run. Raises GoneError and DamagedError when it or a part of it is."""
+    check_intact(cache, f"mastery run {run_id}", [run_id])
     with open_parts(cache, MASTERY, [run_id]) as con:
         return Mastered(con.sql(_GATHER).to_arrow_table())
 
@@ -321,12 +318,6 @@ def _frame(mastered: Mastered, query: str, values: list[Any]) -> pd.DataFrame:
     with _over(mastered) as con:
         found: pd.DataFrame = con.execute(query, values).df()
     return found
-
-
-def _gone(run_id: str, what: str) -> CacheError:
-    return CacheError(
-        f"mastery run {run_id} is gone or damaged ({what}); repeating the command that made it makes it again"
-    )
 
 
 def _label(run: RunInfo) -> str:

@@ -8,17 +8,21 @@ A mastery run keeps how many completions of each template were right, and not th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sftknow_core.errors import GoneError
 from sftknow_core.facts.matcher import OWN_RULE, STORED_RULES, verdict_column
-from sftknow_core.results.mastery import PAGE_SIZE, FactFilters, Mastered
+from sftknow_core.results import mastery
+from sftknow_core.results.mastery import PAGE_SIZE, FactFilters, Mastered, Population
+from sftknow_core.results.run import Run
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.listing import list_runs
@@ -161,3 +165,81 @@ def _id_at(mastered: Mastered, passing: Places, index: int) -> str | None:
     if not 0 <= index < len(passing):
         return None
     return str(mastered.facts.column("fact_id")[int(passing[index])].as_py())
+
+
+@dataclass(frozen=True)
+class Mastery(Run):
+    """A finished mastery run: what a base model knows of which facts; levels are 0 to 4, shares 0 to 1."""
+
+    KIND: ClassVar[str | None] = "mastery"
+    NAME: ClassVar[str] = "mastery run"
+
+    @property
+    def model(self) -> str:
+        """What people call the model."""
+        return str(self.about.get("model", self.model_id))
+
+    @property
+    def model_id(self) -> str:
+        """The model that was asked."""
+        return str(self.spec.inputs["model"])
+
+    @cached_property
+    def facts(self) -> Mastered:
+        """All facts, in memory. Raises GoneError, DamagedError and NotFinishedError, as all that follows."""
+        self.check()
+        return mastery.gather(self.cache, self.run_id)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a fact, in the order of the run: the columns of table `mastery`."""
+        return all_passing(self.facts, np.arange(len(self.facts.facts), dtype=np.int64))
+
+    @property
+    def levels(self) -> Mapping[str, int]:
+        """fact_id -> mastery level, of the facts that have one."""
+        table = self.facts.facts.select(["fact_id", "level"])
+        pairs = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        return {fact_id: level for fact_id, level in pairs if level is not None}
+
+    @property
+    def chains(self) -> Mapping[str, str]:
+        """The finished chains that took their levels from it: run_id -> title."""
+        return {
+            info.run_id: str(info.about.get("title") or info.run_id)
+            for info in list_runs(self.cache, "chain")
+            if info.status.state is RunState.DONE
+            and info.summary.get("stages", {}).get("mastery") == self.run_id
+        }
+
+    def by_level(self, population: Population | None = None) -> pd.DataFrame:
+        """level 0 to 4, n_facts, share of the scored facts; None: of all facts."""
+        return mastery.by_level(self.facts, population or Population())
+
+    def by_topic(self, population: Population | None = None) -> pd.DataFrame:
+        """See mastery.by_topic; None: of all facts."""
+        return mastery.by_topic(self.facts, population or Population())
+
+    def passing(self, filters: FactFilters) -> Places:
+        """What passes the filters, in their order."""
+        return places(self.facts, filters)
+
+    def page(self, passing: Places, number: int = 1, opened: str | None = None) -> Page:
+        """Some of what passes, and where the opened fact (its fact_id) stands."""
+        return turned_to(self.facts, passing, number, opened)
+
+    def one(self, fact_id: str) -> pd.Series[Any]:
+        """All columns of one fact. Raises GoneError where it is not in the run."""
+        row = _row_of(self.facts, fact_id)
+        if row is None:
+            raise GoneError(f"mastery run {self.run_id} has no fact {fact_id}")
+        found: pd.Series[Any] = self.facts.facts.slice(row, 1).to_pandas().iloc[0]
+        return found
+
+    def templates(self, fact_id: str) -> pd.DataFrame:
+        """See templates_of."""
+        return templates_of(self.cache, self.run_id, fact_id)
+
+    def said_by_base(self, fact_id: str) -> pd.DataFrame:
+        """See said_by_base; what any evaluation of the same model with these levels asked."""
+        return said_by_base(self.cache, base_evaluations(self.cache, self.run_id, self.model_id), fact_id)

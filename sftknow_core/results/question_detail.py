@@ -8,20 +8,28 @@ tuned and restored the question.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from sftknow_core.errors import SpecError
-from sftknow_core.results.questions import Filters, QuestionTable, answered, condition, over
-from sftknow_core.results.strategies import later_states
-from sftknow_core.results.views import chain_summary
+from sftknow_core.results.chain import Chain
+from sftknow_core.results.questions import (
+    Filters,
+    Page,
+    QuestionTable,
+    all_passing,
+    answered,
+    browse,
+    condition,
+    course,
+    gather,
+    over,
+)
 from sftknow_core.stats.intervals import t_interval, wilson
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
-from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
 from sftknow_core.store.schema import FIRST_TOKEN
 
@@ -134,44 +142,17 @@ class FirstToken:
     """Why tuned was not compared with base; None: it was."""
 
 
-def first_token(cache: Cache, run_id: str, fact_id: str, k_percent: float) -> FirstToken | None:
-    """The first token of one question in a finished chain; None where no first tokens were measured.
-
-    Raises SpecError when the run is no finished chain or has no such k, CacheError when a part cannot be read.
-    """
-    chain = chain_summary(cache, run_id)
-    tuned, held_by = chain["tuned_id"], chain["stages"]["evaluate"]
-    restored, run = _state_at(cache, run_id, chain, k_percent)
-    runs = {tuned: held_by[tuned], restored: run}
+def _first_token(chain: Chain, fact_id: str, k_percent: float) -> FirstToken | None:
+    """See Questions.first_token."""
+    tuned, restored = chain.tuned, chain.state_at(k_percent)
+    held_by = {tuned.state_id: tuned.run_id, restored.state_id: restored.run_id}
     query = "FROM first_token WHERE fact_id = ? AND state_id IN (SELECT unnest(?))"
-    with open_parts(cache, FIRST_TOKEN, runs.values()) as con:
-        found = con.sql(query, params=[fact_id, list(runs)]).to_arrow_table().to_pylist()
+    with open_parts(chain.cache, FIRST_TOKEN, held_by.values()) as con:
+        found = con.sql(query, params=[fact_id, list(held_by)]).to_arrow_table().to_pylist()
     rows = {row["state_id"]: row for row in found}
-    if tuned not in rows or rows[tuned]["top_ids"] is None:
+    if tuned.state_id not in rows or rows[tuned.state_id]["top_ids"] is None:
         return None
-    return _side_by_side(rows[tuned], rows.get(restored))
-
-
-def asked_as(cache: Cache, run_id: str) -> RunSpec:
-    """The identity of the run that asked the tuned model: prompt, topics and versions."""
-    chain = chain_summary(cache, run_id)
-    return RunFolder(cache, chain["stages"]["evaluate"][chain["tuned_id"]]).spec
-
-
-def _state_at(cache: Cache, run_id: str, chain: Mapping[str, Any], k_percent: float) -> tuple[str, str]:
-    """The state restored by k, and the evaluation that holds its answers: the chain's own, or a later one."""
-    held_by = chain["stages"]["evaluate"]
-    own = [row for row in chain["table"] if row["k_percent"] and row["kind"] not in ("base", "tuned")]
-    for row in own:
-        if row["k_percent"] == k_percent:
-            return str(row["state_id"]), str(held_by[row["state_id"]])
-    later = later_states(cache, run_id)
-    for one in later:
-        if one.k_percent == k_percent:
-            return one.state_id, one.run_id
-    measured = sorted([*(row["k_percent"] for row in own), *(one.k_percent for one in later)])
-    ks = ", ".join(f"{k:g}" for k in measured)
-    raise SpecError(f"this chain was not restored by k = {k_percent:g}%; measured: {ks}")
+    return _side_by_side(rows[tuned.state_id], rows.get(restored.state_id))
 
 
 def _side_by_side(tuned: Row, restored: Row | None) -> FirstToken:
@@ -233,3 +214,80 @@ def _add_gold(rows: list[Row], tuned: Row, restored: Row | None) -> None:
     for state, (side, row) in measured.items():
         if row is not None and row[f"gold_p_{side}"] is not None:
             found[f"p_{state}"], found[f"rank_{state}"] = row[f"gold_p_{side}"], row[f"gold_rank_{side}"]
+
+
+OUTCOMES = {"recovered": "healed by restoring", "broken": "broken by restoring"}
+"""Short names of what became of an answer -> those of questions.FLIPS."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The questions of a finished chain, one by one: filtered, ordered, in pages, and all that is known of one.
+
+    Reading all answers takes seconds for 22,000 questions and ten states, and is done when first needed. KL is in
+    nats, probabilities are shares. Everything raises GoneError and DamagedError where an evaluation of the chain is.
+    """
+
+    cache: Cache
+    run_id: str
+    """Of the chain."""
+
+    @cached_property
+    def chain(self) -> Chain:
+        """Whose questions they are."""
+        return Chain(self.cache, self.run_id)
+
+    @property
+    def stamp(self) -> str:
+        """As the chain's own."""
+        return self.chain.stamp
+
+    @cached_property
+    def table(self) -> QuestionTable:
+        """All of them with all states, in memory."""
+        return gather(self.chain)
+
+    def filters(self, *, outcome: str = "all", k: float | None = None, **wishes: Any) -> Filters:
+        """What is shown, by names: outcome is recovered, broken or one of questions.FLIPS; k: None: the chosen one.
+
+        wishes: further fields of questions.Filters. Raises SpecError for names and k there are not.
+        """
+        wanted = (self.chain.best_k or self.table.ks[0]) if k is None else float(k)
+        self.chain.state_at(wanted)
+        return Filters(wanted, flip=OUTCOMES.get(outcome, outcome), **wishes)
+
+    def frame(self, filters: Filters) -> pd.DataFrame:
+        """Everything that passes, in order; see questions.answered for the columns."""
+        return all_passing(self.table, filters)
+
+    def page(self, filters: Filters, number: int = 1, opened: str | None = None) -> Page:
+        """Some of what passes, and where the opened question (its fact_id) stands."""
+        return browse(self.table, filters, number, opened)
+
+    def one(self, fact_id: str) -> pd.DataFrame:
+        """One question over k: k_percent, state, answer, is_right, gold_p, gold_rank, kl; base first (k NaN)."""
+        return course(self.table, fact_id)
+
+    def spread(self, filters: Filters) -> pd.DataFrame:
+        """Histogram of KL; see `spread`."""
+        return spread(self.table, filters)
+
+    def moved_less(self, filters: Filters, kl_nats: float | None) -> tuple[int, int]:
+        """How many scored questions have a smaller KL by tuning, and how many there are."""
+        return moved_less(self.table, filters, kl_nats)
+
+    def by_level(self, filters: Filters) -> pd.DataFrame:
+        """Mean KL against accuracy by mastery level; see `by_level`."""
+        return by_level(self.table, filters)
+
+    def first_token(self, fact_id: str, k_percent: float) -> FirstToken | None:
+        """The first token of one answer in base, tuned and restored; None where no first tokens were measured.
+
+        Raises SpecError for a k that was not measured, CacheError when a part cannot be read.
+        """
+        return _first_token(self.chain, fact_id, k_percent)
+
+    @property
+    def sent_as(self) -> RunSpec:
+        """The identity of the run that asked the tuned model: prompt, topics and versions."""
+        return self.chain.asked_as(self.chain.tuned_id).spec

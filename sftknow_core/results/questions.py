@@ -11,8 +11,7 @@ gold token's numbers come from `first_token`: NULL where a question was not scor
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,14 +20,13 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from sftknow_core.errors import CacheError, SpecError
+from sftknow_core.errors import SpecError
 from sftknow_core.facts.matcher import verdict_column
-from sftknow_core.results.strategies import Later, later_states
-from sftknow_core.results.views import chain_summary
+from sftknow_core.results.chain import Chain
+from sftknow_core.results.run import check_intact
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.opening import open_tables
-from sftknow_core.store.run_folder import DONE, RunFolder
 from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN
 
 # Which of a chain's questions are shown, and in which order: wishes of a reader -> SQL over questions.Asked.
@@ -178,13 +176,9 @@ LEFT JOIN (SELECT fact_id, min(k) AS k FROM answers JOIN ks USING (state_id) WHE
 WHERE t.state_id = $tuned ORDER BY t.place, t.fact_id"""
 _STATES = """
 SELECT fact_id, k, kind, answer, is_right, kl, gold_p, gold_rank
-FROM answers JOIN ks USING (state_id) LEFT JOIN shifts USING (state_id, fact_id)"""
+FROM answers JOIN ks USING (state_id) LEFT JOIN shifts USING (state_id, fact_id)
+SEMI JOIN (FROM answers WHERE state_id = $tuned) USING (fact_id)"""
 
-_BACK_EARLIER = """
-SELECT own.* REPLACE (CASE WHEN NOT tuned_right THEN least(back_at_k, r.k) END AS back_at_k)
-FROM own LEFT JOIN (SELECT fact_id, min(k) AS k FROM answers JOIN ks USING (state_id) WHERE is_right GROUP BY ALL) r
-    USING (fact_id)
-ORDER BY place, fact_id"""
 _KS = pa.schema([("state_id", pa.string()), ("kind", pa.string()), ("k", pa.float64())])
 
 
@@ -229,71 +223,25 @@ class Page:
     """Its neighbours; without a place the first one is next."""
 
 
-def stages_stamp(cache: Cache, run_id: str) -> str:
-    """Changes when an evaluation of the chain is removed or made anew, and not when anything else happens.
-
-    Raises SpecError when the run is no finished chain, CacheError when an evaluation is gone.
-    """
-    digest = hashlib.sha256()
-    for stage in _stages(chain_summary(cache, run_id)):
-        try:
-            digest.update(f"{stage}:{(cache.run_folder(stage) / DONE).stat().st_mtime_ns}\n".encode())
-        except OSError as error:
-            raise _gone(run_id, stage, DONE) from error
-    return digest.hexdigest()[:16]
-
-
-def gather(cache: Cache, run_id: str) -> QuestionTable:
-    """All questions of a finished chain with all its states, and those that were measured later on its questions.
-
-    Raises SpecError when the run is no finished chain, CacheError when an evaluation is gone or damaged.
-    """
-    return with_later(gather_own(cache, run_id), cache, run_id, later_states(cache, run_id))
-
-
-def with_later(own: QuestionTable, cache: Cache, run_id: str, later: Sequence[Later]) -> QuestionTable:
-    """What `gather_own` gives, with these states besides; only their own parts are read."""
-    if not later:
-        return own
-    runs = list(dict.fromkeys(one.run_id for one in later))
-    columns = ("state_id", "kind", "k")
-    named = dict(zip(columns, map(list, zip(*(one[:3] for one in later), strict=True)), strict=True))
-    tables = {
-        "own": own.questions,
-        "answers": _answers(cache, runs, chain_summary(cache, run_id)["matcher"]),
-        "shifts": _shifts(cache, runs),
-        "ks": pa.table(named, schema=_KS),
-    }
-    with open_tables(**tables) as con:
-        questions = con.sql(_BACK_EARLIER).to_arrow_table()
-        states = con.sql(_STATES + " SEMI JOIN own USING (fact_id)").to_arrow_table()
-    ks = tuple(sorted({*own.ks, *(one.k_percent for one in later)}))
-    return QuestionTable(questions, pa.concat_tables([own.states, states]), ks, own.has_five_shot)
-
-
-def gather_own(cache: Cache, run_id: str) -> QuestionTable:
-    """All questions of a finished chain with the states that it measured itself.
-
-    Raises SpecError when the run is no finished chain, CacheError when an evaluation is gone or damaged.
-    """
-    chain = chain_summary(cache, run_id)
-    for stage in _stages(chain):
-        if missing := RunFolder(cache, stage).problems():
-            raise _gone(run_id, stage, ", ".join(missing))
-    runs = list(dict.fromkeys(chain["stages"]["evaluate"].values()))
-    five = chain["stages"].get("five_shot")
-    named = [(r["state_id"], r["kind"], r["k_percent"]) for r in chain["table"]]
+def gather(chain: Chain) -> QuestionTable:
+    """All questions of a chain with all its states. Raises GoneError and DamagedError where an evaluation is."""
+    five = chain.stages.five_shot
+    if five is not None:
+        check_intact(chain.cache, f"chain {chain.run_id}", [five])
+    runs = list(dict.fromkeys(state.run_id for state in chain.states))
+    named = [(state.state_id, state.kind, state.k_percent) for state in chain.states]
     ks = pa.table(dict(zip(("state_id", "kind", "k"), map(list, zip(*named, strict=True)), strict=True)))
     tables = {
-        "answers": _answers(cache, runs, chain["matcher"]),
-        "five": _answers(cache, [five] if five else [], chain["matcher"]),
-        "shifts": _shifts(cache, runs),
+        "answers": _answers(chain.cache, runs, chain.matcher),
+        "five": _answers(chain.cache, [five] if five else [], chain.matcher),
+        "shifts": _shifts(chain.cache, runs),
         "ks": ks.cast(_KS),
     }
     with open_tables(**tables) as con:
-        ids = {"base": chain["base_id"], "tuned": chain["tuned_id"]}
-        questions = con.sql(_QUESTIONS, params=ids).to_arrow_table()
-        states = con.sql(_STATES).to_arrow_table()
+        questions = con.sql(
+            _QUESTIONS, params={"base": chain.base_id, "tuned": chain.tuned_id}
+        ).to_arrow_table()
+        states = con.sql(_STATES, params={"tuned": chain.tuned_id}).to_arrow_table()
     return QuestionTable(questions, states, tuple(sorted(k for _, _, k in named if k)), five is not None)
 
 
@@ -365,19 +313,6 @@ def over(asked: QuestionTable) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in which the two tables can be queried by their names, questions and states."""
     with open_tables(questions=asked.questions, states=asked.states) as con:
         yield con
-
-
-def _stages(chain: Mapping[str, Any]) -> list[str]:
-    """The runs that hold its answers."""
-    five = chain["stages"].get("five_shot")
-    return list(dict.fromkeys([*chain["stages"]["evaluate"].values(), *([five] if five else [])]))
-
-
-def _gone(run_id: str, stage: str, what: str) -> CacheError:
-    return CacheError(
-        f"chain {run_id}: its run {stage} is gone or damaged ({what}); repeating the command that made the chain "
-        "makes it again"
-    )
 
 
 def _answers(cache: Cache, runs: list[str], matcher: str) -> pa.Table:

@@ -7,12 +7,17 @@ percent, KL in nats, differences in shares of 1.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar
 
 import pandas as pd
 
+from sftknow_core.errors import SpecError
+from sftknow_core.results.run import Run
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.listing import RunInfo, list_runs, run_info
+from sftknow_core.store.listing import RunInfo, find_run, list_runs, run_info
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.study_record import DONE_STATE, FAILED, IMPOSSIBLE, KIND, TODO, Record, all_cells
 
@@ -59,43 +64,123 @@ def _counts(cells: list[Record]) -> dict[str, int]:
     }
 
 
-def study_overview(cache: Cache, run_id: str) -> dict[str, Any]:
-    """One study as plain values: what `list_studies` says of it, its spec and n_questions, and "cells", one dict a cell
-    with its record and, in each of "chains", the HEADLINE numbers.
+@dataclass(frozen=True)
+class Way:
+    """One way of restoring that a cell tried, and its chain."""
 
-    Raises SpecError when the run is no study, CacheError when its folder is not readable.
-    """
-    run = RunFolder(cache, run_id)
-    cells = all_cells(run)  # refuses what is no study
-    manifest = run.manifest()
-    with_numbers = [
-        {**cell, "chains": [{**chain, **_headline(cache, chain["run_id"])} for chain in cell["chains"]]}
-        for cell in cells
-    ]
-    return {
-        **_described(cache, run_info(cache, run_id)),
-        "spec": dict(run.spec.params),
-        "n_questions": dict(manifest.summary.get("n_questions", {})) if manifest else {},
-        "cells": with_numbers,
-    }
+    strategy: str
+    region: str
+    layers: str | None
+    run_id: str
 
 
-def study_cells(cache: Cache, run_id: str) -> pd.DataFrame:
-    """The cells as a table, one row a cell and way of restoring; one row where a cell has no chain.
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a study's grid: a train set and a method."""
 
-    Columns: key, level, n (<NA>: all), seed, method, state (done, failed, impossible, to do), reason, seconds,
-    strategy, region, layers, run_id (the chain), and HEADLINE. Raises as `study_overview`.
-    """
-    rows = []
-    for cell in study_overview(cache, run_id)["cells"]:
-        about = {name: cell[name] for name in _CELL}
-        rows += [about | {name: chain[name] for name in (*_WAY, *HEADLINE)} for chain in cell["chains"]] or [
-            about
+    key: str
+    level: str
+    n: int | None
+    """None: all facts of the level."""
+    seed: int
+    method: str
+    state: str
+    """done, failed, impossible or to do."""
+    reason: str | None
+    """Why it failed or is impossible."""
+    seconds: float | None
+    """Time at work; None: taken from the cache, or never tried."""
+    ways: tuple[Way, ...]
+    """Empty unless done."""
+
+
+@dataclass(frozen=True)
+class Study(Run):
+    """A study, finished or not. Everything raises SpecError when the run is no study."""
+
+    NAME: ClassVar[str] = "study"
+    HINT: ClassVar[str] = "`sftknow study list` lists them"
+
+    @cached_property
+    def _records(self) -> list[Record]:
+        return all_cells(self.folder)
+
+    @property
+    def name(self) -> str:
+        """As in its file."""
+        return str(self.about.get("name", ""))
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return str(self.about.get("title", ""))
+
+    @property
+    def base_id(self) -> str | None:
+        """The model that was fine-tuned."""
+        found = self.spec.inputs.get("base")
+        return None if found is None else str(found)
+
+    @property
+    def base_name(self) -> str:
+        """What people call it."""
+        return str(self.about.get("base", ""))
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells of the grid, in its order."""
+        return tuple(
+            Cell(
+                **{f.name: cell[f.name] for f in fields(Cell) if f.name != "ways"},
+                ways=tuple(Way(**{name: way[name] for name in _WAY}) for way in cell["chains"]),
+            )
+            for cell in self._records
+        )
+
+    @property
+    def n_questions(self) -> Mapping[str, int]:
+        """Group -> questions asked; empty while it is under way."""
+        manifest = self.folder.manifest()
+        return dict(manifest.summary.get("n_questions", {})) if manifest else {}
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The cells as a table, one row a cell and way of restoring; one row where a cell has no chain.
+
+        Columns: key, level, n (<NA>: all), seed, method, state (done, failed, impossible, to do), reason, seconds,
+        strategy, region, layers, run_id (the chain), and HEADLINE.
+        """
+        rows = []
+        for cell in self.cells:
+            about = {name: getattr(cell, name) for name in _CELL}
+            ways = [{name: getattr(way, name) for name in _WAY} for way in cell.ways]
+            rows += [about | way | _headline(self.cache, way["run_id"]) for way in ways] or [about]
+        table = pd.DataFrame(rows, columns=[*_CELL, *_WAY, *HEADLINE])
+        return table.astype(
+            {"n": "Int64", "seed": "int64", **dict.fromkeys(HEADLINE, "float64"), "seconds": "float64"}
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What `sftknow study show --json` prints: what `list_studies` says of it, its spec and n_questions, and
+        "cells", one dict a cell with its record and, in each of "chains", the HEADLINE numbers."""
+        with_numbers = [
+            {**cell, "chains": [{**way, **_headline(self.cache, way["run_id"])} for way in cell["chains"]]}
+            for cell in self._records
         ]
-    table = pd.DataFrame(rows, columns=[*_CELL, *_WAY, *HEADLINE])
-    return table.astype(
-        {"n": "Int64", "seed": "int64", **dict.fromkeys(HEADLINE, "float64"), "seconds": "float64"}
-    )
+        return {
+            **_described(self.cache, run_info(self.cache, self.run_id)),
+            "spec": dict(self.spec.params),
+            "n_questions": self.n_questions,
+            "cells": with_numbers,
+        }
+
+
+def find_study(cache: Cache, wanted: str) -> Study:
+    """By its name, or the start of its run's id. Raises SpecError where none or several fit."""
+    named = [one["run_id"] for one in list_studies(cache) if one["name"] == wanted]
+    if len(named) > 1:
+        raise SpecError(f"{wanted!r} is the name of {len(named)} studies: {', '.join(named)}; give a run id")
+    return Study(cache, named[0] if named else find_run(cache, wanted))
 
 
 def _headline(cache: Cache, chain_id: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from browser_kit import ROOT, drag_slider, opened, server, settled
 from playwright.sync_api import Browser, Page, expect
 
-from sftknow_core.results import chains, questions, restored
+from sftknow_core.results import Chain, Questions, chains
 from sftknow_core.store.cache import READ_ONLY_VARIABLE, Cache
 from sftknow_core.update.spec import RestoreSpec
 
@@ -49,7 +49,7 @@ def shows_k(page: Page, k: float) -> None:
 def test_browse_filter_open_a_question_and_share_its_link(
     browser: Browser, real_address: str, real_cache: Path
 ) -> None:
-    asked = questions.gather(Cache(real_cache), only_chain(real_cache))
+    asked = Questions(Cache(real_cache), only_chain(real_cache)).table
     fact = asked.questions.slice(len(asked.questions) - 1).to_pylist()[0]
     page = opened(browser, f"{real_address}token_shifts")
     page.get_by_label("Search", exact=True).first.fill(str(fact["question"])[:-1])
@@ -87,7 +87,7 @@ def test_slide_k_to_a_measured_and_to_an_unmeasured_value(
     shows_k(page, 27.5)
     settled(page)
     run_id = only_chain(real_cache)
-    rows = restored.measured(Cache(real_cache), run_id, RestoreSpec(k_percent="0"), _set_of(page, real_cache))
+    rows = Chain(Cache(real_cache), run_id).measured(RestoreSpec(k_percent="0"), _set_of(page, real_cache))
     now = rows[(rows["k_percent"] == 27.5) & (rows["split"] == "dev") & rows["level"].isna()]
     assert len(now) == 1
     assert f"{100 * now['accuracy'].item():.1f}" in page.locator(CARDS).inner_text()
@@ -95,9 +95,8 @@ def test_slide_k_to_a_measured_and_to_an_unmeasured_value(
 
 
 def _set_of(page: Page, root: Path) -> str | None:
-    from sftknow_core.results.restored import question_sets
 
-    sets = question_sets(Cache(root), only_chain(root))
+    sets = Chain(Cache(root), only_chain(root)).question_sets()
     return str(sets.loc[(sets["n_level"] == 10) & ~sets["own"], "question_set"].item())
 
 

@@ -12,7 +12,7 @@ from fake_chain import make_chains
 from playwright.sync_api import Browser, Page, expect
 
 from sftknow_core.present.html.run import render
-from sftknow_core.results import restored
+from sftknow_core.results import Chain
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 
@@ -93,7 +93,7 @@ class Opened:
 
 
 def stored(cache: Cache, run_id: str, split: str, k: float) -> list[str]:
-    rows = restored.measured(cache, run_id, RestoreSpec(k_percent="0"))  # type: ignore[arg-type]
+    rows = Chain(cache, run_id).measured(RestoreSpec(k_percent="0"))  # type: ignore[arg-type]
     rows = rows[(rows["split"] == split) & rows["level"].isna() & (rows["k_percent"] == k)]
     return [f"{100 * accuracy:.1f}%" for accuracy in rows["accuracy"]]
 
@@ -134,9 +134,9 @@ def test_the_slider_moves_marks_levels_and_flipped_questions(
     opened.slide(3)
     after = looks()
     assert all(one != other for one, other in zip(before, after, strict=True))
-    rows = restored.measured(made[0], made[1], RestoreSpec(k_percent="0"))  # type: ignore[arg-type]
+    rows = Chain(made[0], made[1]).measured(RestoreSpec(k_percent="0"))  # type: ignore[arg-type]
     at = rows[(rows["split"] == "test") & rows["level"].isna() & (rows["k_percent"] == 60)].iloc[0]
-    for question in restored.flipped(made[0], made[1], dict(at), "test")["question"]:
+    for question in Chain(made[0], made[1]).flipped(dict(at), "test")["question"]:
         assert question in after[1]
     opened.slide(0)
     expect(opened.page.locator('[data-list="flips"]')).to_contain_text("Nothing is put back")

@@ -15,7 +15,7 @@ from fake_engine import FakeEngine
 from restore_page import Filled
 
 from pages._widgets import engine, show
-from sftknow_core.results import chains as chains_results
+from sftknow_core.results import Chain
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.ingest import ingest
 from sftknow_core.store.open_run import open_run
@@ -54,7 +54,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     """One chain measured at k = 5, 20, 60, 100, whose two models are compared in a newer delta run."""
     root = tmp_path_factory.mktemp("cache")
     (run_id,) = make_chains(root, [("2", 1920, 0)], per_level=6)
-    tuned_id = chains_results.chain_summary(Cache(root), run_id)["tuned_id"]
+    tuned_id = Chain(Cache(root), run_id).manifest.summary["tuned_id"]
     time.sleep(1.1)  # the newer of two comparisons counts, to the second
     compare(Cache(root), tuned_id, small_model())
     yield root, run_id

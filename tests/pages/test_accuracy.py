@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sftknow_core.analysis import published
-from sftknow_core.results import accuracy, questions
+from sftknow_core.results import Chain, Questions, accuracy, questions
 from sftknow_core.results import chains as chains_results
 from sftknow_core.results.questions import ASKED, FIVE_SHOT, Filters
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
@@ -59,8 +59,8 @@ def table(at: AppTest, name: str) -> Any:
 
 def changes(chains: Chains, base: str = FIVE_SHOT) -> Any:
     cache, run_id = Cache(chains[0]), chains[1][1]
-    k = chains_results.chain_summary(cache, run_id)["chosen"]["k_percent"]
-    asked = questions.gather(cache, run_id)
+    k = Chain(cache, run_id).manifest.summary["chosen"]["k_percent"]
+    asked = Questions(cache, run_id).table
     return asked, k, accuracy.changes(accuracy.answers(asked, k, base))
 
 
@@ -164,7 +164,7 @@ def test_a_lost_evaluation_is_a_message(
 ) -> None:
     shutil.copytree(chains[0], tmp_path / "cache")
     cache = Cache(tmp_path / "cache")
-    summary = chains_results.chain_summary(cache, chains[1][0])
+    summary = Chain(cache, chains[1][0]).manifest.summary
     lost = summary["stages"]["evaluate"][summary["tuned_id"]]
     shutil.rmtree(cache.run_folder(lost))
     at = page(cache.root, monkeypatch)

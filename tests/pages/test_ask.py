@@ -11,8 +11,7 @@ from fake_engine import STATUS, FakeEngine, three_answers
 from streamlit.testing.v1 import AppTest
 
 from pages._widgets import asking, engine, restoring
-from sftknow_core.results import chains as chains_results
-from sftknow_core.results import restored
+from sftknow_core.results import Chain
 from sftknow_core.serve.engine.protocol import AskRequest
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
 from sftknow_core.update.spec import RestoreSpec
@@ -43,7 +42,7 @@ def test_a_question_goes_to_three_states_and_comes_back(
     (request,) = fake.asked.values()
     assert isinstance(request, AskRequest) and request.texts == ("Where was Lofa born?",)
     assert request.states[:2] == ("base", "tuned") and str(request.states[2].k_percent) == "12.5"
-    summary = chains_results.chain_summary(Cache(chains[0]), chains[1][0])
+    summary = Chain(Cache(chains[0]), chains[1][0]).manifest.summary
     assert (request.models.base_id, request.models.tuned_id) == (summary["base_id"], summary["tuned_id"])
     assert at.get("progress")
     fake.all_end(three_answers(request))
@@ -90,7 +89,7 @@ def test_where_nothing_was_put_back_examples_are_of_a_usual_k(
     chains: Chains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = RestoreSpec(k_percent="0")
-    rows = restored.measured(Cache(chains[0]), chains[1][0], spec)
+    rows = Chain(Cache(chains[0]), chains[1][0]).measured(spec)
     of_tuned = rows.assign(chosen=rows["state"] == "tuned")
     monkeypatch.setattr(restoring, "measured", lambda *_: of_tuned)
     asking.changed.clear()

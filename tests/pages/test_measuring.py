@@ -14,7 +14,7 @@ from pages._widgets import measuring
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.pipeline.questions import QuestionSpec
-from sftknow_core.results import chains, restored
+from sftknow_core.results import Chain
 from sftknow_core.serve.engine.chain_request import ChainRequests
 from sftknow_core.serve.engine.protocol import Models
 from sftknow_core.store.cache import Cache
@@ -46,9 +46,9 @@ def older(root: str, run_id: str) -> ChainRequests:
 
 def as_asked(run_id: str, cache: Cache) -> ChainRequests:
     """What a request about the made-up chain is made from."""
-    summary = chains.chain_summary(cache, run_id)
+    summary = Chain(cache, run_id).manifest.summary
     models = Models("demo", summary["tuned_id"], summary["base_id"], summary["tuned_id"])
-    own = restored.own_set(cache, run_id)
+    own = Chain(cache, run_id).asked.question_set
     return ChainRequests(models, FactsRef(), QuestionSpec(6), "m", {"prompt": "paper"}, own)
 
 
@@ -73,7 +73,7 @@ def test_a_new_k_is_asked_at_once_and_its_result_takes_the_nearest_ones_place(
     fake.all_end()
     at.run()
     assert any("Measured at k = 10% itself" in m.value for m in at.markdown) and not at.exception
-    expected = restored.measured(Cache(growing[0]), growing[1], RestoreSpec(k_percent="1"))
+    expected = Chain(Cache(growing[0]), growing[1]).measured(RestoreSpec(k_percent="1"))
     row = expected[(expected["k_percent"] == 10) & (expected["split"] == "dev") & expected["level"].isna()]
     assert values(at)["accuracy"] == f"{100 * row['accuracy'].iloc[0]:.1f}%"
     assert len(fake.asked) == 1
@@ -136,7 +136,7 @@ def test_another_set_asks_base_and_tuned_too_and_mixes_nothing(
 ) -> None:
     other = Path(growing[0]).parent / "elsewhere"
     (again,) = make_chains(other, [("2", 1920, 0)], per_level=10)
-    ids = restored.own_set(Cache(other), again)
+    ids = Chain(Cache(other), again).asked.question_set
     monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)
     at = opened(growing[0], monkeypatch, k="20", questions="10")
     states = [one.state if isinstance(one.state, str) else "restored" for one in fake.asked.values()]
@@ -156,7 +156,7 @@ def test_nobody_waits_for_the_five_shot_ceiling(
 ) -> None:
     (larger,) = make_chains(growing[0], [("2", 1920, 0)], per_level=10)
     cache = Cache(growing[0])
-    ids, stages = restored.own_set(cache, larger), chains.chain_summary(cache, larger)["stages"]
+    ids, stages = Chain(cache, larger).asked.question_set, Chain(cache, larger).manifest.summary["stages"]
     ceiling = cache.run_folder(stages["five_shot"])
     aside = shutil.move(ceiling, growing[0] / "aside")
     monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)

@@ -15,8 +15,8 @@ from fake_chain import leave_chain, make_chains
 from fake_mastery import make_mastery
 from streamlit.testing.v1 import AppTest
 
+from sftknow_core.results import Chain, studies
 from sftknow_core.results import chains as chains_results
-from sftknow_core.results import studies
 from sftknow_core.serve import jobs
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
 from sftknow_core.store.listing import list_runs
@@ -50,7 +50,7 @@ def figure(at: AppTest, number: int) -> dict[str, Any]:
 
 def balanced(cache: Path, run_id: str, state: str, domain: str) -> float:
     """Accuracy on test counted again from the stored answers, in percent: the mean over levels."""
-    summary = chains_results.chain_summary(Cache(cache), run_id)
+    summary = Chain(Cache(cache), run_id).manifest.summary
     stage = summary["stages"]["evaluate"][summary[state]]
     rows = [r for r in RunFolder(Cache(cache), stage).read("answers").to_pylist() if r["split"] == "test"]
     by_level = [[r["words"] for r in rows if (r["domain"], r["level"]) == (domain, i)] for i in range(5)]
@@ -71,7 +71,7 @@ def test_gain_is_restored_minus_tuned_and_has_its_interval(opened: AppTest, chai
     at = choose(opened, chains[1][1])
     tuned, restored = (float(at.metric[place].value.rstrip("%")) for place in (2, 4))
     assert float(at.metric[6].value) == pytest.approx(restored - tuned, abs=0.11)  # three rounded numbers
-    summary = chains_results.chain_summary(Cache(chains[0]), chains[1][1])
+    summary = Chain(Cache(chains[0]), chains[1][1]).manifest.summary
     gain = summary["chosen"]["gain"]["test_in"]
     texts = [caption.value for caption in at.caption]
     assert f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}" in texts
@@ -80,7 +80,7 @@ def test_gain_is_restored_minus_tuned_and_has_its_interval(opened: AppTest, chai
 
 def test_figures_hold_the_tables_shown_below_them(opened: AppTest, chains: Chains) -> None:
     at = choose(opened, chains[1][0])
-    curve = chains_results.curve(Cache(chains[0]), chains[1][0], "dev")
+    curve = Chain(Cache(chains[0]), chains[1][0]).curve("dev")
     measured = curve[(curve["domain"] == "in") & curve["k_percent"].notna()]
     line = next(t for t in figure(at, 0)["data"] if t["name"] == "k% put back")
     assert line["y"] == pytest.approx(measured["accuracy"].tolist())
@@ -128,7 +128,7 @@ def test_test_can_be_looked_at_for_every_k_and_its_cost_is_said_before(
     assert at.button_group(key="overview.split").value == "dev"
     assert any("test is for the k chosen there" in one.value for one in at.caption)
     at.button_group(key="overview.split").set_value("test").run()
-    expected = chains_results.curve(Cache(chains[0]), chains[1][0], "test")
+    expected = Chain(Cache(chains[0]), chains[1][0]).curve("test")
     assert at.dataframe[0].value["accuracy"].tolist() == pytest.approx(expected["accuracy"].tolist())
     assert set(expected["domain"]) == {"in", "out"}
 
@@ -250,7 +250,7 @@ def test_a_chain_that_lost_a_stage_is_a_message(
 ) -> None:
     shutil.copytree(chains[0], tmp_path / "cache")
     cache = Cache(tmp_path / "cache")
-    summary = chains_results.chain_summary(cache, chains[1][0])
+    summary = Chain(cache, chains[1][0]).manifest.summary
     lost = summary["stages"]["evaluate"][summary["tuned_id"]]
     shutil.rmtree(cache.run_folder(lost))
     at = choose(page(cache.root, monkeypatch), chains[1][0])

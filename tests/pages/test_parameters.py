@@ -9,7 +9,7 @@ from fake_chain import make_chains
 from streamlit.testing.v1 import AppTest
 
 from sftknow_core.analysis import published
-from sftknow_core.results import chains, strategies
+from sftknow_core.results import Chain
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
 
 ROOT = Path(__file__).parents[2]
@@ -125,10 +125,10 @@ def test_strategies_are_compared_on_every_axis(
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     at = comparison(*filled, axis)
-    rows = strategies.measured_ways(Cache(filled[0]), filled[1]).query("split == 'test'")
+    rows = Chain(Cache(filled[0]), filled[1]).ways().query("split == 'test'")
     assert at.dataframe[0].value["accuracy"].tolist() == rows["accuracy"].tolist()
     assert any("Equal k is not equal update" in m.value for m in at.markdown)
-    tuned = chains.chain_summary(Cache(filled[0]), filled[1])["tuned_id"]
+    tuned = Chain(Cache(filled[0]), filled[1]).manifest.summary["tuned_id"]
     assert (
         at.code[0]
         .value.splitlines()[0]

@@ -10,7 +10,7 @@ from fake_engine import FakeEngine
 from restore_page import Filled, in_address, opened, values
 
 from pages._widgets import restoring, slider
-from sftknow_core.results import restored
+from sftknow_core.results import Chain, measured
 from sftknow_core.serve import jobs
 from sftknow_core.serve.job_specs import ChainJob, ExportJob
 from sftknow_core.store.cache import READ_ONLY_VARIABLE, Cache
@@ -81,9 +81,9 @@ def test_flips_can_be_counted_from_the_previous_k(filled: Filled, monkeypatch: p
     assert any("no previous k" in one.value for one in at.info)
     at.slider(key="restore.slider").set_value(60.0).run()
     cache, run_id = Cache(filled[0]), filled[1]
-    rows = restored.measured(cache, run_id, RestoreSpec(k_percent="1"))
-    five, sixty = (restored.nearest_state(rows, k, "dev") for k in (5, 60))
-    counts = restored.flip_counts(cache, run_id, sixty, "dev", five)
+    rows = Chain(cache, run_id).measured(RestoreSpec(k_percent="1"))
+    five, sixty = (measured.nearest_state(rows, k, "dev") for k in (5, 60))
+    counts = Chain(cache, run_id).flip_counts(sixty, "dev", five)
     said = f"In-domain: {counts['healed'][0]} healed, {counts['broken'][0]} broken** of 30"
     assert any(said in m.value and "from k = 5% to k = 60%" in m.value for m in at.markdown)
     assert in_address(at, "from") == "5"
@@ -132,13 +132,13 @@ def test_of_all_jobs_only_exports_are_shown_here(tmp_path: Path, monkeypatch: py
 def test_answers_are_those_of_the_store(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, run_id = Cache(filled[0]), filled[1]
     at = opened(filled[0], monkeypatch, k="20", split="test", flip="healed")
-    rows = restored.measured(cache, run_id, RestoreSpec(k_percent="20"))
-    shown = restored.nearest_state(rows, 20, "test")
+    rows = Chain(cache, run_id).measured(RestoreSpec(k_percent="20"))
+    shown = measured.nearest_state(rows, 20, "test")
     assert shown is not None
-    healed = restored.flipped(cache, run_id, shown, "test", flips=["healed"])
+    healed = Chain(cache, run_id).flipped(shown, "test", flips=["healed"])
     (listed,) = [one.value for one in at.dataframe if "before_answer" in one.value]
     assert listed["question"].tolist() == healed["question"].tolist()
-    counts = restored.flip_counts(cache, run_id, shown, "test")
+    counts = Chain(cache, run_id).flip_counts(shown, "test")
     said = f"In-domain: {counts['healed'][0]} healed, {counts['broken'][0]} broken** of 30"
     assert any(said in m.value for m in at.markdown)
     assert any("is chosen on test" in c.value for c in at.caption)

@@ -9,10 +9,10 @@ import pytest
 from fake_chain import make_chains
 from streamlit.testing.v1 import AppTest
 
+from sftknow_core.results import Chain, Questions, questions
 from sftknow_core.results import accuracy as accuracy_results
 from sftknow_core.results import chains as chains_results
-from sftknow_core.results import questions
-from sftknow_core.results.questions import FIVE_SHOT, Filters, browse, gather
+from sftknow_core.results.questions import FIVE_SHOT, Filters, browse
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
 
 ROOT = Path(__file__).parents[2]
@@ -43,8 +43,8 @@ def heading(at: AppTest) -> str:
 
 def test_the_list_is_the_stores_and_its_first_question_is_open(opened: AppTest, chains: Chains) -> None:
     at = run(opened)
-    asked = gather(Cache(chains[0]), chains[1][0])
-    chosen = chains_results.chain_summary(Cache(chains[0]), chains[1][0])["chosen"]["k_percent"]
+    asked = Questions(Cache(chains[0]), chains[1][0]).table
+    chosen = Chain(Cache(chains[0]), chains[1][0]).manifest.summary["chosen"]["k_percent"]
     k = chosen if chosen in asked.ks else asked.ks[0]
     expected = browse(asked, Filters(k, FIVE_SHOT)).rows
     assert at.dataframe[0].value["question"].tolist() == expected["question"].tolist()
@@ -57,7 +57,7 @@ def test_filters_and_sorting_come_from_the_address(opened: AppTest, chains: Chai
     opened.query_params["token_shifts.k"] = "60"
     opened.query_params["token_shifts.sort"] = "question"
     at = run(opened)
-    asked = gather(Cache(chains[0]), chains[1][0])
+    asked = Questions(Cache(chains[0]), chains[1][0]).table
     filters = Filters(60.0, FIVE_SHOT, "healed by restoring", sort="question")
     assert at.dataframe[0].value["question"].tolist() == browse(asked, filters).rows["question"].tolist()
     assert at.dataframe[0].value["outcome"].str.endswith("✗ ✓").all()
@@ -74,7 +74,7 @@ def test_next_opens_the_neighbour_and_names_it_in_the_address(opened: AppTest) -
 
 
 def test_a_link_opens_its_question_whatever_the_filters(opened: AppTest, chains: Chains) -> None:
-    row = gather(Cache(chains[0]), chains[1][0]).questions.to_pylist()[7]
+    row = Questions(Cache(chains[0]), chains[1][0]).table.questions.to_pylist()[7]
     opened.query_params["question"] = row["fact_id"]
     opened.query_params["token_shifts.search"] = "no such text"
     at = run(opened)
@@ -102,7 +102,7 @@ def test_bad_values_in_the_link_are_messages(opened: AppTest, chains: Chains) ->
     ):
         assert bad in said
     assert len(at.dataframe) > 1
-    first = browse(gather(Cache(chains[0]), chains[1][0]), Filters(60.0, FIVE_SHOT)).rows
+    first = browse(Questions(Cache(chains[0]), chains[1][0]).table, Filters(60.0, FIVE_SHOT)).rows
     assert at.dataframe[0].value["question"].tolist() == first["question"].tolist()
     at.number_input(key="token_shifts.kl_from").set_value(2.0)
     at.number_input(key="token_shifts.kl_to").set_value(1.0)
@@ -140,21 +140,21 @@ def test_a_lost_evaluation_is_a_message(
 ) -> None:
     shutil.copytree(chains[0], tmp_path / "cache")
     cache = Cache(tmp_path / "cache")
-    summary = chains_results.chain_summary(cache, chains[1][0])
+    summary = Chain(cache, chains[1][0]).manifest.summary
     lost = summary["stages"]["evaluate"][summary["tuned_id"]]
     shutil.rmtree(cache.run_folder(lost))
     at = page(cache.root, monkeypatch)
     at.query_params["run"] = chains[1][0]
     assert lost in run(at).error[0].value
     with pytest.raises(Exception, match=lost):
-        questions.stages_stamp(cache, chains[1][0])
+        _ = Questions(cache, chains[1][0]).stamp
 
 
 def test_chips_count_what_passes_the_other_filters(opened: AppTest, chains: Chains) -> None:
     opened.query_params["token_shifts.k"] = "60"
     opened.query_params["token_shifts.domain"] = "in"
     at = run(opened)
-    asked = gather(Cache(chains[0]), chains[1][0])
+    asked = Questions(Cache(chains[0]), chains[1][0]).table
     counts = questions.flip_counts(asked, Filters(60.0, FIVE_SHOT, domain="in"))
     chips = at.get("button_group")[0]
     assert [option.content for option in chips.proto.options] == [

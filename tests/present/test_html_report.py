@@ -21,7 +21,8 @@ from sftknow_core.errors import SpecError
 from sftknow_core.present.html import page as page_html
 from sftknow_core.present.html.page import as_json
 from sftknow_core.present.html.run import render
-from sftknow_core.results import chains, restored
+from sftknow_core.results import Chain, Questions, chains
+from sftknow_core.results.measured import MeasuredState
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 
@@ -79,7 +80,7 @@ def test_each_step_has_the_accuracy_of_the_store(made: tuple[Cache, str, str], r
     cache, run_id, _ = made
     data = read.data
     assert data["labels"] == ["0% (tuned)", "5%", "20%", "100% (hybrid)"] and data["split"] == "dev"
-    rows = restored.measured(cache, run_id, RestoreSpec(k_percent="0"))  # type: ignore[arg-type]
+    rows = Chain(cache, run_id).measured(RestoreSpec(k_percent="0"))  # type: ignore[arg-type]
     for split in ("dev", "test"):
         for i, k in enumerate((0, 5, 20, 100)):
             cards = data["numbers"][f"accuracy.{split}.{i}"]
@@ -95,11 +96,11 @@ def test_each_step_has_the_accuracy_of_the_store(made: tuple[Cache, str, str], r
 
 def test_flipped_questions_are_those_of_the_store(made: tuple[Cache, str, str], read: Read) -> None:
     cache, run_id, _ = made
-    rows = restored.measured(cache, run_id, RestoreSpec(k_percent="0"))  # type: ignore[arg-type]
+    rows = Chain(cache, run_id).measured(RestoreSpec(k_percent="0"))  # type: ignore[arg-type]
     at = rows[(rows["split"] == "test") & rows["level"].isna() & (rows["k_percent"] == 20)].iloc[0]
     table = read.data["tables"]["flips.test.2"]
     place = table["head"].index("question")
-    expected = restored.flipped(cache, run_id, dict(at), "test", flips=("healed", "broken"))
+    expected = Chain(cache, run_id).flipped(MeasuredState.of_row(at), "test", flips=("healed", "broken"))
     assert [row[place] for row in table["rows"]] == expected["question"].tolist()
     assert len(expected) and read.data["tables"]["flips.test.0"]["rows"] == []
 
@@ -109,7 +110,7 @@ def test_figures_are_drawn_for_both_themes_and_hold_the_curve(
 ) -> None:
     data = read.data
     assert data["figures"]["light"].keys() == data["figures"]["dark"].keys()
-    curve = chains.curve(made[0], made[1], "test")
+    curve = Chain(made[0], made[1]).curve("test")
     measured = curve[(curve["domain"] == "in") & curve["k_percent"].notna()]
     drawn = next(t for t in data["figures"]["light"]["measured.test"]["data"] if t["name"] == "measured")
     assert drawn["y"] == pytest.approx(measured["accuracy"].tolist())
@@ -164,10 +165,10 @@ def test_the_same_cache_gives_the_same_bytes_and_a_modest_size(made: tuple[Cache
 
 def test_what_models_say_stays_text(made: tuple[Cache, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text of a question, an answer, a topic and a token is replaced by an attack."""
-    from sftknow_core.present.html import run, run_data
+    from sftknow_core.present.html import run_data
 
-    asked = run.questions.all_passing
-    flipped = restored.flipped
+    asked = Questions.frame
+    flipped = Chain.flipped
 
     def evil(rows: pd.DataFrame) -> pd.DataFrame:
         texts = (
@@ -181,8 +182,8 @@ def test_what_models_say_stays_text(made: tuple[Cache, str, str], monkeypatch: p
         )
         return rows.assign(**{name: _EVIL for name in texts if name in rows})
 
-    monkeypatch.setattr(run.questions, "all_passing", lambda *a: evil(asked(*a)))
-    monkeypatch.setattr(run_data.restored, "flipped", lambda *a, **k: evil(flipped(*a, **k)))
+    monkeypatch.setattr(Questions, "frame", lambda *a: evil(asked(*a)))
+    monkeypatch.setattr(Chain, "flipped", lambda *a, **k: evil(flipped(*a, **k)))
     survey = chains.survey
 
     def named(cache: Cache) -> chains.Survey:

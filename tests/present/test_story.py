@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from sftknow_core.present.text.story import how_measured, key_numbers, mean_shift
+from sftknow_core.present.text import story
+from sftknow_core.results.chain import Accuracy, Chain, Shift, State
+from sftknow_core.store.cache import Cache
 
 NOTHING = "the interval includes 0, nothing is shown"
 
@@ -50,6 +52,41 @@ def details(**changes: Any) -> dict[str, Any]:
 
 def chosen(k: float, **gains: Any) -> dict[str, Any]:
     return {"k_percent": k, "state_id": "t" if k == 0 else "r", "gain": gains}
+
+
+def as_chain(found: dict[str, Any]) -> Chain:
+    """A handle that has read all this already."""
+
+    def score(row: dict[str, Any] | None) -> Accuracy | None:
+        return Accuracy(**row) if row else None
+
+    def state(row: dict[str, Any]) -> State:
+        groups = {"in": score(row["test_in"]), "out": score(row["test_out"])}
+        scores = {("test", name): one for name, one in groups.items() if one}
+        shift = Shift(*row["kl"]["aligned"].values()) if row["kl"] else None
+        return State(row["state_id"], "", None, "", scores, score(row.get("train")), shift)
+
+    chosen = {"rule": "", **found["chosen"]}
+    chosen["gain"] = {
+        name: one and {"p_value": None, "n_questions": 0, **one} for name, one in chosen["gain"].items()
+    }
+    chain = Chain(Cache.__new__(Cache), "c")
+    identity = {"kind": "chain", "inputs": {}, "params": found["params"], "versions": {}}
+    known = {"_summary": found | {"chosen": chosen}, "states": tuple(map(state, found["table"]))}
+    chain.__dict__.update(known | {"_description": identity})
+    return chain
+
+
+def key_numbers(found: dict[str, Any]) -> tuple[story.KeyNumber, ...]:
+    return story.key_numbers(as_chain(found))
+
+
+def how_measured(found: dict[str, Any]) -> str:
+    return story.how_measured(as_chain(found))
+
+
+def mean_shift(found: dict[str, Any]) -> str:
+    return story.mean_shift(as_chain(found))
 
 
 def test_numbers_with_units_and_intervals() -> None:

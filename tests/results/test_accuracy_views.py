@@ -14,8 +14,7 @@ import pytest
 from fake_chain import make_chains
 
 from sftknow_core.errors import SpecError
-from sftknow_core.results import accuracy, questions
-from sftknow_core.results.chains import chain_summary, levels
+from sftknow_core.results import Chain, Questions, accuracy, questions
 from sftknow_core.results.questions import ASKED, FIVE_SHOT, Filters
 from sftknow_core.store.cache import Cache
 
@@ -76,9 +75,12 @@ def test_answers_are_the_chains_and_agree_with_the_browsers_flips(
     tmp_path: Path,
 ) -> None:
     cache, (run_id,) = Cache(tmp_path), make_chains(tmp_path, per_level=8, ks=(5, 20))
-    asked, k = questions.gather(cache, run_id), float(chain_summary(cache, run_id)["chosen"]["k_percent"])
+    asked, k = (
+        Questions(cache, run_id).table,
+        float(Chain(cache, run_id).manifest.summary["chosen"]["k_percent"]),
+    )
     found = accuracy.answers(asked, k, ASKED)
-    expected = levels(cache, run_id)[["domain", "level", "state", "accuracy", "low", "high", "n"]]
+    expected = Chain(cache, run_id).levels()[["domain", "level", "state", "accuracy", "low", "high", "n"]]
     got = accuracy.by_level(found)[expected.columns]
     order = ["domain", "level", "state"]
     pd.testing.assert_frame_equal(

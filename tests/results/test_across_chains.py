@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from fake_chain import make_chains
 
-from sftknow_core.results import accuracy
+from sftknow_core.results import Chain, accuracy
 from sftknow_core.results.accuracy import Group, over_seeds
-from sftknow_core.results.chains import chain_summary, levels, survey
+from sftknow_core.results.chains import survey
 from sftknow_core.store.cache import Cache
 
 CHAINS = [("0", 240, 0), ("0", 240, 1), ("0", 1920, 0), ("2", 240, 0)]
@@ -50,13 +50,16 @@ def test_accuracies_are_those_of_each_chain(filled: tuple[Cache, list[str]]) -> 
         mine = rows[(rows["chain_id"] == run_id) & rows["state"].isin(["tuned", "restored"])]
         assert set(zip(mine["train_level"], mine["n_train"], mine["seed"], strict=True)) == {(level, n, seed)}
         expected = (
-            levels(cache, run_id).set_index(["domain", "level", "state"])["accuracy"].drop("base", level=2)
+            Chain(cache, run_id)
+            .levels()
+            .set_index(["domain", "level", "state"])["accuracy"]
+            .drop("base", level=2)
         )
         found = mine[mine["level"].notna()].set_index(["domain", "level", "state"])["accuracy"]
         pd.testing.assert_series_equal(
             found.sort_index(), expected.sort_index(), check_index_type=False, check_dtype=False
         )
-        chosen = chain_summary(cache, run_id)["chosen"]["k_percent"]
+        chosen = Chain(cache, run_id).manifest.summary["chosen"]["k_percent"]
         assert set(mine["k_percent"]) == {0.0, chosen}
     base = accuracy.base_rows(rows)
     assert len(base) == 2 * 2 * 6 and base["train_level"].isna().all()
@@ -66,7 +69,7 @@ def test_accuracies_are_those_of_each_chain(filled: tuple[Cache, list[str]]) -> 
 def test_shifts_are_the_mean_kl_of_level_4(filled: tuple[Cache, list[str]]) -> None:
     cache, run_ids = filled
     rows = accuracy.shifts(cache, accuracy.group_of(cache, survey(cache), run_ids[0]))
-    summary = chain_summary(cache, run_ids[2])
+    summary = Chain(cache, run_ids[2]).manifest.summary
     kl = {row["state_id"]: row["kl"]["aligned"] for row in summary["table"]}[summary["tuned_id"]]
     mine = rows[(rows["chain_id"] == run_ids[2]) & (rows["state"] == "tuned")].iloc[0]
     assert mine[["kl_nats", "kl_low", "kl_high", "n_scored"]].tolist() == pytest.approx(

@@ -9,7 +9,7 @@ import pytest
 from fake_chain import leave_chain, make_chains
 
 from sftknow_core.errors import CacheError, SpecError
-from sftknow_core.results import chains
+from sftknow_core.results import Chain, chains
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_folder import RunFolder
@@ -47,7 +47,7 @@ def test_results_are_sorted_and_hold_what_the_summary_holds(filled: tuple[Cache,
     results = chains.survey(cache).results
     assert list(dict.fromkeys(results["run_id"])) == [run_ids[1], run_ids[2], run_ids[0], run_ids[3]]
     row = results[(results["run_id"] == run_ids[0]) & (results["domain"] == "in")].set_index("state")
-    headline = chains.chain_summary(cache, run_ids[0])["headline"]
+    headline = Chain(cache, run_ids[0]).manifest.summary["headline"]
     for state in ("base", "tuned", "restored"):
         assert row.loc[state, "accuracy"] == headline[f"{state}_test_in"]
     assert row.loc["restored", "k_percent"] == headline["chosen_k_percent"]
@@ -62,19 +62,19 @@ def test_only_chains_with_the_same_questions_are_comparable(filled: tuple[Cache,
 
 def test_curve_by_domain_with_its_references(filled: tuple[Cache, list[str]]) -> None:
     cache, (run_id, *_) = filled
-    curve = chains.curve(cache, run_id, "test")
+    curve = Chain(cache, run_id).curve("test")
     states = ["tuned", *["restored"] * 3, "hybrid", "base", "five-shot"]
     assert curve["state"].tolist() == states * 2 and curve["domain"].tolist() == ["in"] * 7 + ["out"] * 7
     assert curve["k_percent"].dropna().tolist() == [0, 5, 20, 60, 100] * 2
     assert curve.groupby("domain")["question_set_id"].nunique().tolist() == [1, 1]
-    chosen = chains.chain_summary(cache, run_id)["chosen"]["k_percent"]
+    chosen = Chain(cache, run_id).manifest.summary["chosen"]["k_percent"]
     assert curve.loc[curve["chosen"], "k_percent"].tolist() == [chosen, chosen]
-    assert set(chains.curve(cache, run_id, "dev")["domain"]) == {"in"}
+    assert set(Chain(cache, run_id).curve("dev")["domain"]) == {"in"}
 
 
 def test_levels_add_up_to_the_headline(filled: tuple[Cache, list[str]]) -> None:
     cache, (run_id, *_) = filled
-    levels = chains.levels(cache, run_id)
+    levels = Chain(cache, run_id).levels()
     means = levels.groupby(["domain", "state"])["accuracy"].mean()
     for row in chains.survey(cache).results.query("run_id == @run_id").itertuples():
         assert means[row.domain, row.state] == pytest.approx(row.accuracy)
@@ -82,8 +82,8 @@ def test_levels_add_up_to_the_headline(filled: tuple[Cache, list[str]]) -> None:
 
 def test_shifted_questions_are_level_four_test_in_domain(filled: tuple[Cache, list[str]]) -> None:
     cache, (run_id, *_) = filled
-    found = chains.shifted_questions(cache, run_id)
-    summary = chains.chain_summary(cache, run_id)
+    found = Chain(cache, run_id).shifted_questions()
+    summary = Chain(cache, run_id).manifest.summary
     stage = RunFolder(cache, summary["stages"]["evaluate"][summary["tuned_id"]])
     answers = {row["question"]: row for row in stage.read("answers").to_pylist()}
     assert 0 < len(found) <= 10 and found["kl_aligned_nats"].is_monotonic_decreasing
@@ -92,7 +92,7 @@ def test_shifted_questions_are_level_four_test_in_domain(filled: tuple[Cache, li
         assert (answer["split"], answer["domain"], answer["level"]) == ("test", "in", 4)
         sign = "✓" if answer["words"] else "✗"
         assert row.tuned_answer == f"{sign} {answer['completion'].strip()}"
-    one = chains.shifted_questions(cache, run_id, search=found["gold"][0].upper())
+    one = Chain(cache, run_id).shifted_questions(search=found["gold"][0].upper())
     assert found["question"][0] in set(one["question"]) and len(one) < len(found)
 
 
@@ -114,16 +114,16 @@ def test_the_stamp_follows_runs(fast_folder: Path) -> None:
 def test_the_stamp_of_a_chain_follows_its_stages_alone(fast_folder: Path) -> None:
     cache = Cache(fast_folder / "own")
     run_id, other = make_chains(cache.root, [("0", 240, 0), ("2", 240, 0)], per_level=2)
-    before = chains.chain_stamp(cache, run_id)
+    before = Chain(cache, run_id).stamp
     shutil.rmtree(cache.run_folder(other))
     with open_run(cache, RunSpec("chain", params={"under": "way"})) as run:
         run.progress(1, 2)
-    assert chains.chain_stamp(cache, run_id) == before
-    stages = chains.chain_summary(cache, run_id)["stages"]
+    assert Chain(cache, run_id).stamp == before
+    stages = Chain(cache, run_id).manifest.summary["stages"]
     shutil.rmtree(cache.run_folder(next(iter(stages["evaluate"].values()))))
-    assert chains.chain_stamp(cache, run_id) != before
+    assert Chain(cache, run_id).stamp != before
     with pytest.raises(SpecError):
-        chains.chain_stamp(cache, other)
+        _ = Chain(cache, other).stamp
 
 
 def test_unfinished_runs_with_state_reason_and_progress_but_not_their_stages(fast_folder: Path) -> None:
@@ -149,9 +149,9 @@ def test_a_chain_without_its_stages_is_refused(filled: tuple[Cache, list[str]], 
     root = fast_folder / "copy"
     shutil.copytree(filled[0].root, root)
     cache, run_id = Cache(root), filled[1][0]
-    stage = next(iter(chains.chain_summary(cache, run_id)["stages"]["evaluate"].values()))
+    stage = next(iter(Chain(cache, run_id).manifest.summary["stages"]["evaluate"].values()))
     shutil.rmtree(cache.run_folder(stage))
-    with pytest.raises(CacheError, match=f"its run {stage} is gone"):
-        chains.curve(cache, run_id, "test")
+    with pytest.raises(CacheError, match=f"its run {stage}, which holds answers, is gone"):
+        Chain(cache, run_id).curve("test")
     with pytest.raises(SpecError, match="no chain 0123"):
-        chains.levels(cache, "0123")
+        Chain(cache, "0123").levels()

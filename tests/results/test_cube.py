@@ -9,7 +9,7 @@ import pytest
 from fake_cube import E_, small_model, tensor, write_cube
 from fake_runs import spec
 
-from sftknow_core.errors import CacheError, SpecError
+from sftknow_core.errors import CacheError, GoneError, NotFinishedError, SpecError
 from sftknow_core.results import cube
 from sftknow_core.results.cube import delta_run, open_cube, region_tensors
 from sftknow_core.results.cube_selection import (
@@ -102,9 +102,11 @@ def test_no_such_run(cache: Cache) -> None:
     with open_run(cache, spec()) as other:
         other.finish()
     with open_run(cache, RunSpec("delta", {"base": "b", "tuned": "t"})) as under_way:
-        for run_id in ("0" * 16, other.run_id, under_way.run_id):
-            with pytest.raises(SpecError, match="`sftknow delta --base B --tuned T` makes one"):
+        for run_id in ("0" * 16, other.run_id):
+            with pytest.raises(GoneError, match="`sftknow delta --base B --tuned T` makes one"):
                 open_cube(cache, run_id).__enter__()
+        with pytest.raises(NotFinishedError, match="is not finished"):
+            open_cube(cache, under_way.run_id).__enter__()
 
 
 @pytest.mark.parametrize(

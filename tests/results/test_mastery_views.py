@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from fake_mastery import MODEL, WHY, make_answers, make_chain, make_mastery
 
-from sftknow_core.errors import CacheError, SpecError
+from sftknow_core.errors import DamagedError, GoneError, SpecError
 from sftknow_core.measure.levels import level_of_expected
 from sftknow_core.results import mastery
 from sftknow_core.results import mastery_facts as facts
@@ -287,8 +287,8 @@ def test_a_lost_part_is_named(tmp_path: Path) -> None:
     stamp = mastery.mastery_stamp(cache, run_id)
     assert stamp == mastery.mastery_stamp(cache, run_id)
     next((cache.run_folder(run_id) / "mastery").glob("*.parquet")).unlink()
-    with pytest.raises(CacheError, match=f"{run_id} is gone or damaged.*mastery"):
+    with pytest.raises(DamagedError, match=f"{run_id} is damaged.*mastery"):
         mastery.gather(cache, run_id)
     shutil.rmtree(cache.run_folder(run_id))
-    with pytest.raises(CacheError, match="repeating the command"):
+    with pytest.raises(GoneError, match=f"there is no run {run_id}"):
         mastery.mastery_stamp(cache, run_id)

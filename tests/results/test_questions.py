@@ -18,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sftknow_core.errors import CacheError, SpecError
-from sftknow_core.results import question_detail, questions
-from sftknow_core.results.questions import ASKED, FIVE_SHOT, PAGE_SIZE, Filters, QuestionTable, browse, gather
+from sftknow_core.errors import GoneError, SpecError
+from sftknow_core.results import Questions, question_detail, questions
+from sftknow_core.results.questions import ASKED, FIVE_SHOT, PAGE_SIZE, Filters, QuestionTable, browse
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_spec import RunSpec
@@ -33,6 +33,7 @@ KL = {
     "r5": (1.0,) * 6,
     "r20": (0.5, 0.5, None, 0.1, None, 0.25),
 }
+KS = {"r5": 5.0, "r20": 20.0}
 TEN = [f" t{i}" for i in range(10)]
 P_TUNED = [0.5, 0.2, 0.1, 0.05, 0.05, 0.04, 0.03, 0.01, 0.01, 0.01]
 
@@ -65,6 +66,11 @@ def tokens(state: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def restored(state: str) -> dict[str, Any]:
+    pair = {"base_id": "base", "tuned_id": "tuned", "state_id": state}
+    return pair | {"strategy": "top", "region": "all", "k_percent": KS[state], "n_region": 9, "n_restored": 1}
+
+
 def make(root: Path) -> str:
     cache, evaluate = Cache(root), {}
     for name in RIGHT:
@@ -74,21 +80,15 @@ def make(root: Path) -> str:
             if name != "five":
                 given["first_token"] = tokens(state)
                 evaluate[state] = run.run_id
+                given |= {"restorations": [restored(state)]} if state in KS else {}
             else:
                 five = run.run_id
             for part in range(2):  # as in real runs, rows lie in several parts
                 run.write_chunk(part, {table: rows[3 * part :][:3] for table, rows in given.items()})
             run.finish()
-    table = [
-        ("base", "base", None),
-        ("tuned", "tuned", 0.0),
-        ("r5", "restored", 5.0),
-        ("r20", "restored", 20.0),
-    ]
     summary = {
         "base_id": "base", "tuned_id": "tuned", "matcher": "words",
         "stages": {"evaluate": evaluate, "five_shot": five},
-        "table": [dict(zip(("state_id", "kind", "k_percent"), row, strict=True)) for row in table],
     }  # fmt: skip
     with open_run(cache, RunSpec("chain", {"base": "base"})) as run:
         run.finish(summary)
@@ -103,7 +103,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cache, str]:
 
 @pytest.fixture(scope="module")
 def asked(chain: tuple[Cache, str]) -> QuestionTable:
-    return gather(*chain)
+    return Questions(*chain).table
 
 
 def found(asked: QuestionTable, **wishes: Any) -> list[str]:
@@ -215,7 +215,7 @@ def test_levels_have_accuracy_over_all_and_kl_over_the_scored(asked: QuestionTab
 
 
 def test_tokens_become_probabilities_over_the_vocabulary(chain: tuple[Cache, str]) -> None:
-    first = question_detail.first_token(*chain, "f0", 20.0)
+    first = Questions(*chain).first_token("f0", 20.0)
     assert first is not None and first.kl_nats == 2.0 and first.template == 2
     rows = first.tokens.set_index("token")
     assert rows.index.tolist() == [*TEN, " gold"] and rows["is_gold"].tolist() == [False] * 10 + [True]
@@ -231,9 +231,9 @@ def test_tokens_become_probabilities_over_the_vocabulary(chain: tuple[Cache, str
 
 
 def test_unknown_questions_and_k(chain: tuple[Cache, str]) -> None:
-    assert question_detail.first_token(*chain, "f9", 20.0) is None
+    assert Questions(*chain).first_token("f9", 20.0) is None
     with pytest.raises(SpecError, match="5, 20"):
-        question_detail.first_token(*chain, "f0", 7.0)
+        Questions(*chain).first_token("f0", 7.0)
 
 
 def test_a_lost_evaluation_is_named_and_another_run_does_not_matter(
@@ -241,15 +241,15 @@ def test_a_lost_evaluation_is_named_and_another_run_does_not_matter(
 ) -> None:
     shutil.copytree(chain[0].root, tmp_path / "cache")
     cache = Cache(tmp_path / "cache")
-    stamp = questions.stages_stamp(cache, chain[1])
+    stamp = Questions(cache, chain[1]).stamp
     with open_run(cache, RunSpec("evaluate", {"state": "another"})) as run:
         run.finish()
-    assert questions.stages_stamp(cache, chain[1]) == stamp
+    assert Questions(cache, chain[1]).stamp == stamp
     lost = RunSpec("evaluate", {"state": "r5"}).run_id
     shutil.rmtree(cache.run_folder(lost))
-    for read in (gather, questions.stages_stamp):
-        with pytest.raises(CacheError, match=lost):
-            read(cache, chain[1])
+    assert Questions(cache, chain[1]).stamp != stamp
+    with pytest.raises(GoneError, match=lost):
+        _ = Questions(cache, chain[1]).table
 
 
 def test_a_few_far_kls_do_not_squeeze_the_others() -> None:

@@ -10,8 +10,8 @@ from fake_rows import FakeState, Training, accuracy_rows, answer_rows, hashed, m
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import FactSet
-from sftknow_core.results import chains
-from sftknow_core.results.strategies import COLUMNS, measured_ways
+from sftknow_core.results import Chain
+from sftknow_core.results.measured import WAY_COLUMNS
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_spec import RunSpec
@@ -25,7 +25,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     """A chain with top at k = 5, 20, 100, whose pair was asked later with four other ways; and another pair."""
     cache = Cache(tmp_path_factory.mktemp("cache"))
     run_id, _ = make_chains(cache.root, [("2", 1920, 0), ("4", 240, 0)], per_level=4, ks=(5, 20))
-    tuned = chains.chain_summary(cache, run_id)["tuned_id"]
+    tuned = Chain(cache, run_id).manifest.summary["tuned_id"]
     measure(cache, tuned, "largest", 20, k_percent=20.0, energy_taken_back=0.6)
     measure(cache, tuned, "random", 40, {"layers": None, "seed": 3}, k_percent=40.0, energy_taken_back=0.4)
     measure(cache, tuned, "top", 60, {"layers": "0-1"}, k_percent=60.0, region="mlp", energy_taken_back=0.5)
@@ -59,8 +59,8 @@ def measure(
 
 
 def test_every_way_is_there_once(filled: Filled) -> None:
-    rows = measured_ways(*filled)
-    assert tuple(rows.columns) == COLUMNS
+    rows = Chain(*filled).ways()
+    assert tuple(rows.columns) == WAY_COLUMNS
     dev = rows[rows["split"] == "dev"]
     assert (
         not dev["state_id"].duplicated(keep=False).sum() > 2
@@ -79,22 +79,22 @@ def test_every_way_is_there_once(filled: Filled) -> None:
 
 
 def test_ends_and_what_they_take_back(filled: Filled) -> None:
-    dev = measured_ways(*filled).query("split == 'dev' and line == ''").set_index("state")
+    dev = Chain(*filled).ways().query("split == 'dev' and line == ''").set_index("state")
     assert sorted(dev.index) == ["base", "five-shot", "tuned"]
     assert dev.loc["tuned", ["k_percent", "k_of_changed_percent", "energy_taken_back"]].tolist() == [0, 0, 0]
     assert dev.loc[["base", "five-shot"], "k_percent"].isna().all()
 
 
 def test_amounts_of_interpolation_and_blocks(filled: Filled) -> None:
-    dev = measured_ways(*filled).query("split == 'dev'").set_index("line")
+    dev = Chain(*filled).ways().query("split == 'dev'").set_index("line")
     assert dev.loc["interpolation", "alpha"] == 0.5 and dev.loc["interpolation", "energy_taken_back"] == 0.75
     assert dev.loc[["interpolation", "block"], "k_percent"].isna().all()
     assert dev.loc["block", "block"] == "mlp 0" and dev.loc["random, seed 3", "seed"] == 3
 
 
 def test_accuracies_are_those_of_the_curve(filled: Filled) -> None:
-    mine = measured_ways(*filled).query("split == 'test' and line == 'top'")
-    curve = chains.curve(*filled, "test")
+    mine = Chain(*filled).ways().query("split == 'test' and line == 'top'")
+    curve = Chain(*filled).curve("test")
     wanted = curve[curve["state"].isin(["restored", "hybrid"])].sort_values(["domain", "k_percent"])
     for name in ("accuracy", "low", "high", "n", "energy_taken_back", "question_set_id"):
         assert mine[name].tolist() == wanted[name].tolist(), name
@@ -103,10 +103,10 @@ def test_accuracies_are_those_of_the_curve(filled: Filled) -> None:
 def test_other_questions_are_another_table(filled: Filled) -> None:
     cache, run_id = filled
     six = FactSet(tuple(fact for fact, _ in make_questions(6)), "").data_id
-    assert set(measured_ways(cache, run_id, six)["line"]) == {"bottom"}
-    assert measured_ways(cache, run_id, "none").empty
+    assert set(Chain(cache, run_id).ways(six)["line"]) == {"bottom"}
+    assert Chain(cache, run_id).ways("none").empty
 
 
 def test_no_such_chain(filled: Filled) -> None:
     with pytest.raises(SpecError, match="no chain 0123"):
-        measured_ways(filled[0], "0123")
+        Chain(filled[0], "0123").ways()

@@ -16,7 +16,7 @@ from sftknow_core.pipeline.study.pool import InThisProcess
 from sftknow_core.pipeline.study.run import run_study
 from sftknow_core.pipeline.study.spec import Restoring
 from sftknow_core.pipeline.workspace import Workspace
-from sftknow_core.results.studies import list_studies, study_cells, study_overview
+from sftknow_core.results.studies import Study, list_studies
 from sftknow_core.results.study_frames import FOLDER, keep_study_frames, read_kept, study_chains, study_frames
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_folder import DONE, RunFolder
@@ -186,12 +186,12 @@ def test_concentration_and_enrichment(frames: dict[str, pd.DataFrame]) -> None:
 
 
 def test_cells_with_headline_numbers(cache: Cache, run_id: str) -> None:
-    cells = study_cells(cache, run_id)
+    cells = Study(cache, run_id).frame
     assert list(cells["strategy"]) == ["top", "bottom"] * 2
     for row in cells.to_dict("records"):
         headline = RunFolder(cache, row["run_id"]).manifest().summary["headline"]  # type: ignore[union-attr]
         assert row["tuned_test_in"] == headline["tuned_test_in"]
-    overview = study_overview(cache, run_id)
+    overview = Study(cache, run_id).to_json()
     assert (overview["n_cells"], overview["n_done"], overview["n_todo"]) == (2, 2, 0)
 
 
@@ -210,7 +210,7 @@ def test_a_study_that_is_not_finished_shows_what_it_has(cache: Cache, run_id: st
     frames = study_frames(partly, run_id, enrichment=False)
     assert list(frames["chains"]["size"]) == ["4"]
     assert "enrichment" not in frames
-    assert list(study_cells(partly, run_id)["state"]) == ["done", "done", "to do"]
+    assert list(Study(partly, run_id).frame["state"]) == ["done", "done", "to do"]
     (run.root / CELLS).write_text("")
     empty = study_frames(partly, run_id)
     assert {name: len(frame) for name, frame in empty.items()} == dict.fromkeys(empty, 0)
@@ -218,14 +218,14 @@ def test_a_study_that_is_not_finished_shows_what_it_has(cache: Cache, run_id: st
 
 
 def test_what_is_gone_or_no_study_is_said(cache: Cache, run_id: str, tmp_path: Path) -> None:
-    chain = str(study_cells(cache, run_id)["run_id"].iloc[0])
+    chain = str(Study(cache, run_id).frame["run_id"].iloc[0])
     with pytest.raises(SpecError, match="is a chain, not a study"):
         study_frames(cache, chain)
     partly = copied(cache, tmp_path)
     shutil.rmtree(partly.run_folder(chain))
     with pytest.raises(CacheError, match=f"its chain {chain} is gone"):
         study_frames(partly, run_id)
-    assert study_cells(partly, run_id)["tuned_test_in"].isna().any()
+    assert Study(partly, run_id).frame["tuned_test_in"].isna().any()
 
 
 def test_facts_whose_interval_crosses_the_limit_of_a_level_are_marked(

@@ -10,7 +10,7 @@ import pytest
 from fake_cube import E_, small_model, tensor, write_cube
 
 from sftknow_core.errors import SpecError
-from sftknow_core.results import weights as weights_results
+from sftknow_core.results import Cube
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 
@@ -27,7 +27,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Compared:
 
 def test_identical_weights_of_the_region(pair: Compared) -> None:
     """Layer 0: 3 of 4 q and 2 of 4 up changed; layer 1: 2 of 4 and 1 of 4."""
-    rows = weights_results.changed_shares(*pair)
+    rows = Cube(*pair).changed_shares()
     by_layer, by_module = rows[rows["by"] == "layer"], rows[rows["by"] == "module"]
     assert by_layer[["group", "n_weights", "n_same"]].values.tolist() == [["0", 8, 3], ["1", 8, 5]]
     assert by_module[["group", "n_same", "same_share"]].values.tolist() == [
@@ -38,25 +38,25 @@ def test_identical_weights_of_the_region(pair: Compared) -> None:
 
 
 def test_identical_weights_of_the_whole_model(pair: Compared) -> None:
-    rows = weights_results.changed_shares(*pair, "all").set_index("group")
+    rows = Cube(*pair).changed_shares("all").set_index("group")
     assert rows.loc["outside", ["n_weights", "n_same"]].tolist() == [8, 7]
     assert rows.loc[["norm.input", "lm_head", "embedding.tokens"], "n_same"].tolist() == [0, 3, 4]
-    only = weights_results.changed_shares(*pair, layers="1")
+    only = Cube(*pair).changed_shares(layers="1")
     assert only["n_weights"].tolist() == [8, 4, 4]
 
 
 def test_overview_of_region_and_model(pair: Compared) -> None:
-    found = weights_results.overview(*pair, TOP)
-    assert (found["region"]["n"], found["region"]["n_changed"]) == (16, 8)
-    assert (found["model"]["n"], found["model"]["n_changed"]) == (28, 13)
-    assert found["taken"]["share"] == pytest.approx(6 / SUM_R) == found["null_share"]
-    assert found["region"]["near_zero_share"] == pytest.approx(4 / SUM_R)
-    assert weights_results.overview(*pair, RestoreSpec("largest", k_percent="5"))["null_share"] is None
+    found = Cube(*pair).overview(TOP)
+    assert (found.region.n, found.region.n_changed) == (16, 8)
+    assert (found.model.n, found.model.n_changed) == (28, 13)
+    assert found.taken.share == pytest.approx(6 / SUM_R) == found.taken.null_share
+    assert found.region.near_zero_share == pytest.approx(4 / SUM_R)
+    assert Cube(*pair).overview(RestoreSpec("largest", k_percent="5")).taken.null_share is None
 
 
 @pytest.mark.parametrize("n_bars", [1, 3, 48])
 def test_bars_count_every_weight_and_sum_to_one(pair: Compared, n_bars: int) -> None:
-    spread = weights_results.spread(*pair, TOP, n_bars)
+    spread = Cube(*pair).spread(TOP, n_bars)
     weights = [t for t in small_model() if t.kind in ("attention", "mlp")]
     for score, name in (("relative", "r"), ("absolute", "d")):
         bars = spread.bars[spread.bars["score"] == score]
@@ -71,16 +71,16 @@ def test_bars_count_every_weight_and_sum_to_one(pair: Compared, n_bars: int) -> 
 
 def test_cuts_are_the_last_weights_taken(pair: Compared) -> None:
     """The second largest r is 2; the second largest |d| is one of five 1, the third too."""
-    assert weights_results.spread(*pair, TOP).cuts == {"relative": 2.0, "absolute": 1.0}
-    assert weights_results.spread(*pair, RestoreSpec(k_percent="75")).cuts == {
+    assert Cube(*pair).spread(TOP).cuts == {"relative": 2.0, "absolute": 1.0}
+    assert Cube(*pair).spread(RestoreSpec(k_percent="75")).cuts == {
         "relative": 0.0,
         "absolute": 0.0,
     }
-    assert all(isnan(cut) for cut in weights_results.spread(*pair, RestoreSpec(k_percent="0")).cuts.values())
+    assert all(isnan(cut) for cut in Cube(*pair).spread(RestoreSpec(k_percent="0")).cuts.values())
 
 
 def test_concentration_at_the_papers_k(pair: Compared) -> None:
-    rows = weights_results.concentration(*pair)
+    rows = Cube(*pair).concentration()
     paper = rows[rows["in_paper"]]
     assert paper["k_percent"].tolist() == [1, 3, 5, 10, 20, 40, 60]
     held = [0, 0, 0, 4, 6 + 1 + E_ / 2, 6 + 4 * (1 + E_ / 2), SUM_R]
@@ -92,7 +92,7 @@ def test_concentration_at_the_papers_k(pair: Compared) -> None:
 
 def test_heat_adds_up_to_its_margins(pair: Compared) -> None:
     """r = 4 sits in layer 0's q, r = 2 in its up."""
-    heat = weights_results.heat(*pair, TOP)
+    heat = Cube(*pair).heat(TOP)
     assert heat.cells["n_restored"].tolist() == [1, 1, 0, 0] and heat.cells["share"].sum() == 1
     assert heat.cells["enrichment"].tolist() == [2, 2, 0, 0]
     assert heat.layers["share"].tolist() == [1, 0] and heat.modules["share"].tolist() == [0.5, 0.5]
@@ -101,19 +101,19 @@ def test_heat_adds_up_to_its_margins(pair: Compared) -> None:
 def test_nothing_changed_is_no_number(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     still = cache, write_cube(cache, [tensor(0, "mlp.up", [0, 0], [0, 0], more={"base_energy": 1.0})])
-    assert weights_results.changed_shares(*still)["same_share"].tolist() == [1, 1]
-    bars = weights_results.spread(*still, TOP).bars
+    assert Cube(*still).changed_shares()["same_share"].tolist() == [1, 1]
+    bars = Cube(*still).spread(TOP).bars
     assert bars["n_weights"].tolist() == [2, 2] and bars["score_share"].isna().all()
-    assert weights_results.concentration(*still)["share"].isna().all()
-    assert isnan(weights_results.overview(*still, TOP)["region"]["near_zero_share"])
+    assert Cube(*still).concentration()["share"].isna().all()
+    assert isnan(Cube(*still).overview(TOP).region.near_zero_share)
 
 
 def test_what_is_not_there_is_an_error(pair: Compared, tmp_path: Path) -> None:
     absent = RestoreSpec(layers="7", k_percent="5")
-    for ask in (weights_results.overview, weights_results.spread, weights_results.heat):
+    for ask in (Cube.overview, Cube.spread, Cube.heat):
         with pytest.raises(SpecError, match="the model has layers 0-1"):
-            ask(*pair, absent)
+            ask(Cube(*pair), absent)
     with pytest.raises(SpecError, match="the model has layers 0-1"):
-        weights_results.changed_shares(*pair, "transformer", "7")
-    with pytest.raises(SpecError, match="no finished comparison"):
-        weights_results.concentration(Cache(tmp_path), "0" * 16)
+        Cube(*pair).changed_shares("transformer", "7")
+    with pytest.raises(SpecError, match="no comparison of two models"):
+        Cube(Cache(tmp_path), "0" * 16).concentration()

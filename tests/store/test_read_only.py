@@ -16,7 +16,7 @@ import pytest
 from fake_chain import make_chains
 
 from sftknow_core.errors import CacheError
-from sftknow_core.results import chains, restored
+from sftknow_core.results import Chain, chains, measured
 from sftknow_core.store import ingest
 from sftknow_core.store.cache import READ_ONLY_VARIABLE, Cache, check_may_write, read_only
 from sftknow_core.store.catalogue import read_runs, read_table
@@ -82,14 +82,14 @@ def browse(cache: Cache, run_id: str) -> list[pd.DataFrame]:
     """What pages read."""
     assert chains.survey(cache).finished["run_id"].tolist() == [run_id]
     spec = RestoreSpec(k_percent="20")  # type: ignore[arg-type]
-    rows = restored.measured(cache, run_id, spec)
-    shown = restored.nearest_state(rows, 20, "test")
+    rows = Chain(cache, run_id).measured(spec)
+    shown = measured.nearest_state(rows, 20, "test")
     assert shown is not None and list_runs(cache)
     return [
-        chains.curve(cache, run_id, "test"),
-        chains.shifted_questions(cache, run_id),
+        Chain(cache, run_id).curve("test"),
+        Chain(cache, run_id).shifted_questions(),
         rows,
-        restored.flipped(cache, run_id, shown, "test"),
+        Chain(cache, run_id).flipped(shown, "test"),
         read_table(cache, "models"),
         read_runs(cache).drop(columns=["spec", "about", "library_versions", "summary"]),
     ]

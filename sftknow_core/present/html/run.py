@@ -15,10 +15,9 @@ from sftknow_core.present.html.page import Plain, as_table, bullets, cards, page
 from sftknow_core.present.html.run_data import Shown, Slider
 from sftknow_core.present.text import restore, story
 from sftknow_core.present.text import tokens as tokens_text
-from sftknow_core.results import chains, question_detail, questions, restored
+from sftknow_core.results import Chain, Questions
 from sftknow_core.results.questions import Filters
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.run_folder import RunFolder
 
 MOST_SHIFTED = 40
 """Questions in the list."""
@@ -38,21 +37,21 @@ _LISTED = [
 _GOLD = ["gold_p_base", "gold_p_tuned"]
 
 
-def add_tokens(shown: Shown, cache: Cache, run_id: str, slider: Slider) -> tuple[list[Plain], str | None]:
+def add_tokens(shown: Shown, questions: Questions, slider: Slider) -> tuple[list[Plain], str | None]:
     """Test questions that were scored. Returns the opened ones, and why there are none (None: there are)."""
-    asked = questions.gather(cache, run_id)
+    asked = questions.table
     split = "test" if "test" in asked.splits else asked.splits[0]
-    if not asked.ks or not len(question_detail.spread(asked, Filters(asked.ks[0], split=split))):
+    if not asked.ks or questions.spread(Filters(asked.ks[0], split=split)).empty:
         return [], "First tokens were not measured in this chain, or base begins no answer rightly."
     opened: list[Plain] = []
     for i, k in enumerate(slider.ks):
         filters = Filters(_restored(asked.ks, k), split=split)
-        _add_spread(shown, asked, filters, f"{i}", k)
-        moved = _moved_most(asked, filters, k)
+        _add_spread(shown, questions, filters, f"{i}", k)
+        moved = _moved_most(questions, filters, k)
         shown.tables[f"shifted.{i}"] = as_table(_marked(moved)[[*_LISTED, *_GOLD]])
         for number, question in enumerate(moved.head(WITH_TOKENS).to_dict("records")):
             about = {str(n): v for n, v in question.items()}
-            found = _add_ten(shown, cache, run_id, about, f"ten{number}.{i}", k, filters.k_percent)
+            found = _add_ten(shown, questions, about, f"ten{number}.{i}", k, filters.k_percent)
             if found is not None and i == 0:
                 opened.append({"name": f"ten{number}", **found})
     return opened, None
@@ -63,10 +62,10 @@ def _restored(ks: tuple[float, ...], k: float) -> float:
     return k if k in ks else ks[0]
 
 
-def _add_spread(shown: Shown, asked: questions.QuestionTable, filters: Filters, name: str, k: float) -> None:
+def _add_spread(shown: Shown, questions: Questions, filters: Filters, name: str, k: float) -> None:
     """The histogram of KL, and KL against accuracy; at k = 0 restored is tuned itself."""
-    spread = question_detail.spread(asked, filters)
-    levels = question_detail.by_level(asked, filters)
+    spread = questions.spread(filters)
+    levels = questions.by_level(filters)
     if not k:
         spread = spread.assign(n_restored=spread["n_tuned"])
         levels = levels[levels["state"] == "tuned"].reset_index(drop=True)
@@ -79,9 +78,9 @@ def _add_spread(shown: Shown, asked: questions.QuestionTable, filters: Filters, 
     shown.draw(f"klevels.{name}", lambda p: tokens_charts.by_level_figure(levels, k, p), levels)
 
 
-def _moved_most(asked: questions.QuestionTable, filters: Filters, k: float) -> pd.DataFrame:
+def _moved_most(questions: Questions, filters: Filters, k: float) -> pd.DataFrame:
     """The scored questions by KL after tuning, which does not depend on k."""
-    rows = questions.all_passing(asked, filters)
+    rows = questions.frame(filters)
     rows = rows[rows["kl"].notna()].head(MOST_SHIFTED).reset_index(drop=True)
     if not k:
         rows = rows.assign(restored_answer=rows["tuned_answer"], restored_right=rows["tuned_right"])
@@ -100,15 +99,14 @@ def _marked(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _add_ten(
     shown: Shown,
-    cache: Cache,
-    run_id: str,
+    questions: Questions,
     question: Mapping[str, Any],
     name: str,
     k: float,
     restored_k: float,
 ) -> Plain | None:
     """The ten tokens of one question at one k; what is said of the question. At k = 0 restored is tuned itself."""
-    found = question_detail.first_token(cache, run_id, str(question["fact_id"]), restored_k)
+    found = questions.first_token(str(question["fact_id"]), restored_k)
     if found is None:
         return None
     tokens = found.tokens
@@ -141,24 +139,23 @@ def _plain_table(table: pd.DataFrame) -> Plain:
 
 
 def render(cache: Cache, run_id: str) -> str:
-    """The report of a finished chain. Raises SpecError when the run is none, CacheError when a part of it is gone."""
-    details = chains.chain_details(cache, run_id)
-    rows = restored.measured(cache, run_id, run_data.spec_of(details))
-    slider, shown = run_data.slider_of(cache, details, rows), Shown()
-    label = run_data.add_chains(shown, cache, run_id)
-    run_data.add_answers(shown, cache, run_id, details, slider, rows)
-    no_weights = run_data.first_or_reason(lambda: run_data.add_weights(shown, cache, details, slider))
-    opened, no_tokens = add_tokens(shown, cache, run_id, slider)
-    manifest = RunFolder(cache, run_id).manifest()
+    """The report of a finished chain. Raises GoneError, NotFinishedError and DamagedError."""
+    chain = Chain(cache, run_id)
+    rows = chain.measured()
+    slider, shown = run_data.slider_of(chain, rows), Shown()
+    label = run_data.add_chains(shown, chain)
+    run_data.add_answers(shown, chain, slider, rows)
+    no_weights = run_data.first_or_reason(lambda: run_data.add_weights(shown, chain, slider))
+    opened, no_tokens = add_tokens(shown, chain.all_questions, slider)
     page = {
         "label": label,
         "run_id": run_id,
         "version": __version__,
-        "finished_at": manifest.finished_at if manifest else "",
-        "numbers": cards(story.key_numbers(details)),
-        "how_measured": story.how_measured(details),
-        "mean_shift": story.mean_shift(details),
-        "rule": details["chosen"]["rule"],
+        "finished_at": chain.finished_at,
+        "numbers": cards(story.key_numbers(chain)),
+        "how_measured": story.how_measured(chain),
+        "mean_shift": story.mean_shift(chain),
+        "rule": chain.chosen.rule,
         "definitions": _definitions(),
         "opened": opened,
         "no_weights": no_weights,

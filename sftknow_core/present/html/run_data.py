@@ -1,7 +1,7 @@
 """A finished chain in the cache -> everything its static report shows, as JSON: figures, tables and sentences.
 
-    chain_views, restore_views, restore_cube  -> the slider: one step for each measured k
-    questions, question_tokens                -> token shifts (html_tokens.py)
+    Chain.measured, Cube  -> the slider: one step for each measured k
+    Questions             -> token shifts (run.py)
 
 Figures are those of the pages. Each is drawn for both themes, under a name with what it depends on:
 "levels.test.2" is the one of test questions at the third k.
@@ -9,10 +9,9 @@ Figures are those of the pages. Each is drawn for both themes, under a name with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -27,10 +26,10 @@ from sftknow_core.present.html.page import Plain, as_table, bullets, cards
 from sftknow_core.present.terminal import percent
 from sftknow_core.present.text import restore as restore_text
 from sftknow_core.present.text.story import KeyNumber, Part
-from sftknow_core.results import chains, cube, restored, weights
-from sftknow_core.store.cache import Cache
-from sftknow_core.update.spec import RestoreSpec
-from sftknow_core.update.spec import percent as percent_of
+from sftknow_core.results import chains, measured
+from sftknow_core.results.chain import Chain
+from sftknow_core.results.measured import MeasuredState
+from sftknow_core.results.weights import Cube
 
 MOST_FLIPPED = 100
 """Questions listed of those that healed, and as many of those that broke, at each k."""
@@ -86,8 +85,8 @@ class Slider:
     """Which of them was chosen on dev."""
     splits: tuple[str, ...]
     """Dev first, where both were asked."""
-    delta_id: str | None
-    """The run that compared the weights; None: they were not compared."""
+    cube: Cube | None
+    """What the comparison of the weights gave; None: they were not compared."""
 
     @property
     def labels(self) -> list[str]:
@@ -96,27 +95,18 @@ class Slider:
         return [names.get(k, f"{k:g}%") for k in self.ks]
 
 
-def spec_of(details: Mapping[str, Any], k: float = 0.0) -> RestoreSpec:
-    """What the chain put back, at another k. Raises SpecError."""
-    restore = (details["params"].get("restore") or [{}])[0]
-    given = {name: restore[name] for name in ("strategy", "region", "layers", "seed") if restore.get(name)}
-    return RestoreSpec(**given, k_percent=percent_of(f"{k:.4f}"))
-
-
-def slider_of(cache: Cache, details: Mapping[str, Any], rows: pd.DataFrame) -> Slider:
-    """rows: restore_views.measured."""
+def slider_of(chain: Chain, rows: pd.DataFrame) -> Slider:
+    """rows: Chain.measured."""
     scored = rows[rows["state"].isin(["tuned", "restored", "hybrid"]) & rows["accuracy"].notna()]
     ks = tuple(sorted(float(k) for k in scored["k_percent"].dropna().unique()))
     splits = tuple(split for split in ("dev", "test") if (scored["split"] == split).any())
     if not ks or not splits:
         raise CacheError("no answer of this chain was scored: there is nothing to report")
-    chosen = min(range(len(ks)), key=lambda i: abs(ks[i] - float(details["chosen"]["k_percent"])))
-    return Slider(ks, chosen, splits, cube.delta_run(cache, details["base_id"], details["tuned_id"]))
+    chosen = min(range(len(ks)), key=lambda i: abs(ks[i] - chain.best_k))
+    return Slider(ks, chosen, splits, Cube.of_pair(chain.cache, chain.base_id, chain.tuned_id))
 
 
-def add_answers(
-    shown: Shown, cache: Cache, run_id: str, details: Mapping[str, Any], slider: Slider, rows: pd.DataFrame
-) -> None:
+def add_answers(shown: Shown, chain: Chain, slider: Slider, rows: pd.DataFrame) -> None:
     """Accuracy, its curve, the levels and the flipped questions, for each split and k."""
     for split in slider.splits:
         headline = rows[rows["level"].isna() & (rows["split"] == split)].drop(columns=["level", "split"])
@@ -127,9 +117,10 @@ def add_answers(
             shown.mark(f"{curve}.{i}", partial(restore_charts.measured_figure, headline, "k", k))
             shown.numbers[f"accuracy.{name}"] = cards(_accuracies(headline, k))
             at = headline[headline["k_percent"] == k]
-            levels = restored.levels_at(rows, dict(at.iloc[0]), split) if len(at) else rows.iloc[:0]
+            state = MeasuredState.of_row(at.iloc[0]) if len(at) else None
+            levels = measured.levels_at(rows, state, split) if state else rows.iloc[:0]
             shown.draw(f"levels.{name}", partial(figures.levels_figure, levels), levels)
-            _add_flips(shown, cache, run_id, name, dict(at.iloc[0]) if len(at) and k else None, split)
+            _add_flips(shown, chain, name, state if k else None, split)
 
 
 def _accuracies(headline: pd.DataFrame, k: float) -> list[KeyNumber]:
@@ -153,9 +144,7 @@ def _part(name: str, rows: pd.DataFrame) -> Part:
     return Part(name, f"{percent(row['accuracy'])}%", f"{percent(row['low'])} to {percent(row['high'])}")
 
 
-def _add_flips(
-    shown: Shown, cache: Cache, run_id: str, name: str, state: Mapping[str, Any] | None, split: str
-) -> None:
+def _add_flips(shown: Shown, chain: Chain, name: str, state: MeasuredState | None, split: str) -> None:
     """Counts, tests and lists of the questions whose answer changed between tuned and this state."""
     if state is None:
         shown.lists[f"flips.{name}"] = [
@@ -163,39 +152,37 @@ def _add_flips(
         ]
         shown.tables[f"flips.{name}"] = as_table(pd.DataFrame(columns=["flip"]))
         return
-    counts = restored.flip_counts(cache, run_id, state, split)
-    shown.lists[f"flips.{name}"] = bullets(restore_text.flip_sentences(counts, float(state["k_percent"])))
-    some = [
-        restored.flipped(cache, run_id, state, split, flips=(flip,), most=MOST_FLIPPED)
-        for flip in ("healed", "broken")
-    ]
+    counts = chain.flip_counts(state, split)
+    shown.lists[f"flips.{name}"] = bullets(restore_text.flip_sentences(counts, state.k_percent))
+    some = [chain.flipped(state, split, flips=(flip,), most=MOST_FLIPPED) for flip in ("healed", "broken")]
     shown.tables[f"flips.{name}"] = as_table(pd.concat(some, ignore_index=True))
 
 
-def add_weights(shown: Shown, cache: Cache, details: Mapping[str, Any], slider: Slider) -> str | None:
+def add_weights(shown: Shown, chain: Chain, slider: Slider) -> str | None:
     """What each k puts back, from the cube; returns why there is nothing, or None."""
-    if slider.delta_id is None:
+    cube = slider.cube
+    if cube is None:
         return "The weights of these two models were not compared in this cache."
     try:
-        curve = weights.reverted_curve(cache, slider.delta_id, spec_of(details))
+        curve = cube.curve(chain.restoring)
     except SpecError as error:
         return f"Counts are not known for this way of choosing weights: {error}"
-    score = restore_text.score_of(spec_of(details))
+    score = restore_text.score_of(chain.restoring)
     shown.draw("taken", partial(restore_charts.reverted_figure, curve, float("nan"), score), thinned(curve))
     for i, k in enumerate(slider.ks):
-        spec = spec_of(details, k)
-        numbers = weights.reverted_summary(cache, slider.delta_id, spec)
+        spec = chain.restoring_at(k)
+        numbers = cube.selection(spec)
         shown.numbers[f"taken.{i}"] = cards(restore_text.cards(numbers, spec))
         shown.mark(f"taken.{i}", partial(restore_charts.reverted_figure, curve, k, score))
-        where = weights.reverted_by_place(cache, slider.delta_id, spec)
-        share = 100 * float(numbers["n_restored"]) / float(numbers["n_region"])
+        where = cube.places(spec)
+        share = 100 * numbers.n_restored / numbers.n_region
         places = pd.concat([where.modules, where.layers], ignore_index=True)
         shown.draw(
             f"places.{i}",
             partial(restore_charts.places_figure, where.layers, where.modules, share),
             places[[c for c in _PLACES if c in places]],
         )
-        heat = weights.heat(cache, slider.delta_id, spec)
+        heat = cube.heat(spec)
         shown.draw(f"heat.{i}", partial(heat_figure, heat.cells, heat.layers, heat.modules), heat.cells)
     return None
 
@@ -206,12 +193,12 @@ def thinned(curve: pd.DataFrame) -> pd.DataFrame:
     return curve.loc[kept, ["k_percent", "share", "null_share", "energy_taken_back"]].reset_index(drop=True)
 
 
-def add_chains(shown: Shown, cache: Cache, run_id: str) -> str:
+def add_chains(shown: Shown, chain: Chain) -> str:
     """All comparable chains; returns this one's name. Raises CacheError when it cannot be read."""
-    found = chains.survey(cache)
-    results = chains.comparable(found, run_id)
-    shown.draw("chains", partial(figures.chains_figure, results, run_id), results)
-    return str(found.finished.set_index("run_id")["label"][run_id])
+    found = chains.survey(chain.cache)
+    results = chains.comparable(found, chain.run_id)
+    shown.draw("chains", partial(figures.chains_figure, results, chain.run_id), results)
+    return str(found.finished.set_index("run_id")["label"][chain.run_id])
 
 
 def first_or_reason(read: Callable[[], str | None]) -> str | None:

@@ -12,6 +12,7 @@ from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present.terminal import points
 from sftknow_core.present.text.story import KeyNumber, Part, nothing_put_back
 from sftknow_core.results.accuracy import Group
+from sftknow_core.results.chain import Chosen
 from sftknow_core.results.questions import FIVE_SHOT
 
 DEFINITIONS = """\
@@ -78,8 +79,8 @@ def cards(changes: pd.DataFrame, k_percent: float, base: str) -> tuple[KeyNumber
     return tuple(found)
 
 
-def which_base(base: str, chosen: Mapping[str, Any]) -> str:
-    """What "before" and "restored" are on this page. chosen: of the chain's summary."""
+def which_base(base: str, chosen: Chosen) -> str:
+    """What "before" and "restored" are on this page."""
     fair = (
         "Base stands here **after five examples**, the fair before"
         if base == FIVE_SHOT
@@ -87,8 +88,8 @@ def which_base(base: str, chosen: Mapping[str, Any]) -> str:
         "the form alone"
     )
     restored = (
-        f"restored is k = {chosen['k_percent']:g}%, chosen on dev"
-        if chosen["k_percent"]
+        f"restored is k = {chosen.k_percent:g}%, chosen on dev"
+        if chosen.k_percent
         else f"{nothing_put_back(chosen)}, so there is no restored state"
     )
     return f"{fair}; {restored}. Test questions only."

@@ -12,6 +12,9 @@ import pandas as pd
 from sftknow_core.present.terminal import percent, points
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.registry import plugin_arguments
+from sftknow_core.results.chain import Chain
+from sftknow_core.results.measured import MeasuredState
+from sftknow_core.results.weights import Selection
 from sftknow_core.update.spec import RestoreSpec
 from sftknow_core.update.strategies import STRATEGIES as REGISTERED
 
@@ -89,17 +92,17 @@ def score_of(spec: RestoreSpec) -> str:
     return "r" if spec.strategy in ("top", "bottom") else "|d|"
 
 
-def cards(numbers: Numbers, spec: RestoreSpec) -> tuple[KeyNumber, ...]:
+def cards(numbers: Selection, spec: RestoreSpec) -> tuple[KeyNumber, ...]:
     """Three cards of two numbers each, from restore_cube.what_is_taken."""
     return _put_back(numbers, spec), _held(numbers, spec), _update(numbers, spec)
 
 
-def nothing_left(numbers: Numbers) -> str | None:
+def nothing_left(numbers: Selection) -> str | None:
     """That more k changes nothing, where so."""
-    full = numbers["no_more_changes_from_k"]
-    if numbers["n_changed"] == 0:
+    full = numbers.no_more_changes_from_k
+    if numbers.n_changed == 0:
         return "Fine-tuning changed no weight of this region: nothing can be put back."
-    if isnan(full) or numbers["k_percent"] < full:
+    if isnan(full) or numbers.k_percent < full:
         return None
     return (
         f"All changes of this region are already reverted from k = {full:g}% on: a larger k puts back only weights "
@@ -107,16 +110,16 @@ def nothing_left(numbers: Numbers) -> str | None:
     )
 
 
-def which_is_shown(k: float, shown: Numbers, split: str) -> str:
+def which_is_shown(k: float, shown: MeasuredState, split: str) -> str:
     """Which measured k the answers are from."""
     n = f"{split} questions"
     if k == 0:
         return f"k = 0% is the tuned model; measured on {n}."
-    if abs(shown["k_percent"] - k) < 1e-9:
+    if abs(shown.k_percent - k) < 1e-9:
         return f"Measured at k = {k:g}% itself, on {n}."
     return (
         f"**k = {k:g}% is not measured.** Shown instead, on {n}: the nearest measured "
-        f"**k = {shown['k_percent']:g}%**. Accuracy between measured k is not interpolated."
+        f"**k = {shown.k_percent:g}%**. Accuracy between measured k is not interpolated."
     )
 
 
@@ -158,34 +161,34 @@ def measure_label(lacking: tuple[str, ...], k: float) -> str:
     return f"Measure {', '.join(names)}"
 
 
-def in_a_line(numbers: Numbers) -> str:
+def in_a_line(numbers: Selection) -> str:
     """What the selection amounts to, from restore_cube.what_is_taken."""
-    of_changed = numbers["k_of_changed_percent"]
+    of_changed = numbers.k_of_changed_percent
     changed = "" if isnan(of_changed) else f", {of_changed:.1f}% of those that changed"
-    energy = numbers["energy_taken_back"]
+    energy = numbers.energy_taken_back
     update = "" if isnan(energy) else f"; it takes back {percent(energy)}% of the update (squared change)"
-    return f"This puts back **{numbers['n_restored']:,} weights**{changed}{update}."
+    return f"This puts back **{numbers.n_restored:,} weights**{changed}{update}."
 
 
-def not_compared(details: Numbers) -> str:
+def not_compared(details: Chain) -> str:
     """What to do where base and tuned were not compared."""
     return (
         "The weights of these two models are not compared in this cache, so what k puts back cannot be counted. In a "
-        f"terminal: `sftknow delta --base {details['base_name']} --tuned {details['tuned_id']}`"
+        f"terminal: `sftknow delta --base {details.base_name} --tuned {details.tuned_id}`"
     )
 
 
-def command(details: Numbers, spec: RestoreSpec, n_level: int) -> str:
+def command(details: Chain, spec: RestoreSpec, n_level: int) -> str:
     """The command that measures this selection for the same two models and questions."""
-    base = str(details["base_name"])
-    words = ["sftknow", *plugin_arguments(), "run", "--base", base, "--tuned", str(details["tuned_id"])]
+    base = details.base_name
+    words = ["sftknow", *plugin_arguments(), "run", "--base", base, "--tuned", details.tuned_id]
     words += ["--data", "demo" if base == "demo" else "FACTS", "--questions", str(n_level)]
     words += ["--k", f"{spec.k_percent:f}"]
     usual = RestoreSpec(k_percent=spec.k_percent)
     for name in ("strategy", "region", "layers"):
         if getattr(spec, name) != getattr(usual, name):
             words += [f"--{name}", str(getattr(spec, name))]
-    asked = details["params"]["evaluate"]
+    asked = details.spec.params["evaluate"]
     for name, value in (("prompt", "paper"), ("matcher", "words")):
         if asked.get(name, value) != value:
             words += [f"--{name}", str(asked[name])]
@@ -215,36 +218,36 @@ def _flip_sentence(row: Numbers, k: float, before: str) -> str:
     )
 
 
-def _put_back(numbers: Numbers, spec: RestoreSpec) -> KeyNumber:
+def _put_back(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
     n, of_changed, full = (
-        numbers["n_restored"],
-        numbers["k_of_changed_percent"],
-        numbers["no_more_changes_from_k"],
+        numbers.n_restored,
+        numbers.k_of_changed_percent,
+        numbers.no_more_changes_from_k,
     )
     parts = (
-        Part("weights", compact(n), f"of {compact(numbers['n_region'])}"),
+        Part("weights", compact(n), f"of {compact(numbers.n_region)}"),
         Part(
             "of the changed",
             "–" if isnan(of_changed) else f"{of_changed:.1f}%",
-            f"of {compact(numbers['n_changed'])}",
+            f"of {compact(numbers.n_changed)}",
         ),
     )
-    said = f"{n:,} weights of the region, {percent(n / numbers['n_model'])}% of the whole model."
+    said = f"{n:,} weights of the region, {percent(n / numbers.n_model)}% of the whole model."
     if spec.strategy in ("top", "largest") and not isnan(full):
         said += f" All changes are reverted from k = {full:g}% on."
     return KeyNumber("Put back to base", parts, said)
 
 
-def _held(numbers: Numbers, spec: RestoreSpec) -> KeyNumber:
-    score, null = score_of(spec), numbers["null_share"]
-    parts = [_share("these weights", numbers["share"], numbers["share_error"])]
+def _held(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
+    score, null = score_of(spec), numbers.null_share
+    parts = [_share("these weights", numbers.share, numbers.share_error)]
     if null is None:
         said = (
             "Share of the region's summed |d| that these weights hold. There is no null: dealing the changes out at "
             "random leaves the list of |d| as it is."
         )
     else:
-        parts.append(_share("null", null, numbers["null_error"]))
+        parts.append(_share("null", null, numbers.null_error))
         first = spec.strategy == "top"
         said = (
             "Null: the same changes dealt out at random within each tensor. It is "
@@ -258,13 +261,13 @@ def _held(numbers: Numbers, spec: RestoreSpec) -> KeyNumber:
     return KeyNumber(f"Share of the summed {score}", tuple(parts), said)
 
 
-def _update(numbers: Numbers, spec: RestoreSpec) -> KeyNumber:
-    score, low, high = score_of(spec), numbers["threshold_low"], numbers["threshold_high"]
+def _update(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
+    score, low, high = score_of(spec), numbers.threshold_low, numbers.threshold_high
     first = spec.strategy in ("top", "largest")
     put_back = not isnan(low)
     value, spread = (f"{low:.3g}", f"to {high:.4g}") if put_back else ("–", "none put back")
     parts = (
-        _share("of Σd²", numbers["energy_taken_back"], numbers["energy_error"]),
+        _share("of Σd²", numbers.energy_taken_back, numbers.energy_error),
         Part(f"threshold of {score}", value, spread),
     )
     unit = "no unit" if score == "r" else "in units of the weights"

@@ -16,6 +16,8 @@ from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present.terminal import percent, points
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.registry import plugin_arguments
+from sftknow_core.results.chain import Chain
+from sftknow_core.results.measured import MeasuredState
 from sftknow_core.update.spec import RestoreSpec
 from sftknow_core.update.strategies import STRATEGIES
 
@@ -25,7 +27,7 @@ Row = Mapping[str, Any]
 
 
 def accuracy_cards(
-    rows: pd.DataFrame, shown: Row, split: str, changes: pd.DataFrame
+    rows: pd.DataFrame, shown: MeasuredState, split: str, changes: pd.DataFrame
 ) -> tuple[KeyNumber, ...]:
     """One card a domain of the split: accuracy of the shown state, and its difference to tuned.
 
@@ -40,9 +42,11 @@ def accuracy_cards(
     return tuple(cards)
 
 
-def _domain(rows: pd.DataFrame, shown: Row, split: str, domain: str, changes: pd.DataFrame) -> KeyNumber:
+def _domain(
+    rows: pd.DataFrame, shown: MeasuredState, split: str, domain: str, changes: pd.DataFrame
+) -> KeyNumber:
     rows = rows[rows["domain"] == domain]
-    here = _state(rows, rows["state_id"] == shown["state_id"])
+    here = _state(rows, rows["state_id"] == shown.state_id)
     others = [
         f"{name} {_value(row)}"
         for name in ("tuned", "base")
@@ -66,7 +70,7 @@ def _on_test(means: pd.DataFrame) -> KeyNumber | None:
     )
     n = int(chosen["n"].sum())
     return KeyNumber(
-        f"Test, {_k(dict(chosen.iloc[0]))} chosen on dev",
+        f"Test, {_k(MeasuredState.of_row(chosen.iloc[0]))} chosen on dev",
         parts,
         f"{n:,} test questions, which had no say in choosing k. This card stands still while you slide.",
     )
@@ -92,8 +96,8 @@ def _value(row: Row) -> str:
     return "–" if isnan(row["accuracy"]) else f"{percent(row['accuracy'])}%"
 
 
-def _k(shown: Row) -> str:
-    return "tuned, k = 0%" if shown["state"] == "tuned" else f"k = {shown['k_percent']:g}%"
+def _k(shown: MeasuredState) -> str:
+    return "tuned, k = 0%" if shown.state == "tuned" else f"k = {shown.k_percent:g}%"
 
 
 def _state(rows: pd.DataFrame, which: pd.Series[bool]) -> Row | None:
@@ -156,16 +160,16 @@ def lacking(rows: pd.DataFrame) -> list[str]:
     return [name for name in OTHERS if name not in there]
 
 
-def commands(details: Mapping[str, Any], rows: pd.DataFrame) -> str:
+def commands(details: Chain, rows: pd.DataFrame) -> str:
     """The commands that measure what is lacking, at the k that were measured, for the same models and questions.
 
-    details: chain_views.chain_details. rows: not empty.
+    rows: not empty.
     """
     ks = rows.loc[(rows["state"] == "restored") & rows["k_percent"].notna(), "k_percent"]
     wanted = ",".join(f"{k:g}" for k in sorted(set(ks))) or "5,20,40,60"
-    base, asked = str(details["base_name"]), details["params"]["evaluate"]
+    base, asked = details.base_name, details.spec.params["evaluate"]
     n_level = int(rows["n_level"].max())
-    words = ["sftknow", *plugin_arguments(), "run", "--base", base, "--tuned", str(details["tuned_id"])]
+    words = ["sftknow", *plugin_arguments(), "run", "--base", base, "--tuned", details.tuned_id]
     words += ["--data", "demo" if base == "demo" else "FACTS", "--questions", str(n_level), "--k", wanted]
     for name, value in (("prompt", "paper"), ("matcher", "words")):
         if asked.get(name, value) != value:
@@ -179,23 +183,27 @@ _WHEN = (1980, 1, 1, 0, 0, 0)
 """Equal tables give equal files."""
 
 
-def selection(details: Mapping[str, Any], spec: RestoreSpec) -> dict[str, Any]:
+def selection(details: Chain, spec: RestoreSpec) -> dict[str, Any]:
     """Which weights of which two models go back: enough for `sftknow restore` to make the model.
 
     It is no recipe: that holds the threshold too, which takes a pass over the weights to find.
     """
     names = ("base_name", "base_id", "tuned_name", "tuned_id")
     plain = {name: value for name, value in spec.to_json().items() if value is not None}
-    return {**{name: details[name] for name in names}, "selection": plain, "command": command(details, spec)}
+    return {
+        **{name: getattr(details, name) for name in names},
+        "selection": plain,
+        "command": command(details, spec),
+    }
 
 
-def command(details: Mapping[str, Any], spec: RestoreSpec) -> str:
+def command(details: Chain, spec: RestoreSpec) -> str:
     """The command that writes the restored model."""
-    base = details["base_name"] if details["base_name"] == "demo" else details["base_id"]
+    base = details.base_name if details.base_name == "demo" else details.base_id
     words = [
         shlex.join(["sftknow", *plugin_arguments(), "restore"]),
         f"--base {base}",
-        f"--tuned {details['tuned_id']}",
+        f"--tuned {details.tuned_id}",
         f"--k {spec.k_percent:f}",
     ]
     words += [f"--strategy {spec.strategy}", f"--region {spec.region}"]

@@ -1,4 +1,4 @@
-"""A chain's summary (pipeline/chain_summary.py) -> five numbers with their intervals, each with a plain sentence.
+"""A finished chain (results.Chain) -> five numbers with their intervals, each with a plain sentence.
 
 The sentences claim no more than the numbers show: an interval that includes 0 "shows nothing", and one
 fine-tuning speaks for its questions only, not for other seeds.
@@ -6,14 +6,12 @@ fine-tuning speaks for its questions only, not for other seeds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sftknow_core.present.terminal import percent, points
+from sftknow_core.results.chain import Accuracy, Chain, Chosen, Gain, Shift, State, TrainSet
 
-Summary = Mapping[str, Any]
-DOMAINS = {"test_in": "in-domain", "test_out": "out-of-domain"}
+DOMAINS = {"in": "in-domain", "out": "out-of-domain"}
 _ORDER = {
     "top": "the most changed {k:g}% of",
     "bottom": "the least changed {k:g}% of",
@@ -61,54 +59,46 @@ class KeyNumber:
     sentence: str
 
 
-def key_numbers(details: Summary) -> tuple[KeyNumber, ...]:
-    """Base, tuned, restored, gain and changed share. details: chain_views.chain_details."""
-    rows = {row["state_id"]: row for row in details["table"]}
-    k = details["chosen"]["k_percent"]
+def key_numbers(chain: Chain) -> tuple[KeyNumber, ...]:
+    """Base, tuned, restored, gain and changed share."""
     return (
-        KeyNumber("Base", _accuracies(rows[details["base_id"]]), _about_base(details)),
-        KeyNumber("Fine-tuned", _accuracies(rows[details["tuned_id"]]), _about_tuned(details)),
-        KeyNumber(
-            f"Restored, k = {k:g}%",
-            _accuracies(rows[details["chosen"]["state_id"]]),
-            _about_restored(details),
-        ),
-        KeyNumber("Gain of restoring, points", _gains(details), _about_gain(details)),
-        KeyNumber("Changed weights", _changed(details), _about_change(details)),
+        KeyNumber("Base", _accuracies(chain.base), _about_base(chain)),
+        KeyNumber("Fine-tuned", _accuracies(chain.tuned), _about_tuned(chain)),
+        KeyNumber(f"Restored, k = {chain.best_k:g}%", _accuracies(chain.restored), _about_restored(chain)),
+        KeyNumber("Gain of restoring, points", _gains(chain), _about_gain(chain)),
+        KeyNumber("Changed weights", _changed(chain), _about_change(chain)),
     )
 
 
-def how_measured(details: Summary) -> str:
+def how_measured(chain: Chain) -> str:
     """n, split, matcher, what was left out, and whom the intervals speak for."""
-    base = next(row for row in details["table"] if row["state_id"] == details["base_id"])
-    groups = {name: base[key] for key, name in DOMAINS.items() if base[key]}
-    n = ", ".join(f"{row['n']:,} {name}" for name, row in groups.items())
-    left_out = [
-        f" {name.capitalize()}: {row['reason']}." for name, row in groups.items() if row.get("reason")
-    ]
+    groups = {name: found for key, name in DOMAINS.items() if (found := chain.base.score("test", key))}
+    n = ", ".join(f"{score.n:,} {name}" for name, score in groups.items())
+    left_out = [f" {name.capitalize()}: {score.reason}." for name, score in groups.items() if score.reason]
     return (
         f"Test questions: {n}. An accuracy is the mean over the mastery levels.{''.join(left_out)} "
-        f"{_rule(details['matcher'])} Below each number is its 95% interval, which speaks for the questions: other "
+        f"{_rule(chain.matcher)} Below each number is its 95% interval, which speaks for the questions: other "
         "questions of these topics, this one fine-tuning. It says nothing about other seeds, topics or models."
     )
 
 
-def mean_shift(details: Summary) -> str:
+def mean_shift(chain: Chain) -> str:
     """How far the first token of level-4 answers moved on average, after tuning and after restoring."""
-    found = {row["state_id"]: row["kl"].get("aligned", {}) for row in details["table"]}
-    tuned, restored = found[details["tuned_id"]], found[details["chosen"]["state_id"]]
-    if tuned.get("mean_nats") is None:
+    tuned, restored = chain.tuned.shift, chain.restored.shift
+    if tuned is None or tuned.nats is None:
         return "No level-4 test question could be scored."
-    said = f"Mean over the {tuned['n']:,} of {tuned['n_questions']:,} questions that base begins to answer rightly: "
+    said = (
+        f"Mean over the {tuned.n:,} of {tuned.n_questions:,} questions that base begins to answer rightly: "
+    )
     said += f"{_nats(tuned)} after tuning"
-    return f"{said}, {_nats(restored)} restored." if restored != tuned else f"{said}."
+    return f"{said}, {_nats(restored)} restored." if restored and restored != tuned else f"{said}."
 
 
-def _nats(row: Mapping[str, Any]) -> str:
+def _nats(shift: Shift) -> str:
     """ "1.40 nats (95% interval 1.21 to 1.59)"."""
-    if row["low_nats"] is None:
-        return f"{row['mean_nats']:.2f} nats"
-    return f"{row['mean_nats']:.2f} nats (95% interval {row['low_nats']:.2f} to {row['high_nats']:.2f})"
+    if shift.low is None:
+        return f"{shift.nats:.2f} nats"
+    return f"{shift.nats:.2f} nats (95% interval {shift.low:.2f} to {shift.high:.2f})"
 
 
 def _rule(matcher: str) -> str:
@@ -120,141 +110,128 @@ def _rule(matcher: str) -> str:
     return f"{rules.get(matcher, 'Answers are judged by')} (matcher “{matcher}”)."
 
 
-def _accuracies(row: Mapping[str, Any]) -> tuple[Part, ...]:
-    return tuple(_accuracy(name, row[key]) for key, name in DOMAINS.items())
+def _accuracies(state: State) -> tuple[Part, ...]:
+    return tuple(_accuracy(name, state.score("test", key)) for key, name in DOMAINS.items())
 
 
-def _accuracy(name: str, row: Mapping[str, Any] | None) -> Part:
-    if row is None or row["accuracy"] is None:
-        return Part(name, "–", "not asked" if row is None else str(row["reason"]))
-    return Part(name, f"{percent(row['accuracy'])}%", f"{percent(row['low'])} to {percent(row['high'])}")
+def _accuracy(name: str, score: Accuracy | None) -> Part:
+    if score is None or score.accuracy is None:
+        return Part(name, "–", "not asked" if score is None else str(score.reason))
+    return Part(name, f"{percent(score.accuracy)}%", f"{percent(score.low)} to {percent(score.high)}")
 
 
-def _gains(details: Summary) -> tuple[Part, ...]:
-    gains = details["chosen"]["gain"]
-    return tuple(_gain(name, gains[key], details["chosen"]["k_percent"]) for key, name in DOMAINS.items())
+def _gains(chain: Chain) -> tuple[Part, ...]:
+    return tuple(_gain(name, chain.gain_on(key), chain.best_k) for key, name in DOMAINS.items())
 
 
-def _gain(name: str, gain: Mapping[str, Any] | None, k: float) -> Part:
+def _gain(name: str, gain: Gain | None, k: float) -> Part:
     if gain is None or k == 0:
         return Part(name, "–", "nothing put back" if k == 0 else "too few questions")
-    return Part(name, points(gain["value"]), f"{points(gain['low'])} to {points(gain['high'])}")
+    return Part(name, points(gain.value), f"{points(gain.low)} to {points(gain.high)}")
 
 
-def _changed(details: Summary) -> tuple[Part, ...]:
+def _changed(chain: Chain) -> tuple[Part, ...]:
     names = {"transformer": "in the layers", "all": "of all weights"}
-    shares = details["changed_share"]
+    shares = chain.changed_share
     return tuple(
         Part(name, f"{percent(shares[key])}%", "counted") for key, name in names.items() if key in shares
     )
 
 
-def _about_base(details: Summary) -> str:
-    five = (details.get("five_shot") or {}).get("test_in") or {}
+def _about_base(chain: Chain) -> str:
+    five, base = chain.five_shot.get("test_in"), chain.base.score("test")
     said = "Before any fine-tuning, asked with the question prompt"
-    if five.get("accuracy") is None:
-        return f"{said}.{_floor(details)}"
-    shown = f"after five examples it answers {percent(five['accuracy'])}% in-domain."
-    if five["low"] > (_of(details, "base_id")["high"] or 0):
-        return f"{said}. It knows more than it can say in this form: {shown}{_floor(details)}"
-    return f"{said}; {shown}{_floor(details)}"
+    if five is None or five.accuracy is None:
+        return f"{said}.{_floor(chain)}"
+    shown = f"after five examples it answers {percent(five.accuracy)}% in-domain."
+    if five.low is not None and five.low > ((base and base.high) or 0):
+        return f"{said}. It knows more than it can say in this form: {shown}{_floor(chain)}"
+    return f"{said}; {shown}{_floor(chain)}"
 
 
-def _floor(details: Summary) -> str:
+def _floor(chain: Chain) -> str:
     """What can be had without knowing anything; "" where it was not reckoned."""
-    guess = (details.get("majority") or {}).get("test_in") or {}
-    if guess.get("accuracy") is None:
+    guess = chain.majority.get("test_in")
+    if guess is None or guess.accuracy is None:
         return ""
-    return f" Always giving the topic's most frequent answer would score {percent(guess['accuracy'])}%."
+    return f" Always giving the topic's most frequent answer would score {percent(guess.accuracy)}%."
 
 
-def _of(details: Summary, which: str) -> Mapping[str, Any]:
-    """The in-domain test accuracy of base_id or tuned_id."""
-    found: Mapping[str, Any] = next(
-        row["test_in"] for row in details["table"] if row["state_id"] == details[which]
-    )
-    return found
-
-
-def _about_tuned(details: Summary) -> str:
-    train = details["train_set"]
+def _about_tuned(chain: Chain) -> str:
+    train = chain.train_set
     if not train:
-        return f"The given model {details['tuned_name']}, fine-tuned elsewhere."
-    level = train["level"]
-    which = f"of mastery level {level}" if level.isdigit() else f"of {level} levels"
-    return f"The same questions after fine-tuning on {train['n']:,} other facts {which}.{_learnt(details)}"
+        return f"The given model {chain.tuned_name}, fine-tuned elsewhere."
+    which = f"of mastery level {train.level}" if train.level.isdigit() else f"of {train.level} levels"
+    return f"The same questions after fine-tuning on {train.n:,} other facts {which}.{_learnt(chain, train)}"
 
 
-def _learnt(details: Summary) -> str:
+def _learnt(chain: Chain, train: TrainSet) -> str:
     """How well it answers what it was trained on; "" where that was not asked."""
-    tuned = next(row for row in details["table"] if row["state_id"] == details["tuned_id"])
-    train = tuned.get("train") or {}
-    if train.get("accuracy") is None:
+    score = chain.tuned.train
+    if score is None or score.accuracy is None:
         return ""
-    n = train["n"]
-    facts = f"{n:,} of those" if n < details["train_set"]["n"] else "those"
-    ends = f"{percent(train['low'])} to {percent(train['high'])}"
-    if train.get("reason") and not details["train_set"]["level"].isdigit():
-        ends += f"; {train['reason']}"
-    return f" Of {facts} it answers {percent(train['accuracy'])}% ({ends})."
+    facts = f"{score.n:,} of those" if score.n < train.n else "those"
+    ends = f"{percent(score.low)} to {percent(score.high)}"
+    if score.reason and not train.level.isdigit():
+        ends += f"; {score.reason}"
+    return f" Of {facts} it answers {percent(score.accuracy)}% ({ends})."
 
 
-def _about_restored(details: Summary) -> str:
-    k = details["chosen"]["k_percent"]
+def _about_restored(chain: Chain) -> str:
+    k = chain.best_k
     if k == 0:
-        why = nothing_put_back(details["chosen"])
-        return f"{why[0].upper()}{why[1:]}, so this is the tuned model.{_optimism(details)}"
-    restore = (details["params"].get("restore") or [{}])[0]
-    order = _ORDER.get(restore.get("strategy", "top"), f"{{k:g}}% ({restore.get('strategy')}) of").format(k=k)
-    region = _REGIONS.get(restore.get("region", "transformer"), f"the {restore.get('region')} weights")
-    return f"The tuned model with {order} {region} put back. k was chosen on dev; this is test.{_optimism(details)}"
+        why = nothing_put_back(chain.chosen)
+        return f"{why[0].upper()}{why[1:]}, so this is the tuned model.{_optimism(chain)}"
+    way = chain.restoring
+    order = _ORDER.get(way.strategy, f"{{k:g}}% ({way.strategy}) of").format(k=k)
+    region = _REGIONS.get(way.region, f"the {way.region} weights")
+    return f"The tuned model with {order} {region} put back. k was chosen on dev; this is test.{_optimism(chain)}"
 
 
-def nothing_put_back(chosen: Mapping[str, Any]) -> str:
-    """Why the chosen k is 0: none was better, or the best one by too little. chosen: of a chain's summary."""
-    best = chosen.get("best_k_percent_on_dev") or 0
+def nothing_put_back(chosen: Chosen) -> str:
+    """Why the chosen k is 0: none was better, or the best one by too little."""
+    best = chosen.best_k_percent_on_dev
     if best == 0:
         return "on dev no k did better than putting nothing back"
     return f"on dev k = {best:g}% did best, but by no more than one standard error"
 
 
-def _optimism(details: Summary) -> str:
+def _optimism(chain: Chain) -> str:
     """What choosing k on the in-domain test questions would have claimed too much; "" where it was not reckoned."""
-    picked = details["chosen"].get("test_picked")
+    picked = chain.chosen.test_picked
     if not picked:
         return ""
-    if picked["optimism"] <= 0:
+    if picked.optimism <= 0:
         return " On test no k does better."
     return (
-        f" Choosing k on test (k = {picked['k_percent']:g}%) would have claimed {100 * picked['optimism']:.1f} points "
+        f" Choosing k on test (k = {picked.k_percent:g}%) would have claimed {100 * picked.optimism:.1f} points "
         "more in-domain, by looking at the answers."
     )
 
 
-def _about_gain(details: Summary) -> str:
-    chosen = details["chosen"]
-    if chosen["k_percent"] == 0:
+def _about_gain(chain: Chain) -> str:
+    if chain.best_k == 0:
         return "Nothing was put back, so there is nothing to gain."
-    verdicts = {name: _verdict(chosen["gain"][key]) for key, name in DOMAINS.items() if chosen["gain"][key]}
+    verdicts = {name: _verdict(gain) for key, name in DOMAINS.items() if (gain := chain.gain_on(key))}
     if len(verdicts) == 2 and len(set(verdicts.values())) == 1:
         verdicts = {"in both domains": next(iter(verdicts.values()))}
     said = "; ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
     return f"Restored minus tuned on the same questions, in percentage points: {said or 'not measured'}."
 
 
-def _verdict(gain: Mapping[str, Any]) -> str:
-    if gain["low"] > 0:
+def _verdict(gain: Gain) -> str:
+    if gain.low > 0:
         return "restoring helped"
-    if gain["high"] < 0:
+    if gain.high < 0:
         return "restoring did harm"
     return "the interval includes 0, nothing is shown"
 
 
-def _about_change(details: Summary) -> str:
-    top = next((row for row in details["concentration"] if row["k_percent"] == 1.0), None)
+def _about_change(chain: Chain) -> str:
+    top = next((row for row in chain.concentration if row.k_percent == 1.0), None)
     said = "Weights whose bits differ after fine-tuning."
-    if top is None or top["share"] is None:
+    if top is None or top.share is None:
         return said
-    null = top.get("null_share")
+    null = top.null_share
     beside = f" ({percent(null, 0)}% had the changes been dealt out at random)" if null is not None else ""
-    return f"{said} The most changed 1% hold {percent(top['share'], 0)}% of the summed r{beside}."
+    return f"{said} The most changed 1% hold {percent(top.share, 0)}% of the summed r{beside}."

@@ -19,6 +19,7 @@ from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
 from sftknow_core.facts.topics import Topic, load_topics, topics_id
 from sftknow_core.present.charts.tokens import GOLD, spelled
+from sftknow_core.results.chain import Chain
 from sftknow_core.results.question_detail import FirstToken
 from sftknow_core.results.questions import FIVE_SHOT
 from sftknow_core.store.run_spec import RunSpec
@@ -56,12 +57,10 @@ class SentPrompt:
     """What it is, or why it is not known."""
 
 
-def sent_prompts(
-    details: Mapping[str, Any], asked: RunSpec, question: Mapping[str, Any]
-) -> tuple[SentPrompt, ...]:
+def sent_prompts(details: Chain, asked: RunSpec, question: Mapping[str, Any]) -> tuple[SentPrompt, ...]:
     """The question prompt and the base's completion prompt of one question.
 
-    details: chain_views.chain_details; asked: question_tokens.asked_as; question: a row of questions.Asked.
+    asked: Questions.sent_as; question: a row of questions.Asked.
     """
     return (_question_prompt(details, asked, str(question["question"])), _completion_prompt(asked, question))
 
@@ -186,9 +185,9 @@ def ranked(n_less: int, n: int, kl_nats: float | None) -> str:
     return f"The opened question moved further than {n_less:,} of the {n:,} scored ones of this split and domain."
 
 
-def _question_prompt(details: Mapping[str, Any], asked: RunSpec, question: str) -> SentPrompt:
+def _question_prompt(details: Chain, asked: RunSpec, question: str) -> SentPrompt:
     who = "tuned and restored"
-    name = str((details["params"].get("evaluate") or {}).get("prompt", "paper"))
+    name = str((details.spec.params.get("evaluate") or {}).get("prompt", "paper"))
     try:
         prompt = load_prompt(name)
     except SpecError:

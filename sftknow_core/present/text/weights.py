@@ -12,6 +12,7 @@ from sftknow_core.analysis import published
 from sftknow_core.present.terminal import percent
 from sftknow_core.present.text.restore import compact
 from sftknow_core.present.text.story import KeyNumber, Part
+from sftknow_core.results.weights import Changed, Overview, Selection
 from sftknow_core.update.strategies import STRATEGIES as REGISTERED
 
 Numbers = Mapping[str, Any]
@@ -58,9 +59,9 @@ COLUMNS = {
 """Columns of this page's tables: header, meaning, format."""
 
 
-def cards(found: Numbers) -> tuple[KeyNumber, ...]:
-    """Four cards from weight_views.overview."""
-    region, model, taken = found["region"], found["model"], found["taken"]
+def cards(found: Overview) -> tuple[KeyNumber, ...]:
+    """Four cards from Cube.overview."""
+    region, model, taken = found.region, found.model, found.taken
     return (
         KeyNumber(
             "Bit-identical weights",
@@ -77,31 +78,29 @@ def cards(found: Numbers) -> tuple[KeyNumber, ...]:
             (_near_zero("region", region), _near_zero("whole model", model)),
             "Part of the summed r from weights with |base| < 10⁻⁶: few weights, but r divides by |base|.",
         ),
-        _held(found, taken),
+        _held(taken),
     )
 
 
-def what_identical_means(found: Numbers) -> str:
+def what_identical_means(found: Overview) -> str:
     """Why the identical share matters at the current k."""
-    taken, region = found["taken"], found["region"]
-    full, k = taken["no_more_changes_from_k"], taken["k_percent"]
-    if region["n_changed"] == 0:
+    taken, region = found.taken, found.region
+    full, k = taken.no_more_changes_from_k, taken.k_percent
+    if region.n_changed == 0:
         return "Fine-tuning changed no weight of this region: there is nothing to put back at any k."
     if isnan(full):
         return "Some changes do not show in r or |d| (a zero that changed its sign): only k = 100% puts all back."
-    same = region["n"] - region["n_changed"]
-    changed = (
-        f"{percent(region['changed_share'], 2)}%" if same > region["n"] / 10_000 else f"All but {same:,}"
-    )
+    same = region.n - region.n_changed
+    changed = f"{percent(region.changed_share, 2)}%" if same > region.n / 10_000 else f"All but {same:,}"
     if same == 0:
         return "Every weight of this region changed, if only by its last bit: each k up to 100% puts more changes back."
     said = (
-        f"**{changed} of this region's {compact(region['n'])} weights changed: every k from {full:g}% on puts back the "
+        f"**{changed} of this region's {compact(region.n)} weights changed: every k from {full:g}% on puts back the "
         "same, all changes.** A larger k adds only weights that are base already."
     )
     if k >= full:
         return f"{said} The current k = {k:g}% is there."
-    return f"{said} The current k = {k:g}% is {taken['k_of_changed_percent']:.1f}% of the changed weights."
+    return f"{said} The current k = {k:g}% is {taken.k_of_changed_percent:.1f}% of the changed weights."
 
 
 def what_concentration_means(rows: pd.DataFrame, k: float) -> str:
@@ -149,27 +148,25 @@ def paper_note(n_layers: int) -> str:
     )
 
 
-def _same(label: str, row: Numbers) -> Part:
-    return Part(
-        label, f"{percent(1 - row['changed_share'])}%", f"{compact(row['n'] - row['n_changed'])} weights"
-    )
+def _same(label: str, row: Changed) -> Part:
+    return Part(label, f"{percent(1 - row.changed_share)}%", f"{compact(row.n - row.n_changed)} weights")
 
 
-def _size(label: str, row: Numbers) -> Part:
-    size = row["relative_norm"]
-    return Part(label, "–" if isnan(size) else f"{percent(size, 2)}%", f"{compact(row['n'])} weights")
+def _size(label: str, row: Changed) -> Part:
+    size = row.relative_norm
+    return Part(label, "–" if isnan(size) else f"{percent(size, 2)}%", f"{compact(row.n)} weights")
 
 
-def _near_zero(label: str, row: Numbers) -> Part:
-    share = row["near_zero_share"]
+def _near_zero(label: str, row: Changed) -> Part:
+    share = row.near_zero_share
     return Part(label, "–" if isnan(share) else f"{percent(share)}%", "of the summed r")
 
 
-def _held(found: Numbers, taken: Numbers) -> KeyNumber:
-    score, null = ("|d|", None) if found["null_share"] is None else ("r", found["null_share"])
-    share = taken["share"]
+def _held(taken: Selection) -> KeyNumber:
+    score, null = ("|d|", None) if taken.null_share is None else ("r", taken.null_share)
+    share = taken.share
     parts = [
-        Part("these weights", "–" if isnan(share) else f"{percent(share)}%", f"k = {taken['k_percent']:g}%")
+        Part("these weights", "–" if isnan(share) else f"{percent(share)}%", f"k = {taken.k_percent:g}%")
     ]
     said = "There is no null: dealing the changes out at random leaves the list of |d| as it is."
     if null is not None:

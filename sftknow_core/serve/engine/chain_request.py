@@ -16,7 +16,7 @@ from sftknow_core.facts.fact import FactSet
 from sftknow_core.pipeline.evaluate import FIVE_SHOT
 from sftknow_core.pipeline.questions import QuestionSpec, choose_questions
 from sftknow_core.pipeline.workspace import DEMO
-from sftknow_core.results.views import chain_summary
+from sftknow_core.results.chain import Chain
 from sftknow_core.serve.engine.protocol import (
     GROUPS,
     AskRequest,
@@ -26,7 +26,6 @@ from sftknow_core.serve.engine.protocol import (
     StateRef,
 )
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.listing import run_info
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.update.spec import RestoreSpec
 
@@ -44,7 +43,7 @@ class ChainRequests:
     evaluate: Mapping[str, Any]
     """How it asked: fields of EvaluateSpec."""
     own_set: str
-    """Id of the chain's question set (results/restored.py)."""
+    """Id of the chain's question set (results/measured.py)."""
 
     def evaluation(
         self,
@@ -87,28 +86,27 @@ class ChainRequests:
 
 
 def chain_requests(cache: Cache, run_id: str) -> ChainRequests:
-    """Read what a finished chain did. Raises SpecError when it is none, or did not put on record what it asked."""
-    summary = chain_summary(cache, run_id)
-    info = run_info(cache, run_id)
-    if "facts" not in info.about or "questions" not in info.about:
+    """What a finished chain did. Raises SpecError when it is none, or did not put on record what it asked."""
+    chain = Chain(cache, run_id)
+    stages, about = chain.stages, chain.about
+    if "facts" not in about or "questions" not in about or stages.mastery is None:
         raise SpecError(
             "this chain was made by an earlier version, which did not put on record how its questions were read; "
             "repeat its command line: it is all in the cache and takes seconds, and new k can then be asked here"
         )
-    asked = RunFolder(cache, run_id).spec
-    base = DEMO if summary["base_name"] == DEMO else summary["base_id"]
+    base = DEMO if chain.base_name == DEMO else chain.base_id
     return ChainRequests(
-        models=Models(base, summary["tuned_id"], summary["base_id"], summary["tuned_id"]),
-        facts=FactsRef.from_json(info.about["facts"]),
-        questions=QuestionSpec(**info.about["questions"]),
-        mastery=summary["stages"]["mastery"],
-        evaluate=asked.params["evaluate"],
-        own_set=str(asked.inputs["questions"]),
+        models=Models(base, chain.tuned_id, chain.base_id, chain.tuned_id),
+        facts=FactsRef.from_json(about["facts"]),
+        questions=QuestionSpec(**about["questions"]),
+        mastery=stages.mastery,
+        evaluate=chain.spec.params["evaluate"],
+        own_set=chain.asked.question_set,
     )
 
 
 def question_set(cache: Cache, chain: ChainRequests, per_level: int | None) -> str:
-    """The id of the set that an evaluation of this size asks (results/restored.py), without asking it.
+    """The id of the set that an evaluation of this size asks (results/measured.py), without asking it.
 
     Raises DataError where the facts' file is gone, CacheError where the mastery scores are.
     """
