@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -46,6 +47,16 @@ class Entry:
     """Of the algorithm: raised whenever the same inputs would give other results."""
     plugin: str | None = None
     """Name and sha256 of the plugin that registered it, as "own_strategy@0a1b..."; None for built-in entries."""
+
+    @property
+    def stored_name(self) -> str:
+        """What tables hold: the name, for a plugin's entry with 16 hex digits of the hash, as "my-order@0a1b..."."""
+        return stored_name(self.name, self.plugin)
+
+
+def stored_name(name: str, plugin: str | None) -> str:
+    """See Entry.stored_name; plugin: the label."""
+    return name if plugin is None else f"{name}@{plugin.partition('@')[2][:16]}"
 
 
 E = TypeVar("E", bound=Entry)
@@ -127,6 +138,7 @@ _loaded: dict[Path, Plugin] = {}
 _current: list[Plugin] = []
 """The file whose code is running now, while it is loaded."""
 _entry_points_done: list[bool] = []
+_loading = RLock()
 
 
 def plugin_of(function: Callable[..., Any]) -> str | None:
@@ -163,6 +175,11 @@ def load_plugins(files: Sequence[Path] = ()) -> tuple[Plugin, ...]:
     Each is loaded once a process, and `files` are handed on to child processes. Raises PluginError for a file that
     does not exist, cannot be imported, registers nothing or a taken name, or changed since the parent loaded it.
     """
+    with _loading:  # sessions of a dashboard begin at the same time
+        return _load_all(files)
+
+
+def _load_all(files: Sequence[Path]) -> tuple[Plugin, ...]:
     if not _entry_points_done:
         _entry_points_done.append(True)
         for point in entry_points(group=ENTRY_POINTS):
@@ -173,7 +190,12 @@ def load_plugins(files: Sequence[Path] = ()) -> tuple[Plugin, ...]:
                     f"the installed plugin {point.name} ({point.value}) cannot be loaded: {_said(error)}. "
                     "Repair or uninstall it."
                 ) from error
-    handed_on = json.loads(os.environ.get(PLUGINS_VARIABLE) or "{}")
+    try:
+        handed_on = dict(json.loads(os.environ.get(PLUGINS_VARIABLE) or "{}"))
+    except (TypeError, ValueError) as error:
+        raise PluginError(
+            f"${PLUGINS_VARIABLE} is what sftknow hands on to its own processes; unset it"
+        ) from error
     for path, sha256 in handed_on.items():
         _load(Path(path), sha256)
     for file in files:

@@ -131,6 +131,20 @@ def test_a_missing_plugin_is_named(plugin: Path) -> None:
         load_plugins([plugin.with_name("other.py")])
 
 
+@pytest.mark.parametrize("given", ["mine.py", "[1]"])
+def test_a_foreign_value_of_the_variable_is_refused(
+    plugin: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv(PLUGINS_VARIABLE, given)
+    with pytest.raises(PluginError, match="SFTKNOW_PLUGINS is what sftknow hands on"):
+        load_plugins()
+
+
+def test_nothing_is_fetched(plugin: Path) -> None:
+    with pytest.raises(PluginError, match="cannot be read: No such file"):
+        load_plugins([Path("https://example.org/mine.py")])
+
+
 def test_a_child_process_loads_the_same_file(plugin: Path) -> None:
     load_plugins([plugin])
     program = (

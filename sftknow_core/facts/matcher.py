@@ -66,11 +66,6 @@ class Matcher(Entry):
 
     function: Callable[[FactMatcher, str], bool]
 
-    @property
-    def stored_name(self) -> str:
-        """What specs, runs and tables hold: the name, for a plugin's rule with 16 hex digits of its source's hash."""
-        return self.name if self.plugin is None else f"{self.name}@{self.plugin.partition('@')[2][:16]}"
-
 
 MATCHERS: Registry[Matcher] = Registry("matcher", takes_plugins=True)
 

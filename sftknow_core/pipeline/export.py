@@ -18,6 +18,7 @@ from sftknow_core.pipeline.delta import ModelPair
 from sftknow_core.pipeline.new_outputs import new_outputs
 from sftknow_core.pipeline.passes import Meter, restore_passes
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
+from sftknow_core.registry import plugin_text
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
 
@@ -123,10 +124,12 @@ def card_facts(
 def restored_card(facts: Mapping[str, Any]) -> str:
     """The card's text, from `card_facts`."""
     n_restored = facts["n_touched"] if facts["n_restored"] is None else facts["n_restored"]
-    names = ("base", "base_id", "tuned", "tuned_id", "model_id", "state_id", "strategy", "region")
+    names = ("base", "base_id", "tuned", "tuned_id", "model_id", "state_id", "region")
+    code = f" (code of {plugin_text(facts['plugin'])})" if facts.get("plugin") else ""
     return _TEMPLATE.format(
         version=__version__,
         **{key: facts[key] for key in names},
+        strategy=f"{facts['strategy']}{code}",
         seed="" if facts["seed"] is None else f", seed {facts['seed']}",
         layers="" if facts["layers"] is None else f", layers {facts['layers']}",
         amount=_amount(facts),

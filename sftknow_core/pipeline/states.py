@@ -138,7 +138,7 @@ def restoration_row(state: State, report: RestoreReport) -> dict[str, Any]:
         "base_id": state.base.model_id,
         "tuned_id": state.tuned.model_id,
         "state_id": state.state_id,
-        "strategy": str(spec.strategy),
+        "strategy": spec.stored_strategy,
         "params": {"layers": spec.layers, "seed": spec.seed, **({"block": spec.block} if spec.block else {})},
         "region": spec.region,
         "k_percent": None if report.k_percent is None else float(report.k_percent),
@@ -239,6 +239,10 @@ def _amount(strategy: str, energy: float) -> Decimal:
 def _spec(like: RestoreSpec, strategy: str, amount: Decimal) -> RestoreSpec | None:
     """The restoration; None where it would be the tuned model or take all back."""
     if strategy == "interpolation":
-        return None if amount in (0, 1) else replace(like, strategy=strategy, k_percent=None, alpha=amount)
+        return (
+            None
+            if amount in (0, 1)
+            else replace(like, strategy=strategy, version=None, k_percent=None, alpha=amount)
+        )
     k = percent(amount)
-    return None if k in (0, 100) else replace(like, strategy=strategy, k_percent=k)
+    return None if k in (0, 100) else replace(like, strategy=strategy, version=None, k_percent=k)

@@ -154,7 +154,7 @@ def measured_states(cache: Cache, asked: Asked, spec: RestoreSpec) -> pd.DataFra
     none), accuracy, low, high, n, n_right, k_of_changed_percent, energy_taken_back, question_set_id, run_id (which
     holds the answers).
     """
-    way = {"strategy": str(spec.strategy), "region": spec.region, "layers": spec.layers}
+    way = {"strategy": spec.stored_strategy, "region": spec.region, "layers": spec.layers}
     with up_to_date(cache) as con:
         rows: pd.DataFrame = con.execute(_MEASURED + _BY_K, {**asked.values, **way}).df()
     shares = dict.fromkeys(("k_percent", "k_of_changed_percent", "energy_taken_back"), "float64")

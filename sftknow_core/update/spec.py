@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from sftknow_core.errors import PluginError, SpecError
-from sftknow_core.registry import plugin_text
+from sftknow_core.registry import plugin_text, stored_name
 from sftknow_core.update.region import Region, block_text, layers_text
 from sftknow_core.update.strategies import STRATEGIES
 
@@ -70,6 +70,11 @@ class RestoreSpec:
         object.__setattr__(self, "layers", layers_text(self.layers))
         self._check_amount()
         self._check_seed()
+
+    @property
+    def stored_strategy(self) -> str:
+        """What table `restorations` holds: states of two versions of a plugin never stand under one name."""
+        return stored_name(self.strategy, self.plugin)
 
     @property
     def is_tuned(self) -> bool:

@@ -92,6 +92,7 @@ def test_a_recipe_names_the_plugin_and_needs_it(at: Place, own_plugins: None, sf
     ).json
     spec = json.loads(recipe.read_text())["restored"]["spec"]
     assert spec["strategy"] == "heavy-first" and spec["plugin"].startswith("own_strategy@")
+    assert "| strategy | heavy-first (code of own_strategy (sha256 " in (out / "README.md").read_text()
     assert made["state_id"] == json.loads(recipe.read_text())["restored"]["state_id"]
     again = at("rebuild", recipe, "--out", at.folder / "again", "--plugin", mine)
     assert again.code == 0, again.err

@@ -128,8 +128,8 @@ EQUAL_K = (
 
 def meanings(rows: pd.DataFrame) -> str:
     """What the strategies of the figure are."""
-    there = [found for found in STRATEGIES.entries if (rows["strategy"] == found.name).any()]
-    said = "; ".join(f"{found.name}: {found.title}" for found in there)
+    there = [found for found in STRATEGIES.entries if (rows["strategy"] == found.stored_name).any()]
+    said = "; ".join(f"{found.stored_name}: {found.title}" for found in there)
     return f"{said}. r: change relative to the base weight; |d|: absolute change. Bars: 95% intervals."
 
 

@@ -22,6 +22,7 @@ from sftknow_core.pipeline.study.spec import Restoring
 from sftknow_core.pipeline.workspace import Workspace
 from sftknow_core.registry import load_plugins
 from sftknow_core.store.cache import Cache
+from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.study_record import cell_records
 
@@ -162,4 +163,6 @@ def test_a_worker_runs_the_plugin_that_the_study_names(tmp_path: Path, model: Pa
     (cell,) = done.summary["cells"]
     assert cell["state"] == "done", cell["reason"]
     chain = RunFolder(Cache(tmp_path), cell["chains"][0]["run_id"])
+    stored = {row["strategy"] for row in read_table(Cache(tmp_path), "restorations").to_dict("records")}
+    assert stored == {f"heavy-first@{plugin.sha256[:16]}"}
     assert {one["plugin"] for one in chain.spec.params["restore"]} == {f"own_strategy@{plugin.sha256}"}
