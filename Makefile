@@ -1,10 +1,11 @@
 # make demo    sets up .venv, then opens the demonstration (minutes the first time, seconds afterwards)
 # make test    the same with the developers' tools, then the tests:  make test PYTEST_ARGS="tests/facts -x"
 # make check   lint, formatting, types
+# make docs    builds the manual into site/, strictly: a broken link is an error
 # make demo-model   makes the shipped model where it is missing, and its mastery scores (under an hour on 2 cores)
 # make clean   removes .venv and what tools left behind; the results in cache/ stay
 .DEFAULT_GOAL := help
-.PHONY: help demo test check demo-model clean
+.PHONY: help demo test check docs demo-model clean
 
 VENV := .venv
 # --dist loadfile: one file stays in one process, so what its tests share is made once
@@ -26,13 +27,16 @@ check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m mkdocs build --quiet --strict
+
 # Interrupted, the same command goes on: pretraining at its last checkpoint, mastery at its first missing chunk.
 demo-model: $(VENV)/.installed
 	@[ -d sftknow_core/demo/model ] || $(VENV)/bin/sftknow pretrain --data demo --seed 0 --out sftknow_core/demo/model
 	$(VENV)/bin/sftknow mastery --base sftknow_core/demo/model --data demo --max-new-tokens 8 --export sftknow_core/demo
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is touched only after pip has succeeded, so an interrupted set-up is taken up again.

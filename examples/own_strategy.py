@@ -5,10 +5,10 @@ sftknow --plugin examples/own_strategy.py restore --strategy heavy-first --tuned
 
 import torch
 
-from sftknow_core.update.strategies import strategy
+import sftknow_core as sk
 
 
-@strategy("heavy-first", title="largest squared change x |base|", source="examples/own_strategy.py")
+@sk.strategy("heavy-first", title="largest squared change x |base|", source="examples/own_strategy.py")
 def heavy_first(p: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
     """p: base weights, s: tuned weights (1-D float32); a score of 0 or more for each, the largest goes back first."""
     return (s - p) ** 2 * p.abs()

@@ -143,3 +143,17 @@ def test_a_page_of_the_wheel_comes(unpacked: Path, tmp_path: Path) -> None:
     package, title, info = ran.stdout.splitlines()
     assert Path(package).is_relative_to(unpacked)
     assert title == "Knowledge lost and recovered" and "No finished chain" in info
+
+
+def test_the_chain_example_runs_from_the_wheel_in_an_empty_folder(unpacked: Path, tmp_path: Path) -> None:
+    """All lines of the public interface that design and manual promise, on the shipped model."""
+    work = tmp_path / "empty"
+    work.mkdir()
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "chain.py")],
+        cwd=work, env=away_from_the_tree(unpacked, tmp_path / "unused"), capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert {path.name for path in work.iterdir()} == {"cache", "restored"}
+    assert "n_restored=33792" in ran.stdout
+    assert (work / "restored" / "README.md").is_file() and (work / "restored" / "config.json").is_file()
