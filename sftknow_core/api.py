@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sftknow_core import results
+from pydantic import Field, field_validator
+
+from sftknow_core import results, specs
 from sftknow_core.analysis.study import StudyResults, read_study_results
 from sftknow_core.errors import SftknowError
 from sftknow_core.facts.dataset import DEMO, FactsRef
@@ -23,13 +25,12 @@ from sftknow_core.facts.matcher import matcher
 from sftknow_core.facts.topics import Topic, load_topics
 from sftknow_core.pipeline import chain as pipeline_chain
 from sftknow_core.pipeline import workspace as pipeline_workspace
-from sftknow_core.pipeline.evaluate import EvaluateSpec
 from sftknow_core.pipeline.export import export_restored
 from sftknow_core.pipeline.mastery import score_facts
-from sftknow_core.pipeline.questions import QuestionSpec
 from sftknow_core.pipeline.sft import sft_spec
 from sftknow_core.pipeline.workspace import ModelHandle
 from sftknow_core.results import Cube, Mastery, find_study
+from sftknow_core.specs import EvaluateSpec, QuestionSpec
 from sftknow_core.store.listing import find_run
 from sftknow_core.update.spec import RestoreSpec
 from sftknow_core.update.strategies import strategy
@@ -64,8 +65,7 @@ def load_facts(
     return FactsRef(source, str(topics) if topics else None, filter, keep_leaks, sample).load()[0]
 
 
-@dataclass(frozen=True)
-class ChainSpec(pipeline_chain.ChainSpec):
+class ChainSpec(specs.ChainSpec):
     """One chain with its models and facts; `Workspace.run` computes it."""
 
     base: str = DEMO
@@ -74,13 +74,13 @@ class ChainSpec(pipeline_chain.ChainSpec):
     """Facts from `load_facts`, or what it takes."""
     tuned: str | None = None
     """An existing fine-tuned model; None: fine-tune the base."""
-    training: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = Field(default_factory=dict)
     """Training settings that replace the preset's, e.g. {"lr": 1e-4, "method": "lora"}."""
 
-    def __post_init__(self) -> None:
-        """Numbers become the text they stand for: level=2 is "2", and k=5 is "5"."""
-        object.__setattr__(self, "level", str(self.level))
-        object.__setattr__(self, "ks", tuple(str(k) for k in self.ks))
+    @field_validator("level", mode="before")
+    @classmethod
+    def _level_as_text(cls, level: Any) -> Any:
+        return str(level) if isinstance(level, int) else level
 
 
 class Workspace(pipeline_workspace.Workspace):
@@ -100,7 +100,6 @@ class Workspace(pipeline_workspace.Workspace):
 
         Raises SpecError for what these facts and models can't give, ModelError for unusable models.
         """
-        spec.check()
         facts = load_facts(spec.facts) if isinstance(spec.facts, str) else spec.facts
         base = self.model(spec.base)
         tuned = self.model(spec.tuned) if spec.tuned is not None else None

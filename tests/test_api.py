@@ -11,7 +11,7 @@ from small_fixtures import model, undisturbed  # noqa: F401  (fixtures)
 
 import sftknow_core as sk
 from sftknow_core import api
-from sftknow_core.pipeline.chain import ChainSpec
+from sftknow_core.specs import ChainSpec
 from sftknow_core.store.listing import list_runs
 
 HEAVY = {"torch", "pandas", "duckdb", "pyarrow", "transformers"}

@@ -232,8 +232,8 @@ TERMS: dict[str, Term] = {
     ),
     "p level": Term(
         "p, one level; p, mean; p, Holm",
-        "exact McNemar test, two-sided; before and after swapped at random, question by question, 10,000 "
-        "times (never below 0.0001); adjusted for the five levels of a domain and step. Only p (Holm) < 0.05 "
+        "exact McNemar test, two-sided; of the mean by the rule of its interval, a t test of "
+        "no change; adjusted for the five levels of a domain and step. Only p (Holm) < 0.05 "
         "counts as a change of a level.",
     ),
     "answer": Term(
