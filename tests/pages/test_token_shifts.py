@@ -79,7 +79,7 @@ def test_a_link_opens_its_question_whatever_the_filters(opened: AppTest, chains:
     opened.query_params["token_shifts.search"] = "no such text"
     at = run(opened)
     assert heading(at) == row["question"]
-    assert any("not among the questions listed now" in c.value for c in at.caption)
+    assert any("not in the list" in c.value for c in at.caption)
     assert any("No question passes" in i.value for i in at.info)
 
 

@@ -84,5 +84,5 @@ def test_a_bin_beyond_the_axis_is_explained() -> None:
             "beyond": [False, True],
         }
     )
-    assert "beyond 5.0 nats: 4 tuned, and (circle) 3 restored" in tokens.about_spread(spread)
+    assert "Last bin: > 5.0 nats (4 tuned, 3 restored)" in tokens.about_spread(spread)
     assert tokens.about_spread(spread.iloc[:1]) == ""
