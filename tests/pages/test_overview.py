@@ -75,7 +75,9 @@ def test_gain_is_restored_minus_tuned_and_has_its_interval(opened: AppTest, chai
     gain = summary["chosen"]["gain"]["test_in"]
     texts = [caption.value for caption in at.caption]
     assert f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}" in texts
-    assert any(text.startswith(("Improved in-domain", "Improved in both")) for text in texts) is (gain["low"] > 0)
+    assert any(text.startswith(("Improved in-domain", "Improved in both")) for text in texts) is (
+        gain["low"] > 0
+    )
 
 
 def test_figures_hold_the_tables_shown_below_them(opened: AppTest, chains: Chains) -> None:

@@ -13,7 +13,7 @@ from sftknow_core.present.terminal import percent, points
 from sftknow_core.results.chain import Accuracy, Chain, Chosen, Gain, Shift, State, TrainSet
 
 DOMAINS = {"in": "in-domain", "out": "out-of-domain"}
-_ORDER = {
+RANKINGS = {
     "top": "largest relative change",
     "bottom": "smallest relative change",
     "largest": "largest absolute change",
@@ -170,7 +170,7 @@ def _about_restored(chain: Chain) -> str:
         return f"The tuned model (k = 0): {nothing_reverted(chain.chosen)}.{_optimism(chain)}"
     way = chain.restoring
     region = _REGIONS.get(way.region, f"{way.region} weights")
-    ranking = _ORDER.get(way.strategy, way.strategy)
+    ranking = RANKINGS.get(way.strategy, way.strategy)
     return (
         f"{k:g}% of {region} reverted (ranking: {ranking}). k chosen on dev; this is test.{_optimism(chain)}"
     )
