@@ -183,7 +183,7 @@ def test_an_empty_cache_offers_the_demo_and_shows_it(tmp_path: Path, monkeypatch
     at = page(tmp_path, monkeypatch).run()
     at.button(key="demo.start").click().run()
     assert started == [("demo", "--no-app", "--cache", str(tmp_path), "--json")] and not at.exception
-    assert at.get("progress")[0].proto.text == "Starting · time left not known yet"
+    assert at.get("progress")[0].proto.text == "Starting · estimating time left"
     assert [button.label for button in at.button] == ["Stop"]
     monkeypatch.setenv(READ_ONLY_VARIABLE, "1")
     at = page(tmp_path, monkeypatch).run()
