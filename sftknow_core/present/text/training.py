@@ -76,7 +76,7 @@ def settings(preset: SftSpec, lora: bool) -> str:
     if preset.weights_dtype == "float32" and preset.warmup:
         said += f", warm-up over {preset.warmup:.0%} of the steps"
     if preset.batch_size == DEMO.batch_size and preset.warmup == DEMO.warmup:
-        why = "Selected for the demo on dev questions, seeds 0 to 2. The paper's 1e-5 is too low for a model this small."
+        why = "Selected on dev questions of the demo, seeds 0 to 2. Paper's 1e-5 is too low for a model this small."
     else:
         why = "These are the paper's settings, for models of billions of parameters."
     more = " LoRA: rank 16; the paper states no settings." if lora else ""
