@@ -139,7 +139,7 @@ def test_the_slider_moves_marks_levels_and_flipped_questions(
     for question in Chain(made[0], made[1]).flipped(dict(at), "test")["question"]:
         assert question in after[1]
     opened.slide(0)
-    expect(opened.page.locator('[data-list="flips"]')).to_contain_text("Nothing is put back")
+    expect(opened.page.locator('[data-list="flips"]')).to_contain_text("k = 0 is the tuned model")
     opened.close()
 
 

@@ -9,6 +9,7 @@ import pytest
 from fake_chain import make_chains
 from streamlit.testing.v1 import AppTest
 
+from sftknow_core.present.text import tokens
 from sftknow_core.results import Chain, Questions, questions
 from sftknow_core.results import accuracy as accuracy_results
 from sftknow_core.results import chains as chains_results
@@ -158,7 +159,7 @@ def test_chips_count_what_passes_the_other_filters(opened: AppTest, chains: Chai
     counts = questions.flip_counts(asked, Filters(60.0, FIVE_SHOT, domain="in"))
     chips = at.get("button_group")[0]
     assert [option.content for option in chips.proto.options] == [
-        f"{flip} · {n}" for flip, n in counts.items()
+        f"{tokens.OUTCOMES.get(flip, flip)} · {n}" for flip, n in counts.items()
     ]
 
 

@@ -29,6 +29,9 @@ FLIP_NAMES = {
     "broken": "broken",
     "still wrong": "still wrong",
 }
+"""Outcome as stored -> as named in an address, which the choice of outcomes shows too."""
+OUTCOMES = {"healed": "recovered", "broken": "broken", "still wrong": "still incorrect"}
+"""Outcome as stored -> as read in tables and sentences."""
 COMPARED_WITH = {"tuned": "tuned", "previous": "previous k"}
 DOMAIN_CHOICES = {"both": "all", "in": "in-domain", "out": "out-of-domain"}
 SPLITS = {

@@ -30,6 +30,14 @@ DEFINITIONS = glossary.bullets(
 )
 BASE_PROMPTS = {FIVE_SHOT: "5-shot", ASKED: "zero-shot"}
 """Base prompt as stored -> as read."""
+OUTCOMES = {
+    "right → wrong by tuning": "correct → incorrect by tuning",
+    "wrong → right by tuning": "incorrect → correct by tuning",
+    "healed by restoring": "recovered by restoring",
+    "always right": "always correct",
+    "always wrong": "always incorrect",
+}
+"""Outcome as stored, and as named in an address -> as read, where they differ."""
 _TOKENS = columns.of(
     "p_base", "p_tuned", "p_restored", "rank_base", "rank_tuned", "rank_restored", "share_base", "share_tuned"
 )
