@@ -98,7 +98,7 @@ def test_a_link_to_a_fact_opens_it_whatever_the_filters(
     at = page(made[0], monkeypatch, fact=fact["fact_id"], facts__search="no such text")
     assert at.subheader[0].value.replace("\\", "") == fact["question"]
     assert any("not in the list" in c.value for c in at.caption)
-    assert any("No fact passes" in i.value for i in at.info)
+    assert any("No matching facts" in i.value for i in at.info)
     assert any(f"R = {fact['r']:.1%}" in m.value for m in at.markdown)
     templates = next(one.value for one in at.dataframe if "prompt" in one.value)
     stored = mastery_facts.templates_of(Cache(made[0]), made[1], fact["fact_id"])

@@ -88,7 +88,7 @@ def test_the_preview_is_the_set_that_would_be_drawn(cache: Cache) -> None:
     ]
     assert topics["available"].sum() == len(there)
     assert rows["question"].tolist() == [fact.question for fact in drawn.facts[:20]]
-    assert f"**60 facts** would be trained on, drawn from {len(there):,}" in texts(at)
+    assert f"Train set: **60 facts** of {len(there):,}" in texts(at)
 
 
 def test_nothing_measured_is_no_number(cache: Cache) -> None:

@@ -224,7 +224,7 @@ def test_without_a_chain_the_page_says_what_is_there(tmp_path: Path, monkeypatch
     """After `sftknow mastery` alone: one run, and no chain to show."""
     make_mastery(tmp_path, 12)
     at = page(tmp_path, monkeypatch).run()
-    assert "No finished chain" in at.info[0].value and not at.exception and not at.metric
+    assert "No finished run" in at.info[0].value and not at.exception and not at.metric
     (table,) = [f.value for f in at.dataframe if "n_runs" in f.value]
     assert table[["kind", "state", "n_runs"]].to_numpy().tolist() == [["mastery", "done", 1]]
     assert any("mastery: how well base knows each fact" in one.value for one in at.caption)

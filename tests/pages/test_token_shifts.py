@@ -81,7 +81,7 @@ def test_a_link_opens_its_question_whatever_the_filters(opened: AppTest, chains:
     at = run(opened)
     assert heading(at) == row["question"]
     assert any("not in the list" in c.value for c in at.caption)
-    assert any("No question passes" in i.value for i in at.info)
+    assert any("No matching questions" in i.value for i in at.info)
 
 
 def test_bad_values_in_the_link_are_messages(opened: AppTest, chains: Chains) -> None:
