@@ -191,7 +191,7 @@ def pick_k(asked: QuestionTable, chosen: float) -> float:
         key=_K,
         on_change=_k_to_address,
         width=420,
-        help="Only measured k, by this run or on the page Restore since. 100 is the hybrid.",
+        help="Evaluated k only; 100: layers = base. Add more on the Restore page.",
     )
     if wanted is None:
         st.query_params[_K] = f"{picked:g}"

@@ -257,7 +257,7 @@ def _update(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
         "Share of the region's squared update norm: compare rankings at equal values of this, not of k. "
         f"Threshold: the {'smallest' if first else 'largest'} {score} among the reverted weights ({unit})."
     )
-    return KeyNumber("Reverted update", parts, said)
+    return KeyNumber("Update taken back", parts, said)
 
 
 def _share(label: str, share: float, error: float | None) -> Part:
