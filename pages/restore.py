@@ -144,7 +144,7 @@ def flips(chosen: Opened, rows: pd.DataFrame, shown: MeasuredState, place: measu
     restoring.warn_invalid_flip_params()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         state, name = restoring.pick_before(rows, shown, place)
-        flip = restoring.choice("Change", "restore.flip", restore_text.FLIP_NAMES)
+        flip = addresses.named_choice("Outcome", "restore.flip", restore_text.OUTCOMES)
         domain = restoring.choice("Topics", "restore.domain", restore_text.DOMAIN_CHOICES)
         search = st.text_input(
             "Search", key="restore.search", bind="query-params", placeholder="question or answer", width=240

@@ -18,7 +18,7 @@ from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present.charts.across import ACCURACY, KL, over_n_figure
 from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text.accuracy import OFF
-from sftknow_core.present.text.tokens import OUTCOMES
+from sftknow_core.present.text.tokens import BASE_PROMPTS, OUTCOMES
 from sftknow_core.results import accuracy
 from sftknow_core.results.accuracy import Group
 from sftknow_core.results.chain import KL_LEVEL, TrainSet
@@ -121,7 +121,9 @@ def pick_base(asked: QuestionTable) -> str:
     """The base prompt: 5-shot where it is evaluated, as the baseline of what fine-tuning changed."""
     bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
     addresses.warn({"accuracy.base": bases})
-    return choice("Base prompt", "accuracy.base", bases)
+    return addresses.named_choice(
+        "Base prompt", "accuracy.base", {base: BASE_PROMPTS[base] for base in bases}
+    )
 
 
 def pick_paper() -> str | None:

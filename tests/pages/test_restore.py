@@ -185,3 +185,19 @@ def test_without_a_comparison_the_answers_are_still_there(
 def test_an_empty_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at = opened(tmp_path, monkeypatch)
     assert "sftknow demo" in at.info[0].value and not at.metric
+
+
+def test_an_outcome_is_shown_by_name_and_stays_as_it_was_in_the_address(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = opened(filled[0], monkeypatch, k="20", flip="broken")
+    control = at.button_group(key="restore.flip.shown")
+    assert [option.content for option in control.proto.options] == ["recovered", "broken", "still incorrect"]
+    assert control.value == "broken" and in_address(at, "flip") == "broken"
+    control.set_value("still wrong").run()
+    assert in_address(at, "flip") == "still wrong" and not at.exception
+    at.button_group(key="restore.flip.shown").set_value("healed").run()
+    assert in_address(at, "flip") is None and not at.exception
+    assert (
+        opened(filled[0], monkeypatch, flip="healed").button_group(key="restore.flip.shown").value == "healed"
+    )

@@ -24,14 +24,8 @@ STRATEGIES = {found.name: found.title for found in REGISTERED.entries if found.m
 """Rankings that the cube has exact counts for -> their order in words."""
 DOMAIN_NAMES = {"in": "In-domain", "out": "Out-of-domain"}
 AXES = {"k": "k", "changed": "changed weights", "update": "update taken back"}
-FLIP_NAMES = {
-    "healed": "healed",
-    "broken": "broken",
-    "still wrong": "still wrong",
-}
-"""Outcome as stored -> as named in an address, which the choice of outcomes shows too."""
 OUTCOMES = {"healed": "recovered", "broken": "broken", "still wrong": "still incorrect"}
-"""Outcome as stored -> as read in tables and sentences."""
+"""Outcome as stored, and as named in an address -> as read."""
 COMPARED_WITH = {"tuned": "tuned", "previous": "previous k"}
 DOMAIN_CHOICES = {"both": "all", "in": "in-domain", "out": "out-of-domain"}
 SPLITS = {
