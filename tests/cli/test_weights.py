@@ -101,7 +101,9 @@ def test_what_people_read(at: Place) -> None:
     ):
         assert words in shown
     assert "the recipe: identical model, bit for bit" in at("rebuild", recipe, "--out", at.folder / "o2").out
-    assert "the patch: identical model, bit for bit" in at("apply-patch", patch, "--out", at.folder / "o3").out
+    assert (
+        "the patch: identical model, bit for bit" in at("apply-patch", patch, "--out", at.folder / "o3").out
+    )
     checked = at.restore("--dry-run")
     assert checked.code == 0 and "all checks passed; nothing was written" in checked.out
     assert "is taken as base" in " ".join(checked.out.split())
