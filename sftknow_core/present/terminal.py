@@ -14,8 +14,8 @@ from rich.table import Table
 Result = Mapping[str, Any]
 _WIDTH_WITHOUT_TERMINAL = 120
 PAPER_DEFINITION = (
-    "accuracy: closed-book, mean over mastery levels 0 to 4, in %, with 95% interval; k: the most changed k% of the "
-    "transformer layers reverted to base"
+    "accuracy: closed-book, mean over mastery levels 0 to 4, in %, with 95% CI; k: % of transformer-layer weights "
+    "reverted, largest relative change first"
 )
 
 
@@ -62,7 +62,7 @@ def show_chain(result: Result) -> None:
     title = (
         f"{result['base_name']}, fine-tuned on {train['n']:,} facts of level {train['level']}, seed {train['seed']}"
         if train
-        else f"{result['base_name']} against {result['tuned_name']}"
+        else f"{result['base_name']} vs. {result['tuned_name']}"
     )
     rows = result["table"]
     n = {name: (rows[0][name] or {}).get("n", 0) for name in ("dev_in", "test_in", "test_out")}
@@ -73,7 +73,7 @@ def show_chain(result: Result) -> None:
         mark = " *" if row["state_id"] == result["chosen"]["state_id"] else ""
         kl = row["kl"].get("aligned", {})
         table.add_row(
-            row["label"] + mark,
+            row["label"].replace("hybrid (100%)", "k = 100% (layers = base)") + mark,
             interval(row["dev_in"]),
             interval(row["test_in"]),
             interval(row["test_out"]),
@@ -89,36 +89,34 @@ def _baselines(result: Result) -> list[str]:
     lines = []
     five, floor = result.get("five_shot"), result["majority"]
     if five:
-        lines.append(
-            f"ceiling (base after five exemplars): test {interval(five['test_in'])}, out {interval(five['test_out'])}"
-        )
-    lines.append(f"floor (always the topic's most frequent answer): test {interval(floor['test_in'])}")
+        lines.append(f"base, 5-shot: test {interval(five['test_in'])}, out {interval(five['test_out'])}")
+    lines.append(f"majority baseline: test {interval(floor['test_in'])}")
     return lines
 
 
 def _verdict(result: Result) -> list[str]:
     chosen = result["chosen"]
     gain, out = chosen["gain"]["test_in"], chosen["gain"]["test_out"]
-    lines = [f"* k = {chosen['k_percent']:g}% was chosen on dev ({chosen['rule']})."]
+    lines = [f"* k = {chosen['k_percent']:g}%, chosen on dev ({chosen['rule']})."]
     if gain:
         lines.append(
-            f"  On test it gains {points(gain['value'])} points in-domain, 95% interval "
+            f"  Recovery on test: {points(gain['value'])} pp in-domain, 95% CI "
             f"[{points(gain['low'])}, {points(gain['high'])}]"
-            + (f", and {points(out['value'])} out-of-domain." if out else ".")
+            + (f"; {points(out['value'])} pp out-of-domain." if out else ".")
         )
     share = result["changed_share"].get("transformer")
     top = {row["k_percent"]: row["share"] for row in result["concentration"]}
     lines.append(
-        f"  {percent(share)}% of the transformer weights changed; the most changed 1% hold {percent(top.get(1.0))}% and"
+        f"  {percent(share)}% of the transformer weights changed; the top 1% contain {percent(top.get(1.0))}% and"
     )
-    lines.append(f"  20% hold {percent(top.get(20.0))}% of the summed relative change.")
+    lines.append(f"  the top 20% contain {percent(top.get(20.0))}% of the summed relative change.")
     return [*lines, f"  ({PAPER_DEFINITION})"]
 
 
 def show_demo(result: Result) -> None:
     """One row a chain."""
     table = table_of(
-        "Demo: before, after, and with the most changed parameters put back (test, in-domain)",
+        "Demo: base, tuned and restored accuracy (test, in-domain)",
         "level",
         "N",
         "base %",
@@ -143,8 +141,8 @@ def show_demo(result: Result) -> None:
         )
     print_lines(
         table,
-        "level, N: mastery level and number of the facts trained on; restored: with the k chosen on dev; "
-        "changed: share of the transformer weights",
+        "level, N: mastery level and number of the train facts; restored: k chosen on dev; changed: share of the "
+        "transformer weights",
         f"({PAPER_DEFINITION}; KL: mean token shift of level-4 in-domain test questions)",
     )
 
@@ -190,9 +188,9 @@ def show_mastery(result: Result) -> None:
     agreement = result["agreement"]
     rho = agreement["spearman"]
     lines = [
-        "level: 0 = none of the sampled completions is right; i = a share in ((i-1)/4, i/4]",
-        f"sampled against expected mastery: rank correlation {'-' if rho is None else f'{rho:.3f}'}, "
-        f"mean |difference| {percent(agreement['mean_abs_difference'])} points, n = {agreement['n']:,}",
+        "level: 0 = no sampled completion is correct; i = a share in ((i-1)/4, i/4]",
+        f"sampled vs. expected mastery: rank correlation {'-' if rho is None else f'{rho:.3f}'}, "
+        f"mean |difference| {percent(agreement['mean_abs_difference'])} pp, n = {agreement['n']:,}",
         f"run {result['run_id']}, {result['seconds']:,.0f} s",
     ]
     print_lines(table, *lines)
@@ -211,7 +209,7 @@ def show_sft(result: Result) -> None:
 
 def _merge_gap(gap: Mapping[str, Any]) -> str:
     return (
-        f"the adapter is kept unmerged; merging it would move next-token log-probabilities by at most "
+        f"adapter kept unmerged; merging it would change next-token log-probabilities by at most "
         f"{gap['max_nats']:.2g} nats (mean {gap['mean_nats']:.2g}, {gap['n_prompts']} questions)"
     )
 
@@ -248,7 +246,7 @@ def show_accuracies(result: Result) -> None:
 def show_shifts(result: Result) -> None:
     """Mean token shift by level."""
     table = table_of(
-        "Token shift: mean KL in nats with 95% interval",
+        "Token shift: mean KL(tuned || base) in nats with 95% CI",
         "questions",
         "level",
         "measure",
@@ -265,7 +263,7 @@ def show_shifts(result: Result) -> None:
             place, str(row["level"]), row["measure"], f"{row['n']:,} of {row['n_questions']:,}", value
         )
     kept = table_of(
-        "Questions kept, by topic: the base's greedy completion starts with an answer",
+        "Scored questions, by topic: the base's greedy completion begins with the gold answer",
         "topic",
         "level",
         "kept",
@@ -295,7 +293,7 @@ def show_pretrained(result: Result) -> None:
 def show_runs(result: Result) -> None:
     """The runs of a cache."""
     if not result["runs"]:
-        print_lines(f"no runs in {result['cache']}; `sftknow demo` makes some")
+        print_lines(f"no runs in {result['cache']}; start some with `sftknow demo`")
         return
     table = table_of(
         f"Runs in {result['cache']}", "run", "kind", "state", "progress", "seconds", "MB", "what"

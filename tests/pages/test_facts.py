@@ -97,8 +97,8 @@ def test_a_link_to_a_fact_opens_it_whatever_the_filters(
     fact = mastered.facts.to_pylist()[9]
     at = page(made[0], monkeypatch, fact=fact["fact_id"], facts__search="no such text")
     assert at.subheader[0].value.replace("\\", "") == fact["question"]
-    assert any("not among the facts listed now" in c.value for c in at.caption)
-    assert any("No fact passes" in i.value for i in at.info)
+    assert any("not in the list" in c.value for c in at.caption)
+    assert any("No matching facts" in i.value for i in at.info)
     assert any(f"R = {fact['r']:.1%}" in m.value for m in at.markdown)
     templates = next(one.value for one in at.dataframe if "prompt" in one.value)
     stored = mastery_facts.templates_of(Cache(made[0]), made[1], fact["fact_id"])
@@ -132,7 +132,7 @@ def test_a_fact_without_a_level_gives_its_reason(
     made: Made, mastered: mastery.Mastered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = page(made[0], monkeypatch, fact=mastered.facts.to_pylist()[-1]["fact_id"])
-    assert any(f"no mastery level: {WHY}" in m.value for m in at.markdown)
+    assert any(f"No mastery level: {WHY}" in m.value for m in at.markdown)
     assert not at.get("plotly_chart")
 
 
@@ -155,9 +155,9 @@ def test_a_chain_names_its_mastery_run_and_base_answers_are_shown(
     make_answers(tmp_path, run_id, fact_id)
     at = page(tmp_path, monkeypatch, run=make_chain(tmp_path, run_id), fact=fact_id)
     assert at.selectbox(key="facts.run").value == run_id
-    assert any("completing template 5: **Gold2, of course** ✓" in m.value for m in at.markdown)
-    assert any("1 finished chain takes their levels" in c.value for c in at.caption)
-    assert any("other topics than those shipped" in c.value for c in at.caption)
+    assert any("(completion template 5): **Gold2, of course** ✓" in m.value for m in at.markdown)
+    assert any("Used by 1 finished run." in c.value for c in at.caption)
+    assert any("other topics than the shipped ones" in c.value for c in at.caption)
 
 
 def test_an_empty_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def read(made: tuple[Cache, str, str]) -> Read:
 def test_each_step_has_the_accuracy_of_the_store(made: tuple[Cache, str, str], read: Read) -> None:
     cache, run_id, _ = made
     data = read.data
-    assert data["labels"] == ["0% (tuned)", "5%", "20%", "100% (hybrid)"] and data["split"] == "dev"
+    assert data["labels"] == ["0% (tuned)", "5%", "20%", "100% (layers = base)"] and data["split"] == "dev"
     rows = Chain(cache, run_id).measured(RestoreSpec(k_percent="0"))  # type: ignore[arg-type]
     for split in ("dev", "test"):
         for i, k in enumerate((0, 5, 20, 100)):
