@@ -10,7 +10,7 @@ import pytest
 
 from sftknow_core.present.charts import accuracy, across
 from sftknow_core.present.charts.across import ACCURACY, KL
-from sftknow_core.present.charts.palette import DARK, LIGHT, Palette
+from sftknow_core.present.charts.palette import DARK, LIGHT, Palette, contrast, luminance, mixed
 
 
 def changes() -> pd.DataFrame:
@@ -125,10 +125,10 @@ def test_kl_has_its_own_axis_and_base() -> None:
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK])
 def test_levels_are_an_ordered_scale(palette: Palette) -> None:
-    inks = [accuracy._luminance(across.level_colour(str(level), palette)) for level in range(5)]
+    inks = [luminance(across.level_colour(str(level), palette)) for level in range(5)]
     assert inks == sorted(inks, reverse=palette is LIGHT)
     contrasts = [
-        accuracy._contrast(across.level_colour(level, palette), palette.background)
+        contrast(across.level_colour(level, palette), palette.background)
         for level in ("0", "1", "2", "3", "4", "mixed")
     ]
     assert min(contrasts) >= 3
@@ -149,8 +149,8 @@ def test_each_cell_of_the_heat_map_says_its_number_and_can_be_read(palette: Pale
     assert [round(z[0]) for z in grey.z if z[0] is not None] == [1, 1, 1]
     assert list(grey_texts.text) == ["100.0"] * 3 + ["0.0"] * 3
     for colour, share, ink in ((palette.tuned, 0.492, ours), (palette.base, 1, grey_texts)):
-        ground = accuracy._mixed(colour, palette.background, 0.08 + 0.92 * share)
-        assert accuracy._contrast(ink.textfont.color[0], ground) >= 3.9
+        ground = mixed(colour, palette.background, 0.08 + 0.92 * share)
+        assert contrast(ink.textfont.color[0], ground) >= 3.9
     assert "test level 4" in trained.customdata[5][0] and "100 questions, 2 seeds" in trained.customdata[5][0]
 
 

@@ -97,7 +97,7 @@ def points(
 
 
 def curve(
-    xs: Sequence[float],
+    xs: Iterable[float],
     ys: Iterable[float],
     name: str,
     colour: str,

@@ -121,8 +121,8 @@ def spread_figure(
 ) -> go.Figure:
     """How many questions moved how far: tuned as bars, restored as a stepped line, the opened question as a line.
 
-    spread: see results.question_detail.spread. The bin of what lies beyond the axis stands apart, hatched and named; the
-    restored model has a circle there.
+    spread: see results.question_detail.spread. The bin of what lies beyond the axis stands apart, hatched and
+    named; the restored model has a circle there.
     """
     inside, beyond = spread[~spread["beyond"]], spread[spread["beyond"]]
     figure = go.Figure()
