@@ -247,6 +247,11 @@ def hatched(
     }
 
 
+def histogram(low: Any, high: Any, heights: Any, **more: Any) -> go.Bar:
+    """A bar over each interval from low to high (arrays), as wide as the interval; `more`: further properties."""
+    return go.Bar(x=((low + high) / 2).tolist(), width=(high - low).tolist(), y=heights.tolist(), **more)
+
+
 def heat_map(
     z: Any, colours: tuple[str, str], *, most: float, gap: int, said: Any, template: str, **more: Any
 ) -> go.Heatmap:
