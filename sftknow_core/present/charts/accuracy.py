@@ -33,7 +33,7 @@ _STEPS = {
     "restoring": ("restored", "by restoring (tuned → restored)", "circle", -0.16),
 }
 """Step -> whose colour, name, symbol, and how far above the level it stands."""
-_REFERENCE_NAMES = {"five-shot": "base,<br>5 ex.", "base": "base"}
+_REFERENCE_NAMES = {"five-shot": "base,<br>5-shot", "base": "base"}
 _REFERENCE_GAP = 0.4
 _CELL_PIXELS = 50
 _PALEST = 0.08
@@ -43,7 +43,7 @@ _PLACES = (_MEAN_PLACE, 0, 1, 2, 3, 4)
 
 
 def change_figure(changes: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
-    """Differences of accuracy by level, with their 95% intervals, and of the mean over levels below a gap.
+    """Differences of accuracy by level, with their 95% CIs, and of the mean over levels below a gap.
 
     changes: see results.accuracy.changes.
     """
@@ -52,9 +52,9 @@ def change_figure(changes: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     for column, domain in enumerate(domains, start=1):
         add(figure, column, _differences(changes[changes["domain"] == domain], palette))
         figure.add_vline(x=0, line={"color": palette.faint, "width": 1}, row=1, col=column)
-    figure.update_xaxes(title_text="change of accuracy (percentage points)", tickformat="+.0f")
+    figure.update_xaxes(title_text="change in accuracy (pp)", tickformat="+.0f")
     figure.update_xaxes(title_standoff=4)
-    level_axis(figure, "mastery level", mean=_MEAN_PLACE)
+    level_axis(figure, "question level", mean=_MEAN_PLACE)
     return styled(figure, palette, height=400)
 
 
@@ -78,7 +78,7 @@ def _differences(changes: pd.DataFrame, palette: Palette) -> Iterator[go.Scatter
 
 
 def flips_figure(changes: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
-    """How many answers became wrong (left) and right (right), by level; plain bars: gained, hatched: lost.
+    """How many answers became incorrect (left) and correct (right), by level; plain bars: gained, hatched: lost.
 
     changes: see results.accuracy.changes.
     """
@@ -90,7 +90,10 @@ def flips_figure(changes: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
             rows = rows_of_levels[(rows_of_levels["domain"] == domain) & (rows_of_levels["step"] == step)]
             if rows.empty:
                 continue
-            for count, sign, said in (("n_lost", -1, "right → wrong"), ("n_gained", 1, "wrong → right")):
+            for count, sign, said in (
+                ("n_lost", -1, "correct → incorrect"),
+                ("n_gained", 1, "incorrect → correct"),
+            ):
                 bars = _bars(rows, count, sign, palette.of(state), palette).update(
                     name=f"{said} {name.split(' (')[0]}",
                     offsetgroup=step,
@@ -106,10 +109,10 @@ def flips_figure(changes: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
         tickvals=[*[-t for t in reversed(ticks[1:])], *ticks],
         ticktext=[f"{t:,}" for t in [*reversed(ticks[1:]), *ticks]],
         range=[-1.22 * most, 1.22 * most],
-        title_text="← right → wrong (questions)   |   wrong → right →",
+        title_text="← newly incorrect   |   newly correct → (questions)",
         title_standoff=4,
     )
-    level_axis(figure, "mastery level")
+    level_axis(figure, "question level")
     return styled(figure, palette, height=400, bottom=60)
 
 
@@ -125,7 +128,7 @@ def _said(rows: pd.DataFrame) -> list[str]:
         where = "mean over levels" if pd.isna(row["level"]) else f"level {row['level']}"
         interval = interval_text(100 * row["low"], 100 * row["high"], "+.1f", row["reason"])
         said.append(
-            f"{where}: {row['before']:.1%} → {row['after']:.1%}, <b>{100 * row['difference']:+.1f} points</b><br>"
+            f"{where}: {row['before']:.1%} → {row['after']:.1%}, <b>{100 * row['difference']:+.1f} pp</b><br>"
             f"{interval}, p = {row['p_value']:.2g}, {row['n']:,} questions"
         )
     return said
@@ -186,10 +189,8 @@ def heat_figure(
     names = [*trained, *[_REFERENCE_NAMES[name] for name in shown]]
     places = [*range(len(trained)), *[len(trained) + _REFERENCE_GAP + i for i in range(len(shown))]]
     figure.update_xaxes(tickvals=places, ticktext=names, showgrid=False, title_standoff=6)
-    figure.update_xaxes(
-        title_text="fine-tuned on facts of level", range=[-0.55, max(places, default=0) + 0.55]
-    )
-    level_axis(figure, "level of the test question", mean=_MEAN_PLACE, room=0.55)
+    figure.update_xaxes(title_text="training level", range=[-0.55, max(places, default=0) + 0.55])
+    level_axis(figure, "question level", mean=_MEAN_PLACE, room=0.55)
     height = 76 + 6 * _CELL_PIXELS
     styled(figure, palette, height=height).update_layout(height=height, margin_b=66)  # no room for a legend
     figure.update_yaxes(ticks="")
@@ -268,9 +269,9 @@ def _paper_cell(paper: pd.DataFrame | None, train_level: str, level: int | None)
 
 def _cell_said(cell: dict[str, Any] | None, name: str, level: int | None) -> str:
     if cell is None:
-        return "not asked"
-    who = f"trained on level {name}" if name.isdigit() else name
-    which = "mean over levels" if level is None else f"test level {level}"
+        return "not evaluated"
+    who = f"training level {name}" if name.isdigit() else name
+    which = "mean over levels" if level is None else f"question level {level}"
     interval = interval_text(cell["low"], cell["high"])
     seeds = f", {cell['n_seeds']} seeds" if cell.get("n_seeds", 1) > 1 else ""
     return f"{who}, {which}: <b>{cell['accuracy']:.1%}</b><br>{interval}<br>{cell['n']:,} questions{seeds}"

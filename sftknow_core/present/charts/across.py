@@ -56,9 +56,7 @@ class Measure:
 
 
 ACCURACY = Measure("accuracy", "low", "high", "n", "accuracy", ".0%", "base")
-KL = Measure(
-    "kl_nats", "kl_low", "kl_high", "n_scored", "mean KL (nats)", ".1f", "base, change of prompt alone"
-)
+KL = Measure("kl_nats", "kl_low", "kl_high", "n_scored", "mean KL (nats)", ".1f", "base (prompt change only)")
 
 
 def level_colour(level: str, palette: Palette = LIGHT) -> str:
@@ -110,7 +108,7 @@ def over_n_figure(
         tickvals=sizes,
         ticktext=[f"{n:,}" for n in sizes],
         range=_log_range(sizes),
-        title_text="N facts fine-tuned on (logarithmic)",
+        title_text="training facts, N (log scale)",
         title_standoff=4,
     )
     figure.update_yaxes(tickformat=measure.form)
@@ -212,7 +210,7 @@ def _papers(rows: pd.DataFrame, name: str, palette: Palette) -> list[go.Scatter]
         ]
         symbol = level_symbol(str(level)) + "-open"
         line = curve(
-            of["n_train"], of["accuracy"], f"the paper's {name}", faded(palette.faint, 0.45), dash="dot", width=1.2,
+            of["n_train"], of["accuracy"], f"paper: {name}", faded(palette.faint, 0.45), dash="dot", width=1.2,
             marker={"symbol": symbol, "size": 9, "color": faded(palette.faint, 0.7)}, **texts(said),
         )  # fmt: skip
         traces.append(line)

@@ -28,7 +28,7 @@ from sftknow_core.present.charts.marks import (
 from sftknow_core.present.charts.palette import LIGHT, Palette, faded
 
 LEVEL_NAMES = ("0 · never", "1 · up to 25%", "2 · up to 50%", "3 · up to 75%", "4 · up to 100%")
-"""Mastery level -> share of the base's sampled completions that are right."""
+"""Mastery level -> share of the base's sampled completions that are correct."""
 BASE_X = 116.0
 """Where on the k axis the base stands: it is no point of the curve, so it stands beyond 100%."""
 _DODGE = {"base": 0.26, "tuned": 0.0, "restored": -0.26}
@@ -40,7 +40,7 @@ _CELL_WIDTH = 0.7
 
 
 def restoration_figure(table: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
-    """Accuracy over k with its 95% band, the three endpoints, and where tuned, base and five-shot lie.
+    """Accuracy over k with its 95% CI, the three endpoints, and where tuned, base and five-shot lie.
 
     table: see Chain.curve; rows of one split.
     """
@@ -51,7 +51,7 @@ def restoration_figure(table: pd.DataFrame, palette: Palette = LIGHT) -> go.Figu
         measured = rows[rows["k_percent"].notna()].sort_values("k_percent")
         ks = measured["k_percent"].tolist()
         line = curve(
-            ks, measured["accuracy"], "k% put back", palette.restored, size=7, width=2.4, **hovered(measured)
+            ks, measured["accuracy"], "restored", palette.restored, size=7, width=2.4, **hovered(measured)
         )
         ends = [_endpoint(rows[rows["state"] == state], palette) for state in ("tuned", "hybrid", "base")]
         across = references(rows, [0, BASE_X], palette, width=1.6)
@@ -64,9 +64,9 @@ def restoration_figure(table: pd.DataFrame, palette: Palette = LIGHT) -> go.Figu
     ticks = [0, 20, 40, 60, 80, 100]
     figure.update_xaxes(
         tickvals=[*ticks, BASE_X],
-        ticktext=[*(K_ENDS.get(k, f"{k}") for k in ticks), "<br>base"],
+        ticktext=[*(K_ENDS.get(k, f"{k}") for k in ticks), "base"],
         range=[-5, BASE_X + 7],
-        title_text="parameters put back, k (%)",
+        title_text="weights reverted, k (%)",
         title_standoff=4,
     )
     figure.update_annotations(selector={"yref": "paper"}, yshift=18)  # room for the name of the chosen k
@@ -86,7 +86,7 @@ def levels_figure(levels: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
         places = rows["level"].astype(float) + rows["state"].map(_DODGE)
         lines = joined(rows, places, "level", palette, along="x", states=STATES)
         add(figure, column, [lines, *_by_state(rows, places, palette, along="x")])
-    level_axis(figure, "mastery level of the question")
+    level_axis(figure, "question level")
     return styled(figure.update_yaxes(ticktext=LEVEL_NAMES), palette, height=410)
 
 
@@ -115,7 +115,7 @@ def chains_figure(results: pd.DataFrame, shown: str | None = None, palette: Pale
         ticktext=list(sizes.values()),
         showgrid=False,
         range=[-0.7, max(columns.values(), default=0) + 0.7],
-        title_text="N facts fine-tuned on, and their mastery level",
+        title_text="training facts (N) and their mastery level",
         title_standoff=30,
     )
     return styled(figure, palette, height=420, bottom=88)

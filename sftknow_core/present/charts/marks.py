@@ -1,7 +1,7 @@
 """The parts that several figures draw: panels, points with intervals, curves, bands, reference lines, marks, one look.
 
 A state is told apart by its symbol as well as by its colour: base a line, tuned a diamond, restored a circle,
-k = 100% a square. Accuracies run `along` one axis, "x" or "y".
+k = 100% (layers = base) a square. Accuracies run `along` one axis, "x" or "y".
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from plotly.subplots import make_subplots
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present.charts.palette import Palette, faded
 
+NAMES = {"five-shot": "base, 5-shot", "hybrid": "k = 100% (layers = base)"}
+"""A state -> its name in a figure; the others are called as they are stored."""
 STATES = ("base", "tuned", "restored")
 """In the order a reader follows them."""
 REFERENCES = {
-    "five-shot": ("base after five examples", "dot"),
+    "five-shot": (NAMES["five-shot"], "dot"),
     "base": ("base", "dash"),
-    "tuned": ("tuned, nothing put back", "dash"),
+    "tuned": ("fine-tuned (k = 0)", "dash"),
 }
 """A state -> the name and the dash of its line across a figure."""
-K_ENDS = {0.0: "0<br>tuned", 100.0: "100<br>hybrid"}
+K_ENDS = {0.0: "0<br>tuned", 100.0: "100<br>layers = base"}
 """Ticks of an axis of k that have a name."""
 _SYMBOLS = {"base": "line-ew-open", "tuned": "diamond", "restored": "circle", "hybrid": "square"}
 _SIZES = {"base": 14, "tuned": 11, "restored": 10, "hybrid": 10}
@@ -92,7 +94,7 @@ def points(
         **hovered(rows, along),
         mode="markers",
         marker={"symbol": symbol, "size": _SIZES[state], "color": colour, "line": line},
-        name=state,
+        name=NAMES.get(state, state),
     )
 
 
@@ -135,7 +137,7 @@ def band(xs: Sequence[float], rows: pd.DataFrame, palette: Palette) -> go.Scatte
         fillcolor=faded(palette.restored, 0.16),
         line={"width": 0},
         mode="lines",
-        name="95% interval",
+        name="95% CI",
         hoverinfo="skip",
     )
 
@@ -331,22 +333,25 @@ def hovered(rows: pd.DataFrame, along: str = "y") -> dict[str, Any]:
 
 
 def interval_text(low: Any, high: Any, form: str = ".1%", missing: str = "no interval: too few seeds") -> str:
-    """ "95% interval 20.0% to 60.0%"; `missing` where there is none."""
-    return missing if pd.isna(low) or pd.isna(high) else f"95% interval {low:{form}} to {high:{form}}"
+    """ "95% CI 20.0% to 60.0%"; `missing` where there is none."""
+    return missing if pd.isna(low) or pd.isna(high) else f"95% CI {low:{form}} to {high:{form}}"
 
 
 def hover_data(rows: pd.DataFrame) -> list[list[Any]]:
     """Name, low, high and n of each point, for `hover`."""
     no_k = pd.Series(float("nan"), index=rows.index)
     ks = rows.get("k_percent", no_k)
-    names = [f"{state}, k = {k:g}%" if k > 0 else state for state, k in zip(rows["state"], ks, strict=True)]
+    names = [
+        NAMES.get(state, f"{state}, k = {k:g}%" if k > 0 else state)
+        for state, k in zip(rows["state"], ks, strict=True)
+    ]
     return [list(point) for point in zip(names, rows["low"], rows["high"], rows["n"], strict=True)]
 
 
 def hover(along: str) -> str:
     """The hover text over `hover_data`."""
     return (
-        f"%{{customdata[0]}}: <b>%{{{along}:.1%}}</b><br>95% interval %{{customdata[1]:.1%}} to "
+        f"%{{customdata[0]}}: <b>%{{{along}:.1%}}</b><br>95% CI %{{customdata[1]:.1%}} to "
         "%{customdata[2]:.1%}<br>%{customdata[3]:,} questions<extra></extra>"
     )
 

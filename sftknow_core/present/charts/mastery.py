@@ -70,9 +70,9 @@ def distribution_figure(levels: pd.DataFrame, paper: pd.DataFrame, palette: Pale
         )
     names = [name.replace(" · ", "<br>") for name in LEVEL_NAMES]
     figure.update_xaxes(tickvals=list(range(5)), ticktext=names, range=[-0.5, 4.62], showgrid=False)
-    figure.update_xaxes(title_text="mastery level: share of right completions, R", title_standoff=4)
+    figure.update_xaxes(title_text="mastery level: share of correct completions, R", title_standoff=4)
     top = max(0.05, 1.22 * levels["share"].fillna(0).max(), 1.08 * (paper["share"].max() if models else 0))
-    figure.update_yaxes(tickformat=".0%", range=[0, top], title_text="share of the facts")
+    figure.update_yaxes(tickformat=".0%", range=[0, top], title_text="share of facts")
     figure.update_layout(showlegend=bool(models))
     return styled(figure, palette, height=380 if models else 330, top=10, bottom=92 if models else 36)
 
@@ -166,7 +166,7 @@ def histogram_figure(bins: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
         tickvals=[_ZERO_X, *BORDERS, 1],
         ticktext=["R = 0", "25%", "50%", "75%", "100%"],
         showgrid=False,
-        title_text="R: share of right completions",
+        title_text="R: share of correct completions",
         title_standoff=4,
     )
     figure.update_yaxes(title_text="facts", rangemode="tozero", tickformat=",")
@@ -226,7 +226,7 @@ def expected_figure(cells: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
 
 
 def place_figure(fact: Mapping[str, Any], palette: Palette = LIGHT) -> go.Figure:
-    """One fact's R with its 95% interval on the scale of levels, and its expected mastery.
+    """One fact's R with its 95% CI on the scale of levels, and its expected mastery.
 
     fact: a row of Mastered.facts with a level.
     """
@@ -243,7 +243,7 @@ def place_figure(fact: Mapping[str, Any], palette: Palette = LIGHT) -> go.Figure
             }
         }
     figure.add_scatter(
-        x=[fact["r"]], y=[0.62], mode="markers", name="R with its 95% interval",
+        x=[fact["r"]], y=[0.62], mode="markers", name="R with its 95% CI",
         marker={"size": 12, "color": palette.base, "line": {"color": palette.text, "width": 1.5}},
         hovertemplate="R: <b>%{x:.1%}</b><extra></extra>", **arms,
     )  # fmt: skip
@@ -255,24 +255,24 @@ def place_figure(fact: Mapping[str, Any], palette: Palette = LIGHT) -> go.Figure
         )  # fmt: skip
     figure.update_xaxes(
         range=[-0.02, 1.02], tickvals=[0, *BORDERS, 1], tickformat=".0%", showgrid=False,
-        title_text="share of right completions", title_standoff=4,
+        title_text="share of correct completions", title_standoff=4,
     )  # fmt: skip
     figure.update_yaxes(range=[0, 1], visible=False)
     return styled(figure, palette, height=112, top=24, bottom=42)
 
 
 def templates_figure(templates: pd.DataFrame, r: float, palette: Palette = LIGHT) -> go.Figure:
-    """One fact by template: share of right completions as bars, the expected share as diamonds, R as a line.
+    """One fact by template: share of correct completions as bars, the expected share as diamonds, R as a line.
 
     templates: see results.mastery_facts.templates_of; r: the fact's R, 0 to 1.
     """
     numbers = (templates["template"] + 1).tolist()
     figure = go.Figure()
     figure.add_bar(
-        x=numbers, y=templates["share"].tolist(), name="right, sampled", width=0.68,
+        x=numbers, y=templates["share"].tolist(), name="correct, sampled", width=0.68,
         customdata=templates[["n_correct", "n_samples"]].to_numpy().tolist(),
         marker={"color": faded(palette.base, 0.75), "line": {"color": palette.base, "width": 1}},
-        hovertemplate="template %{x}: <b>%{customdata[0]} of %{customdata[1]}</b> right<extra></extra>",
+        hovertemplate="template %{x}: <b>%{customdata[0]} of %{customdata[1]}</b> correct<extra></extra>",
     )  # fmt: skip
     if templates["expected"].notna().any():
         figure.add_scatter(
@@ -287,7 +287,7 @@ def templates_figure(templates: pd.DataFrame, r: float, palette: Palette = LIGHT
         title_text="completion template", title_standoff=4, showgrid=False,
         tickvals=[i for i in numbers if i % 5 == 1], range=[0.3, max(numbers, default=1) + 0.7],
     )  # fmt: skip
-    figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.06], title_text="right completions")
+    figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.06], title_text="correct completions")
     return styled(figure, palette, height=250, top=10)
 
 

@@ -21,12 +21,12 @@ class Palette:
     tuned: str
     restored: str
     ceiling: str
-    """The base after five exemplars."""
+    """The base, 5-shot."""
     levels: tuple[str, str, str, str, str]
     """Mastery level 0 to 4: one hue, further from the background the better the base knows the fact."""
 
     def of(self, state: str) -> str:
-        """The colour of a state; a hybrid is a restored state."""
+        """The colour of a state; k = 100% is a restored state."""
         colours = {"base": self.base, "tuned": self.tuned, "five-shot": self.ceiling}
         return colours.get(state, self.restored)
 

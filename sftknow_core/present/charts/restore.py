@@ -33,9 +33,9 @@ from sftknow_core.results.weights import Selection
 from sftknow_core.update.strategies import STRATEGIES
 
 AXES = {
-    "k": ("k_percent", 1.0, "parameters put back, k (% of the region)"),
-    "changed": ("k_of_changed_percent", 1.0, "changed parameters put back (% of those that changed)"),
-    "update": ("energy_taken_back", 100.0, "update taken back (% of the squared change)"),
+    "k": ("k_percent", 1.0, "weights reverted, k (% of the region)"),
+    "changed": ("k_of_changed_percent", 1.0, "changed weights reverted (% of those that changed)"),
+    "update": ("energy_taken_back", 100.0, "update reverted (% of the squared norm)"),
 }
 """Choice of axis -> column, factor to percent, title."""
 _REFERENCES = {**REFERENCES, "base": ("base", "longdash")}
@@ -70,7 +70,7 @@ _OTHERS = (
 
 
 def measured_figure(rows: pd.DataFrame, axis: str, now: float, palette: Palette = LIGHT) -> go.Figure:
-    """Accuracy over what was put back, with 95% bands, base, tuned and five-shot as lines, and the current k.
+    """Accuracy over what was reverted, with 95% CIs, base, tuned and five-shot as lines, and the current k.
 
     rows: Chain.measured of one split, without levels. axis: one of AXES. now: the current k on that
     axis, in percent; NaN where it is not known.
@@ -85,7 +85,7 @@ def measured_figure(rows: pd.DataFrame, axis: str, now: float, palette: Palette 
         xs = (measured[column_of] * factor).tolist()
         across = references(of_domain, [0, 100], palette, _REFERENCES)
         line = curve(
-            xs, measured["accuracy"], "measured", palette.restored, size=8, width=2.4, **hovered(measured)
+            xs, measured["accuracy"], "restored", palette.restored, size=8, width=2.4, **hovered(measured)
         )
         traces = [band(xs, measured, palette), *across, line]
         for state in ("tuned", "hybrid"):
@@ -101,10 +101,10 @@ def measured_figure(rows: pd.DataFrame, axis: str, now: float, palette: Palette 
 
 
 def strategies_figure(rows: pd.DataFrame, axis: str, palette: Palette = LIGHT) -> go.Figure:
-    """Accuracy over what was put back, one line a strategy, with base, tuned and five-shot as lines across.
+    """Accuracy over what was reverted, one line a strategy, with base, tuned and five-shot as lines across.
 
     rows: Chain.ways of one split. axis: one of AXES; states that have no place on it (interpolation
-    has no k) are left out. Every line starts at tuned, where nothing is put back. Bars: 95% intervals.
+    has no k) are left out. Every line starts at tuned, where nothing is reverted. Bars: 95% CIs.
     """
     column_of, factor, title = AXES[axis]
     domains = list(rows["domain"].unique())
@@ -140,8 +140,8 @@ def reverted_figure(taken: pd.DataFrame, now: float, score: str, palette: Palett
     rows = taken[taken["k_percent"] > 0] if steep else taken
     lines = [
         ("share", f"share of the summed {score}", palette.restored, "solid", 2.6),
-        ("null_share", "the same, changes dealt out at random", palette.faint, "dash", 1.8),
-        ("energy_taken_back", "update taken back (squared change)", palette.ceiling, "dot", 2.2),
+        ("null_share", "if changes were shuffled", palette.faint, "dash", 1.8),
+        ("energy_taken_back", "share of the squared update norm", palette.ceiling, "dot", 2.2),
     ]
     figure = go.Figure()
     for name, title, colour, dash, width in lines:
@@ -151,7 +151,7 @@ def reverted_figure(taken: pd.DataFrame, now: float, score: str, palette: Palett
             xs, ys = rows["k_percent"].tolist(), rows[name].tolist()
             figure.add_trace(go.Scatter(x=xs, y=ys, mode="lines", line=look, name=title, hovertemplate=said))
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", title_text="share held by the first k%")
-    figure.update_xaxes(title_text="parameters put back, k (%)", title_standoff=4)
+    figure.update_xaxes(title_text="weights reverted, k (%)", title_standoff=4)
     if steep:
         ticks = [0.01, 0.1, 1, 3, 10, 30, 100]
         figure.update_xaxes(
@@ -167,7 +167,7 @@ def reverted_figure(taken: pd.DataFrame, now: float, score: str, palette: Palett
 def places_figure(
     layers: pd.DataFrame, modules: pd.DataFrame, k_percent: float, palette: Palette = LIGHT
 ) -> go.Figure:
-    """The part of each layer and of each module that is put back; the line is k, where enrichment is 1.
+    """The part of each layer and of each module that is reverted; the line is k, where enrichment is 1.
 
     layers, modules: see results.weights, `Places`. k_percent: of the whole region.
     """
@@ -181,7 +181,7 @@ def places_figure(
     tops = [float((rows["n_restored"] / rows["n"]).max()) for _, rows in found]
     top = max([*tops, k_percent / 100, 1e-6])
     figure.update_xaxes(range=[0, 1.06 * top], tickformat=".0%" if top > 0.05 else ".2%", nticks=6)
-    figure.update_xaxes(title_text="put back of each", title_standoff=4)
+    figure.update_xaxes(title_text="share reverted", title_standoff=4)
     figure.update_yaxes(type="category", autorange="reversed", ticklabelstandoff=6)
     return styled(
         figure, palette, height=90 + _PIXELS_A_BAR * max([len(r) for _, r in found], default=1), bottom=20
@@ -237,13 +237,13 @@ def _line(
 
 
 def _said(rows: pd.DataFrame, name: str) -> list[list[Any]]:
-    """`hover_data` of the points, with what was taken back."""
+    """`hover_data` of the points, with the part of the update that is reverted."""
     found = []
     for said, row in zip(hover_data(rows), rows.to_dict("records"), strict=True):
         how = row["block"] if isinstance(row["block"], str) else ""
         how = f"α = {row['alpha']:g}" if not pd.isna(row["alpha"]) else how
         said[0] = said[0] if not how else f"{said[0]}, {how}"
-        found.append([*said, f"{name}: {row['energy_taken_back']:.1%} of the update taken back"])
+        found.append([*said, f"{name}: {row['energy_taken_back']:.1%} of the squared update norm"])
     return found
 
 
@@ -261,6 +261,6 @@ def _bars(name: str, rows: pd.DataFrame, palette: Palette) -> go.Bar:
         marker={"color": palette.restored, "pattern": {"shape": "/", "size": 6, "solidity": 0.25}},
         showlegend=False,
         hovertemplate=f"{name} %{{y}}: <b>%{{x:.1%}}</b> of its %{{customdata[3]:,.0f}} weights<br>"
-        "%{customdata[0]:.1%} of all that are put back, %{customdata[1]:.1%} of the region's weights<br>"
+        "%{customdata[0]:.1%} of all reverted weights, %{customdata[1]:.1%} of the region's weights<br>"
         "enrichment %{customdata[2]:.2f}<extra></extra>",
     )

@@ -36,6 +36,7 @@ from sftknow_core.present.charts.across import (
 )
 from sftknow_core.present.charts.marks import (
     K_ENDS,
+    NAMES,
     REFERENCES,
     add,
     arms,
@@ -150,16 +151,16 @@ def _said(rows: pd.DataFrame, name: str) -> list[str]:
     for row in rows.to_dict("records"):
         text = f"{name}, k = {row['k_percent']:g}%: <b>{row['accuracy']:.1%}</b>{_interval(row['low'], row['high'])}"
         if pd.notna(row["gain"]):
-            text += f"<br>{100 * row['gain']:+.1f} points against tuned"
+            text += f"<br>{100 * row['gain']:+.1f} pp vs. fine-tuned"
         text += f"<br>{row['n_seeds']} seeds, {row['n']:,} questions"
         said.append(text + (f"<br>chosen on dev by {row['n_chosen']} seeds" if row["n_chosen"] else ""))
     return said
 
 
 def knowledge_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.Figure | None:
-    """Is the gain knowledge or format? Right answers, right tokens and answers that end, over k, against the base.
+    """Knowledge or format: correct answers, gold first tokens and answers that end, over k, against the base.
 
-    Where restoring lifts questions but not completion prompts, or only up to the base after five exemplars together
+    Where restoring lifts questions but not completion prompts, or only up to the five-shot base together
     with the share of answers that end, it gives back a format rather than knowledge.
     """
     rows = format_rows(study, cell)
@@ -168,23 +169,23 @@ def knowledge_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.F
         return None
     ks = sorted(curves["k_percent"].unique())
     looks = {
-        "questions, right": (palette.restored, "circle", "solid"),
-        "completion prompts, right": (palette.levels[2], "diamond", "dashdot"),
-        "right token among the ten": (palette.levels[4], "square", "dash"),
-        "answers that end": (palette.tuned, "triangle-up", "dot"),
+        "questions, right": ("questions, correct", palette.restored, "circle", "solid"),
+        "completion prompts, right": ("completion prompts, correct", palette.levels[2], "diamond", "dashdot"),
+        "right token among the ten": ("gold first token in the top 10", palette.levels[4], "square", "dash"),
+        "answers that end": ("answers that end", palette.tuned, "triangle-up", "dot"),
     }
     lines = {
-        "base": (palette.base, "dash"),
-        "base after five examples": (palette.ceiling, "dot"),
-        "base, completion prompts": (palette.levels[2], "longdash"),
+        "base": ("base", palette.base, "dash"),
+        "base after five examples": (NAMES["five-shot"], palette.ceiling, "dot"),
+        "base, completion prompts": ("base, completion prompts", palette.levels[2], "longdash"),
     }
     figure = go.Figure()
-    for name, (colour, symbol, dash) in looks.items():
-        of = curves[curves["measure"] == name]
+    for measure, look in looks.items():
+        of = curves[curves["measure"] == measure]
         if len(of):
-            figure.add_trace(_measured(of, name, ks, colour, symbol, dash))
-    for name, (colour, dash) in lines.items():
-        for value in rows.loc[rows["measure"] == name, "share"]:
+            figure.add_trace(_measured(of, ks, *look))
+    for measure, (name, colour, dash) in lines.items():
+        for value in rows.loc[rows["measure"] == measure, "share"]:
             figure.add_trace(reference(_ends(ks), value, name, colour, dash))
     figure.update_yaxes(range=[-0.03, 1.06], tickformat=".0%", title_text="share of test questions")
     _k_axis(figure, ks)
@@ -192,7 +193,7 @@ def knowledge_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.F
 
 
 def _measured(
-    rows: pd.DataFrame, name: str, ks: Sequence[float], colour: str, symbol: str, dash: str
+    rows: pd.DataFrame, ks: Sequence[float], name: str, colour: str, symbol: str, dash: str
 ) -> go.Scatter:
     said = [
         f"{name}, k = {row['k_percent']:g}%: <b>{row['share']:.1%}</b>{_interval(row['low'], row['high'])}<br>"
@@ -205,7 +206,7 @@ def _measured(
 
 
 def energy_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.Figure | None:
-    """All strategies the study restored with, over the part of the update they take back; one cell, mean of seeds."""
+    """All strategies the study restored with, over the part of the update they revert; one cell, mean of seeds."""
     rows = energy_rows(study, cell)
     if not (rows["line"] != "").any():
         return None
@@ -214,7 +215,7 @@ def energy_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.Figu
 
 
 def recovered_figure(study: Study, size: str | None = None, palette: Palette = LIGHT) -> go.Figure | None:
-    """Questions restoring heals and breaks by their mastery level, one panel a train level; counts of all seeds."""
+    """Questions that restoring recovers and breaks, by level; one panel a training level, counts of all seeds."""
     size = size or next(iter(reversed(study.sizes())), None)
     rows = recovered_rows(study, size)
     if size is None or not len(rows):
@@ -224,8 +225,8 @@ def recovered_figure(study: Study, size: str | None = None, palette: Palette = L
     figure = make_subplots(1, len(levels), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.015)
     for column, level in enumerate(levels, start=1):
         of = rows[rows["train_level"] == level]
-        sides = (("healed", 1, palette.restored), ("broken", -1, palette.tuned))
-        add(figure, column, [_bars(of, name, sign, colour) for name, sign, colour in sides])
+        sides = ((True, palette.restored), (False, palette.tuned))
+        add(figure, column, [_bars(of, gained, colour) for gained, colour in sides])
     figure.update_xaxes(tickvals=list(range(5)), range=[-0.6, 4.6])
     figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
     most = max(1, int(rows[["n_healed", "n_broken"]].max().max()))
@@ -234,26 +235,28 @@ def recovered_figure(study: Study, size: str | None = None, palette: Palette = L
     figure.update_yaxes(
         range=[-1.25 * most, 1.25 * most], tickvals=ticks, ticktext=[f"{abs(t):,}" for t in ticks]
     )
-    figure.update_yaxes(title_text="broken ↓ questions ↑ healed", col=1)
+    figure.update_yaxes(title_text="← broken   questions   recovered →", col=1)
     figure.update_xaxes(title_text="mastery level", title_standoff=4)
     figure.update_layout(barmode="relative", bargap=0.25)
     return styled(figure, palette, height=360, bottom=62).update_yaxes(zeroline=True)
 
 
-def _bars(rows: pd.DataFrame, name: str, sign: int, colour: str) -> go.Bar:
-    counts, shares = rows[f"n_{name}"], rows[f"share_{name}"]
-    among = rows["n_wrong"] if name == "healed" else rows["n"] - rows["n_wrong"]
-    of = "that were wrong" if name == "healed" else "that were right"
+def _bars(rows: pd.DataFrame, gained: bool, colour: str) -> go.Bar:
+    """Upwards the recovered questions, downwards (hatched) the broken ones."""
+    name, column, of = (
+        ("recovered", "healed", "of incorrect") if gained else ("broken", "broken", "of correct")
+    )
+    counts, shares = rows[f"n_{column}"], rows[f"share_{column}"]
+    among = rows["n_wrong"] if gained else rows["n"] - rows["n_wrong"]
     said = [
-        f"level {level}: <b>{count:,} {name}</b> of {n:,} {of}"
-        + (f" ({share:.1%})" if pd.notna(share) else "")
+        f"level {level}: <b>{count:,} {name}</b> {of} {n:,}" + (f" ({share:.1%})" if pd.notna(share) else "")
         for level, count, n, share in zip(rows["level"], counts, among, shares, strict=True)
     ]
     return go.Bar(
         x=rows["level"].tolist(),
-        y=(sign * counts).tolist(),
-        name=f"{name}, {of}",
-        marker={"color": faded(colour, 0.85), "pattern": {"shape": "" if name == "healed" else "/"}},
+        y=(counts if gained else -counts).tolist(),
+        name=f"{name} ({of})",
+        marker={"color": faded(colour, 0.85), "pattern": {"shape": "" if gained else "/"}},
         text=[f"{share:.0%}" if pd.notna(share) and count else "" for share, count in zip(shares, counts, strict=True)],
         textposition="outside",
         textangle=0,
@@ -284,7 +287,7 @@ def _k_axis(figure: go.Figure, ks: Sequence[float]) -> None:
         tickvals=list(range(len(ks))),
         ticktext=[K_ENDS.get(k, f"{k:g}") for k in ks],
         range=_ends(ks),
-        title_text="parameters put back, k (%), not to scale",
+        title_text="weights reverted, k (%), not to scale",
         title_standoff=4,
     )
 
@@ -327,7 +330,7 @@ def _verdict_figure(verdicts: Sequence[Verdict], unit: str, palette: Palette) ->
         range=[place - _CLAIM_GAP + 0.4, -1],
         showgrid=False,
     )
-    title = f"effect, {UNITS.get(unit, unit)}; right of 0: as the claim says"
+    title = f"effect, {UNITS.get(unit, unit)}; right of 0: as claimed"
     figure.update_xaxes(title_text=title, title_standoff=4)
     height = max(150, round(_PART_PIXELS * (place + 2)))
     styled(figure, palette, height=height, top=12, bottom=62)

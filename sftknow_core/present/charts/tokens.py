@@ -17,7 +17,7 @@ from sftknow_core.present.charts.palette import LIGHT, Palette, faded
 from sftknow_core.present.text.ask import OTHERS
 
 GOLD = "★"
-"""Marks the right answer's first token."""
+"""Marks the gold answer's first token."""
 _PATTERNS = {"base": ".", "tuned": "", "restored": "/"}
 _ROW_PIXELS, _PANEL_ROW_PIXELS = 36, 26
 _IN_BIN = "%{customdata[0]:.2f} to %{customdata[1]:.2f} nats: <b>%{y:,}</b> questions<extra></extra>"
@@ -55,15 +55,13 @@ def tokens_figure(tokens: pd.DataFrame, k_percent: float, palette: Palette = LIG
     figure.update_yaxes(
         tickvals=list(range(len(tokens))), ticktext=labels, autorange="reversed", showgrid=False
     )
-    figure.update_xaxes(
-        tickformat=".0%", rangemode="tozero", title_text="probability of the token", title_standoff=4
-    )
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero", title_text="probability", title_standoff=4)
     figure = styled(figure, palette, height=90 + _ROW_PIXELS * len(tokens), top=8)
     return figure.update_layout(legend_traceorder="normal")
 
 
 def course_figure(course: pd.DataFrame, k_percent: float, palette: Palette = LIGHT) -> go.Figure:
-    """Gold's probability at each measured k; a full circle where the answer is right, a cross where it is wrong.
+    """Gold's probability at each measured k; a full circle where the answer is correct, a cross where it is not.
 
     course: see results.questions.course. The dashed line is the base, asked in the same way.
     """
@@ -73,7 +71,7 @@ def course_figure(course: pd.DataFrame, k_percent: float, palette: Palette = LIG
         x=rows["k_percent"].tolist(), y=rows["gold_p"].tolist(), mode="lines", hoverinfo="skip", showlegend=False,
         line={"color": faded(palette.restored, 0.7), "width": 2},
     )  # fmt: skip
-    for right, name, symbol in ((True, "✓ right answer", "circle"), (False, "✗ wrong answer", "x-thin-open")):
+    for right, name, symbol in ((True, "✓ correct", "circle"), (False, "✗ incorrect", "x-thin-open")):
         some = rows[rows["is_right"] == right]
         figure.add_scatter(
             x=some["k_percent"].tolist(),
@@ -99,13 +97,13 @@ def course_figure(course: pd.DataFrame, k_percent: float, palette: Palette = LIG
     figure.add_vline(x=k_percent, line={"color": palette.text, "width": 1, "dash": "dot"})
     ticks = [0, 20, 40, 60, 80, 100]
     figure.update_xaxes(
-        title_text="weights put back, k (%)",
+        title_text="weights reverted, k (%)",
         title_standoff=4,
         range=[-5, 106],
         tickvals=ticks,
         ticktext=[K_ENDS.get(k, f"{k}") for k in ticks],
     )
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero", title_text="gold token's probability")
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero", title_text="P(gold first token)")
     return styled(figure, palette, height=250, top=12, bottom=64)
 
 
@@ -142,7 +140,7 @@ def spread_figure(
 
 
 def by_level_figure(levels: pd.DataFrame, k_percent: float, palette: Palette = LIGHT) -> go.Figure:
-    """Accuracy against mean KL, one point a mastery level and state, each with its level's number; bars: 95% intervals.
+    """Accuracy against mean KL, one point a mastery level and state, each with its level's number; bars: 95% CIs.
 
     levels: see results.question_detail.by_level.
     """

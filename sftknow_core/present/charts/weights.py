@@ -23,10 +23,10 @@ SCORES = {"relative": ("r", "no unit"), "absolute": ("|d|", "units of the weight
 _PIXELS_A_BAR = 22
 _HATCHED = {"shape": "/", "size": 6, "solidity": 0.5}
 _CURVES = (
-    ("share", "measured: share of the summed r", "solid", 2.8),
-    ("null_share", "null: changes dealt out at random", "dash", 1.8),
-    ("share_1e-6", "measured, r with ε = 10⁻⁶", "dot", 2.0),
-    ("share_1e-4", "measured, r with ε = 10⁻⁴", "dashdot", 2.0),
+    ("share", "share of the summed r", "solid", 2.8),
+    ("null_share", "if changes were shuffled", "dash", 1.8),
+    ("share_1e-6", "r with ε = 10⁻⁶", "dot", 2.0),
+    ("share_1e-4", "r with ε = 10⁻⁴", "dashdot", 2.0),
 )
 _K_TICKS = (0.01, 0.1, 1, 3, 10, 20, 40, 100)
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -53,12 +53,12 @@ def same_figure(rows: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
             textfont={"color": palette.text},
             customdata=group[["n_same", "n_weights"]].to_numpy().tolist(),
             showlegend=False,
-            hovertemplate=f"{name} %{{y}}: <b>%{{x:.2%}}</b> kept their bits<br>%{{customdata[0]:,}} of "
+            hovertemplate=f"{name} %{{y}}: <b>%{{x:.2%}}</b> identical<br>%{{customdata[0]:,}} of "
             "%{customdata[1]:,} weights<extra></extra>",
         )
         figure.add_trace(bars, row=1, col=column)
     figure.update_xaxes(range=[0, 1.16], tickvals=[0, 0.5, 1], tickformat=".0%")
-    figure.update_xaxes(title_text="bit-identical", title_standoff=4)
+    figure.update_xaxes(title_text="identical", title_standoff=4)
     figure.update_yaxes(type="category", autorange="reversed", ticklabelstandoff=6)
     most = max((len(group) for _, group in found), default=1)
     drawn = styled(figure, palette, height=80 + _PIXELS_A_BAR * most, bottom=8)
@@ -68,9 +68,9 @@ def same_figure(rows: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
 def spread_figure(
     bars: pd.DataFrame, cuts: Mapping[str, float], k: float, palette: Palette = LIGHT
 ) -> go.Figure:
-    """How the weights spread over r and |d| (logarithmic), and from where on the current k puts them back.
+    """How the weights spread over r and |d| (logarithmic), and from where on the current k reverts them.
 
-    bars, cuts: results.weights.Spread. The step line is each bar's part of the summed score.
+    bars, cuts: results.weights.Spread. The step line is each bar's share of the summed score.
     """
     titles = [f"<b>{name}</b>, {unit}" for name, unit in SCORES.values()]
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.08, shared_yaxes=True)
@@ -129,7 +129,7 @@ def concentration_figure(
 def heat_figure(
     cells: pd.DataFrame, layers: pd.DataFrame, modules: pd.DataFrame, palette: Palette = LIGHT
 ) -> go.Figure:
-    """Layer x module: the share of what k% puts back that sits there, and its enrichment, as numbers.
+    """Layer x module: the share of the reverted weights that are there, and its enrichment, as numbers.
 
     See results.weights.Heat. The last row and column are all layers and all modules; the shade is the enrichment.
     """
@@ -153,7 +153,7 @@ def heat_figure(
             most=max(2.0, float(np.nanmax(enrichment, initial=0))),
             gap=2,
             said=said,
-            template="layer %{y}, %{x}<br><b>%{customdata[0]:.2%}</b> of all that is put back; "
+            template="layer %{y}, %{x}<br><b>%{customdata[0]:.2%}</b> of all reverted weights; "
             "%{customdata[2]:.2%} of the region's weights<br>enrichment %{customdata[1]:.2f}",
             x=names if len(names) > _MOST_COLUMNS else [_wrapped(name) for name in names],
             y=order,
@@ -200,7 +200,7 @@ def _zero_at(edges: pd.DataFrame) -> float:
 def _bars(
     zero: pd.DataFrame, others: pd.DataFrame, edges: pd.DataFrame, cut: float, name: str, palette: Palette
 ) -> list[go.Bar]:
-    """The bars below the cut, which stay tuned, those from it on, which go back, and the bar of the zeros.
+    """The bars below the cut, which are kept, those from it on, which are reverted, and the bar of the zeros.
 
     The bar that the cut goes through is drawn in two parts of its height.
     """
@@ -212,9 +212,9 @@ def _bars(
         zero, np.array([_zero_at(edges) - 0.3]), np.array([_zero_at(edges) + 0.3]), name, palette
     )
     return [
-        stays.update(name="stays tuned", marker_color=palette.tuned),
-        back.update(name="goes back to base", marker={"color": palette.restored, "pattern": _HATCHED}),
-        unchanged.update(name="0: nothing to put back", marker_color=palette.base),
+        stays.update(name="kept", marker_color=palette.tuned),
+        back.update(name="reverted", marker={"color": palette.restored, "pattern": _HATCHED}),
+        unchanged.update(name="0: unchanged", marker_color=palette.base),
     ]
 
 
@@ -236,7 +236,7 @@ def _steps(rows: pd.DataFrame, edges: pd.DataFrame, palette: Palette) -> go.Scat
     xs = np.column_stack([edges["low"], edges["high"]]).ravel().tolist()
     ys = np.repeat(rows["score_share"].to_numpy(dtype=float), 2).tolist()
     look = {"color": palette.text, "width": 1.6, "dash": "dot"}
-    return go.Scatter(x=xs, y=ys, mode="lines", line=look, name="part of the sum", hoverinfo="skip")
+    return go.Scatter(x=xs, y=ys, mode="lines", line=look, name="share of total", hoverinfo="skip")
 
 
 def _add_paper(figure: go.Figure, paper: pd.DataFrame, palette: Palette) -> None:
