@@ -1,4 +1,4 @@
-"""Results -> tables on a terminal, with n, intervals and units."""
+"""Results -> tables and lines on a terminal, with n, intervals and units; how numbers are written there."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-# How reports are printed on a terminal: tables, lines, and how numbers are written.
+from sftknow_core.present import columns
 
 Result = Mapping[str, Any]
+ACCURACIES = ("terminal.base", "terminal.tuned", "terminal.restored", "k_percent", "terminal.recovery", "kl")
+"""Columns of a run's numbers on in-domain test questions."""
 _WIDTH_WITHOUT_TERMINAL = 120
 PAPER_DEFINITION = (
     "accuracy: closed-book, mean over mastery levels 0 to 4, in %, with 95% CI; k: % of transformer-layer weights "
@@ -24,11 +26,17 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
 
 
-def table_of(title: str | None, *columns: str) -> Table:
-    """An empty table; the first column stands left, the others right."""
+def table_of(title: str, *names: str, more: Sequence[str] = ()) -> Table:
+    """An empty table, its first column on the left, the others on the right.
+
+    Args:
+        title: of the table.
+        names: columns of the registry, for their headers.
+        more: headers that are values of the result, after the others.
+    """
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    for number, header in enumerate([*columns.headers(*names), *more]):
+        table.add_column(header, justify="left" if number == 0 else "right", no_wrap=True)
     return table
 
 
@@ -67,7 +75,14 @@ def show_chain(result: Result) -> None:
     rows = result["table"]
     n = {name: (rows[0][name] or {}).get("n", 0) for name in ("dev_in", "test_in", "test_out")}
     table = table_of(
-        title, "state", "dev in %", "test in %", "test out %", "train %", "KL, nats", "taken back"
+        title,
+        "state",
+        "terminal.dev_in",
+        "terminal.test_in",
+        "terminal.test_out",
+        "terminal.train",
+        "kl",
+        "energy_taken_back",
     )
     for row in rows:
         mark = " *" if row["state_id"] == result["chosen"]["state_id"] else ""
@@ -114,18 +129,13 @@ def _verdict(result: Result) -> list[str]:
 
 
 def show_demo(result: Result) -> None:
-    """One row a chain."""
+    """One row a run."""
     table = table_of(
         "Demo: base, tuned and restored accuracy (test, in-domain)",
-        "level",
-        "N",
-        "base %",
-        "tuned %",
-        "restored %",
-        "k %",
-        "gain, points",
-        "KL, nats",
-        "changed %",
+        "train_level",
+        "n_train",
+        *ACCURACIES,
+        "terminal.changed",
     )
     for row in result["chains"]:
         table.add_row(
@@ -150,7 +160,13 @@ def show_demo(result: Result) -> None:
 def show_facts(result: Result) -> None:
     """The table of `sftknow facts`."""
     table = table_of(
-        f"Facts of {result['source']}", "topic", "domain", "split", "facts", "answer in question", "left out"
+        f"Facts of {result['source']}",
+        "topic",
+        "domain",
+        "split",
+        "n_facts",
+        "terminal.n_flagged",
+        "terminal.dropped",
     )
     for row in result["rows"]:
         table.add_row(
@@ -178,7 +194,9 @@ def show_mastery(result: Result) -> None:
     for row in result["n_by_group"]:
         counts.setdefault((row["domain"], row["split"]), {})[row["level"]] = row["n"]
     table = table_of(
-        f"Mastery of {result['model']} ({result['model_id']})", "facts", *(f"level {i}" for i in range(5))
+        f"Mastery of {result['model']} ({result['model_id']})",
+        "terminal.facts",
+        *(f"terminal.level_{level}" for level in range(5)),
     )
     for (domain, split), by_level in counts.items():
         table.add_row(
@@ -218,12 +236,12 @@ def show_accuracies(result: Result) -> None:
     """Accuracy by level and domain."""
     table = table_of(
         f"Closed-book accuracy in %, matcher {result['matcher']}",
-        "questions",
+        "terminal.group",
         "level",
-        "n",
-        "right",
-        "accuracy",
-        "stopped, %",
+        "terminal.n",
+        "n_right",
+        "terminal.accuracy",
+        "terminal.stop_rate",
     )
     for row in result["accuracies"]:
         table.add_row(
@@ -236,7 +254,9 @@ def show_accuracies(result: Result) -> None:
         )
     parts: list[Any] = [table]
     if result["by_topic"]:
-        topics = table_of("By topic: mean over levels", "questions", "topic", "n", "accuracy %")
+        topics = table_of(
+            "By topic: mean over levels", "terminal.group", "topic", "terminal.n", "terminal.accuracy"
+        )
         for row in result["by_topic"]:
             topics.add_row(f"{row['split']} {row['domain']}", row["topic"], f"{row['n']:,}", interval(row))
         parts.append(topics)
@@ -247,11 +267,11 @@ def show_shifts(result: Result) -> None:
     """Mean token shift by level."""
     table = table_of(
         "Token shift: mean KL(tuned || base) in nats with 95% CI",
-        "questions",
+        "terminal.group",
         "level",
-        "measure",
-        "n of questions",
-        "KL, nats",
+        "terminal.measure",
+        "terminal.n_scored",
+        "terminal.kl",
     )
     for row in result["shifts"]:
         mean = row["mean_nats"]
@@ -266,9 +286,9 @@ def show_shifts(result: Result) -> None:
         "Scored questions, by topic: the base's greedy completion begins with the gold answer",
         "topic",
         "level",
-        "kept",
-        "of",
-        "template (success on dev)",
+        "terminal.n_kept",
+        "terminal.n_questions",
+        "terminal.template",
     )
     for row in result["kept_by_topic"]:
         chosen = result["templates"].get(row["topic"])
@@ -296,8 +316,16 @@ def show_runs(result: Result) -> None:
         print_lines(f"no runs in {result['cache']}; start some with `sftknow demo`")
         return
     table = table_of(
-        f"Runs in {result['cache']}", "run", "kind", "state", "progress", "seconds", "MB", "what"
+        f"Runs in {result['cache']}",
+        "runs.run_id",
+        "kind",
+        "runs.state",
+        "progress",
+        "runs.seconds",
+        "runs.size",
+        "runs.what",
     )
+    table.columns[-1].no_wrap = False  # where the line is too long this one gives way, not the run id
     for row in result["runs"]:
         about = ", ".join(
             f"{key} {value}" for key, value in row["about"].items() if isinstance(value, str | int)

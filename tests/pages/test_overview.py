@@ -84,7 +84,7 @@ def test_figures_hold_the_tables_shown_below_them(opened: AppTest, chains: Chain
     at = choose(opened, chains[1][0])
     curve = Chain(Cache(chains[0]), chains[1][0]).curve("dev")
     measured = curve[(curve["domain"] == "in") & curve["k_percent"].notna()]
-    line = next(t for t in figure(at, 0)["data"] if t["name"] == "k% put back")
+    line = next(t for t in figure(at, 0)["data"] if t["name"] == "restored")
     assert line["y"] == pytest.approx(measured["accuracy"].tolist())
     assert at.dataframe[0].value["accuracy"].tolist() == pytest.approx(curve["accuracy"].tolist())
 

@@ -14,7 +14,7 @@ from sftknow_core.analysis import published as paper
 from sftknow_core.facts.topics import load_topics, topics_id
 from sftknow_core.measure.levels import Agreement
 from sftknow_core.present.charts import mastery
-from sftknow_core.present.charts.palette import DARK, LIGHT, Palette
+from sftknow_core.present.charts.palette import DARK, LIGHT, Palette, ink
 from sftknow_core.present.text import mastery as mastery_text
 
 LEVELS = pd.DataFrame({"level": range(5), "n_facts": [2, 3, 0, 1, 4], "share": [0.2, 0.3, 0.0, 0.1, 0.4]})
@@ -86,7 +86,7 @@ def test_levels_are_an_ordered_scale_with_readable_numbers(palette: Palette) -> 
     strengths = [contrast(colour, palette.background) for colour in scale]
     assert strengths == sorted(strengths) and len(set(scale)) == 5
     for colour in scale:
-        assert contrast(mastery._text_on(colour), colour) >= 4.5
+        assert contrast(ink(colour, "#111111", "#ffffff"), colour) >= 4.5
     assert set(scale).isdisjoint({palette.base, palette.tuned, palette.restored})
 
 

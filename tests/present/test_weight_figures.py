@@ -49,24 +49,24 @@ def traces(drawn: Any, name: str) -> list[Any]:
 
 def test_what_goes_back_is_split_at_the_cut() -> None:
     drawn = weights.spread_figure(BARS, {"relative": 1.0, "absolute": 10**-1.5}, 10)
-    stays, back = traces(drawn, "stays tuned"), traces(drawn, "goes back to base")
+    stays, back = traces(drawn, "kept"), traces(drawn, "reverted")
     assert [list(t.x) for t in stays] == [[-1.5, -0.5], [pytest.approx(-1.75)]]
     assert [list(t.x) for t in back] == [[0.5], [pytest.approx(-1.25), -0.5, 0.5]]
     assert sum(stays[1].width) + sum(back[1].width) == pytest.approx(3)
-    assert [list(t.y) for t in traces(drawn, "0: nothing to put back")] == [[0.4], [0.4]]
+    assert [list(t.y) for t in traces(drawn, "0: unchanged")] == [[0.4], [0.4]]
     assert [shape.x0 for shape in drawn.layout.shapes] == [0, log10(10**-1.5)]
 
 
 @pytest.mark.parametrize(("cut", "n_back"), [(nan, 0), (0.0, 3)])
 def test_nothing_and_everything_goes_back(cut: float, n_back: int) -> None:
     drawn = weights.spread_figure(BARS, {"relative": cut, "absolute": cut}, 0)
-    assert len(traces(drawn, "goes back to base")[0].x) == n_back and not drawn.layout.shapes
+    assert len(traces(drawn, "reverted")[0].x) == n_back and not drawn.layout.shapes
 
 
 def test_a_region_without_changes_can_be_drawn() -> None:
     zeros = BARS[BARS["low"] == 0].assign(score_share=nan, share=1.0)
     drawn = weights.spread_figure(zeros, {"relative": nan, "absolute": nan}, 5)
-    assert len(traces(drawn, "0: nothing to put back")) == 2
+    assert len(traces(drawn, "0: unchanged")) == 2
 
 
 def test_paper_lies_under_the_curve_only_when_asked() -> None:

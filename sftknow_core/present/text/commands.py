@@ -1,4 +1,4 @@
-"""Weights, studies and claims on a terminal."""
+"""What commands on weights and on studies print: changes, restored models, plans, cells and claims."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from sftknow_core.analysis.study import StudyResults
-from sftknow_core.present.terminal import PAPER_DEFINITION, Result, percent, points, print_lines, table_of
+from sftknow_core.present.terminal import (
+    ACCURACIES,
+    PAPER_DEFINITION,
+    Result,
+    percent,
+    points,
+    print_lines,
+    table_of,
+)
 from sftknow_core.present.text import study
-
-# Results of the commands on two models' weights -> lines and tables.
 
 
 def show_delta(result: Result) -> None:
@@ -24,10 +30,10 @@ def show_delta(result: Result) -> None:
     regions = table_of(
         "Weight changes",
         "region",
-        "parameters",
-        "changed, %",
-        "energy of the change, %",
-        "sum of r from |p| < 1e-6, %",
+        "terminal.n_params",
+        "terminal.changed",
+        "terminal.energy",
+        "terminal.tiny_share",
     )
     for row in result["regions"]:
         share = row["energy"] / row["base_energy"] if row["base_energy"] else None
@@ -39,7 +45,11 @@ def show_delta(result: Result) -> None:
             percent(row["tiny_share_of_r"]),
         )
     curve = table_of(
-        "Share of the summed relative change in the top k%", "epsilon", "k, %", "share, %", "null, %"
+        "Share of the summed relative change in the top k%",
+        "terminal.eps",
+        "k_percent",
+        "terminal.share",
+        "terminal.null",
     )
     for row in result["concentration"]:
         curve.add_row(
@@ -68,10 +78,10 @@ def show_rebuilt(result: Result) -> None:
 
 def show_preflight(result: Result) -> None:
     """Every check in a line, and the verdict."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("status", "check"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("finding", overflow="fold")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in ("status", "name"):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for check in result["checks"]:
         table.add_row(*(Text(check[key]) for key in ("status", "name", "text")))
     failed = sum(check["status"] == "error" for check in result["checks"])
@@ -129,7 +139,9 @@ def show_plan(result: Result) -> None:
     """The table of `sftknow study run --dry-run`: cells by status, time and disk."""
     counts = Counter(cell["state"] for cell in result["cells"])
     table = table_of(
-        f"Study {result['name']} of {result['base_name']}, run {result['run_id']}", "level", *_sizes(result)
+        f"Study {result['name']} of {result['base_name']}, run {result['run_id']}",
+        "train_level",
+        more=_sizes(result),
     )
     for method, level in dict.fromkeys((c["method"], c["level"]) for c in result["cells"]):
         mine = [c for c in result["cells"] if (c["method"], c["level"]) == (method, level)]
@@ -168,7 +180,14 @@ def show_studies(result: Result) -> None:
         print_lines(f"no studies in {result['cache']}", shipped)
         return
     table = table_of(
-        f"Studies in {result['cache']}", "run", "name", "base", "state", "cells", "done", "failed"
+        f"Studies in {result['cache']}",
+        "runs.run_id",
+        "studies.name",
+        "studies.base_name",
+        "studies.state",
+        "terminal.n_cells",
+        "terminal.n_done",
+        "terminal.n_failed",
     )
     for row in result["studies"]:
         table.add_row(
@@ -188,15 +207,14 @@ def show_study(result: Result) -> None:
     title = (
         f"Study {result['name']} of {result['base_name']}: in-domain test questions, run {result['run_id']}"
     )
-    numbers = ("base %", "tuned %", "restored %", "k %", "gain, points", "KL, nats")
-    table = table_of(title, "level", "N", "seed", "restored by", *numbers)
+    table = table_of(title, "train_level", "n_train", "seed", "strategy", *ACCURACIES)
     for cell in result["cells"]:
         name = cell["level"] if cell["method"] == "full" else f"{cell['level']}, {cell['method']}"
         place = (name, _size(cell), str(cell["seed"]))
         for chain in cell["chains"]:
             table.add_row(*place, *_numbers(chain))
         if not cell["chains"]:
-            table.add_row(*place, cell["state"], *("-" for _ in numbers))
+            table.add_row(*place, cell["state"], *("-" for _ in ACCURACIES))
     wrong = [f"{c['state']}: {c['key']}: {c['reason']}" for c in result["cells"] if c["reason"]]
     asked = ", ".join(f"{group} {n:,}" for group, n in result["n_questions"].items())
     print_lines(
