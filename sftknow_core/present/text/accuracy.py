@@ -13,8 +13,8 @@ from sftknow_core.present import glossary
 from sftknow_core.present.terminal import points
 from sftknow_core.present.text.story import KeyNumber, Part, nothing_put_back
 from sftknow_core.results.accuracy import Group
-from sftknow_core.results.chain import Chosen
 from sftknow_core.results.questions import FIVE_SHOT
+from sftknow_core.results.states import Chosen
 
 DEFINITIONS = glossary.bullets(
     "accuracy",
