@@ -15,8 +15,8 @@ from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text import accuracy as accuracy_text
 from sftknow_core.present.text import tokens as tokens_text
 from sftknow_core.results import Questions, question_detail, questions
-from sftknow_core.results.chain import KL_LEVEL
 from sftknow_core.results.questions import ASKED, FIVE_SHOT, Filters, QuestionTable
+from sftknow_core.results.states import KL_LEVEL
 from sftknow_core.store.cache import Cache
 
 

@@ -14,7 +14,7 @@ from tiny import make_tiny_llama
 
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.topics import load_topics
-from sftknow_core.model.train.sft_spec import SftSpec
+from sftknow_core.model.train.methods import SftSpec
 from sftknow_core.pipeline.chain import ChainResult, run_chain
 from sftknow_core.pipeline.mastery import score_facts
 from sftknow_core.pipeline.workspace import Workspace

@@ -21,8 +21,8 @@ from sftknow_core.present.text.accuracy import OFF
 from sftknow_core.present.text.tokens import BASE_PROMPTS, OUTCOMES
 from sftknow_core.results import accuracy
 from sftknow_core.results.accuracy import Group
-from sftknow_core.results.chain import KL_LEVEL, TrainSet
 from sftknow_core.results.questions import ASKED, FIVE_SHOT, QuestionTable
+from sftknow_core.results.states import KL_LEVEL, TrainSet
 from sftknow_core.store.cache import Cache
 
 _QUESTIONS = Path(__file__).parents[1] / "token_shifts.py"

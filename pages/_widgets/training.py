@@ -18,7 +18,7 @@ from sftknow_core.errors import SftknowError, SpecError
 from sftknow_core.facts.dataset import DEMO, FactsRef
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.train_set import LEVELS
-from sftknow_core.model.train.sft_spec import SftSpec
+from sftknow_core.model.train.methods import SftSpec
 from sftknow_core.pipeline import estimate
 from sftknow_core.pipeline.estimate import Estimate
 from sftknow_core.pipeline.sft import sft_spec

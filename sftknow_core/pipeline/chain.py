@@ -39,7 +39,7 @@ from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from sftknow_core.model.train.sft_spec import SftSpec
+    from sftknow_core.model.train.methods import SftSpec
 
 CHAIN_VERSION = 2
 

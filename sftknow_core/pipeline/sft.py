@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.prompts import PROMPT_VERSION, PROMPTS, Prompt
 from sftknow_core.facts.train_set import TRAIN_SET_VERSION, TrainSet
-from sftknow_core.model.train.methods import METHODS
-from sftknow_core.model.train.sft_spec import DEMO, PAPER, SftSpec
+from sftknow_core.model.train.methods import DEMO, METHODS, PAPER, SftSpec
 from sftknow_core.pipeline.mastery import model_row
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from sftknow_core.model.train.sft_spec import SftSpec
+    from sftknow_core.model.train.methods import SftSpec
 
 # Which fine-tuning settings a base model gets unless the user says otherwise.
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from sftknow_core.results.chain import KL_LEVEL, Chain
+from sftknow_core.results.chain import Chain
 from sftknow_core.results.chains import LEVEL_ORDER, Survey, comparable
 from sftknow_core.results.questions import Filters, QuestionTable, answered, over
+from sftknow_core.results.states import KL_LEVEL
 from sftknow_core.stats.contrast import MIN_QUESTIONS, Contrast, contrast
 from sftknow_core.stats.intervals import t_interval, wilson
 from sftknow_core.stats.paired import holm, mcnemar

@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from sftknow_core.results.chain import Chain
 from sftknow_core.results.questions import (
     Filters,
     Page,
@@ -27,6 +26,7 @@ from sftknow_core.results.questions import (
     gather,
     over,
 )
+from sftknow_core.results.states import ChainStates
 from sftknow_core.stats.intervals import t_interval, wilson
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
@@ -142,7 +142,7 @@ class FirstToken:
     """Why tuned was not compared with base; None: it was."""
 
 
-def _first_token(chain: Chain, fact_id: str, k_percent: float) -> FirstToken | None:
+def _first_token(chain: ChainStates, fact_id: str, k_percent: float) -> FirstToken | None:
     """See Questions.first_token."""
     tuned, restored = chain.tuned, chain.state_at(k_percent)
     held_by = {tuned.state_id: tuned.run_id, restored.state_id: restored.run_id}
@@ -233,9 +233,9 @@ class Questions:
     """Of the chain."""
 
     @cached_property
-    def chain(self) -> Chain:
+    def chain(self) -> ChainStates:
         """Whose questions they are."""
-        return Chain(self.cache, self.run_id)
+        return ChainStates(self.cache, self.run_id)
 
     @property
     def stamp(self) -> str:

@@ -22,8 +22,8 @@ import pyarrow as pa
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.matcher import verdict_column
-from sftknow_core.results.chain import Chain
 from sftknow_core.results.run import check_intact
+from sftknow_core.results.states import ChainStates
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.opening import open_tables
@@ -223,7 +223,7 @@ class Page:
     """Its neighbours; without a place the first one is next."""
 
 
-def gather(chain: Chain) -> QuestionTable:
+def gather(chain: ChainStates) -> QuestionTable:
     """All questions of a chain with all its states. Raises GoneError and DamagedError where an evaluation is."""
     five = chain.stages.five_shot
     if five is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sftknow_core.errors import SpecError
-from sftknow_core.model.train.sft_spec import SftSpec
+from sftknow_core.model.train.methods import SftSpec
 from sftknow_core.registry import plugin_arguments
 from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec
 from sftknow_core.update.spec import RestoreSpec

@@ -38,7 +38,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sftknow_core.errors import SpecError, unknown_field
 from sftknow_core.facts.dataset import FactsRef
-from sftknow_core.model.train.sft_spec import SftSpec
+from sftknow_core.model.train.methods import SftSpec
 from sftknow_core.update.spec import Percent, RestoreSpec, percent
 
 # Words for what pydantic finds.

@@ -31,8 +31,7 @@ from pydantic_core import PydanticCustomError
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.facts.train_set import LEVELS
-from sftknow_core.model.train.methods import METHODS
-from sftknow_core.model.train.sft_spec import PRESETS, SftSpec
+from sftknow_core.model.train.methods import METHODS, PRESETS, SftSpec
 from sftknow_core.specs.base import (
     Facts,
     K,

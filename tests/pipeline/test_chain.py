@@ -165,7 +165,7 @@ def test_lora_chain_keeps_the_adapter_and_reports_the_merge_gap(memory_folder: P
 
     from sftknow_core.facts.topics import load_topics
     from sftknow_core.measure.mastery import MasterySpec
-    from sftknow_core.model.train.sft_spec import SftSpec
+    from sftknow_core.model.train.methods import SftSpec
     from sftknow_core.pipeline.chain import run_chain
     from sftknow_core.pipeline.mastery import score_facts
 

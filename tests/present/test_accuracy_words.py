@@ -6,8 +6,8 @@ import pandas as pd
 
 from sftknow_core.present.text import accuracy, tokens
 from sftknow_core.results.accuracy import Group
-from sftknow_core.results.chain import Chosen
 from sftknow_core.results.questions import ASKED, FIVE_SHOT
+from sftknow_core.results.states import Chosen
 
 
 def changes() -> pd.DataFrame:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sftknow_core.present.text import story
-from sftknow_core.results.chain import Accuracy, Chain, Shift, State
+from sftknow_core.results.chain import Chain
+from sftknow_core.results.states import Accuracy, Shift, State
 from sftknow_core.store.cache import Cache
 
 NOTHING = "no significant change"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from sftknow_core.model.train.sft_spec import DEMO, PAPER
+from sftknow_core.model.train.methods import DEMO, PAPER
 from sftknow_core.pipeline.estimate import Estimate, Piece
 from sftknow_core.present.charts.chain import loss_figure
 from sftknow_core.present.text import training

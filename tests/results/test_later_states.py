@@ -10,7 +10,7 @@ from fake_chain import make_chains
 
 from sftknow_core.errors import SpecError
 from sftknow_core.results import Chain, Questions
-from sftknow_core.results.chain import State
+from sftknow_core.results.states import State
 from sftknow_core.store.cache import Cache
 
 

@@ -30,8 +30,7 @@ from sftknow_core.model.generate.encode import PAPER_PROMPT, EncodedAnswer, enco
 from sftknow_core.model.io.load import DTYPES, load_model, stored_dtype
 from sftknow_core.model.io.save import save_model
 from sftknow_core.model.io.sources import is_adapter
-from sftknow_core.model.train.methods import METHODS
-from sftknow_core.model.train.sft_spec import DEMO, PAPER, PRESETS, SftSpec
+from sftknow_core.model.train.methods import DEMO, METHODS, PAPER, PRESETS, SftSpec
 
 __all__ = ["DEMO", "PAPER", "PRESETS", "LogCallback", "SftResult", "SftSpec", "finetune"]
 

@@ -15,7 +15,7 @@ from typing import Any
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.topics import Topic
-from sftknow_core.model.train.sft_spec import PRESETS, SftSpec
+from sftknow_core.model.train.methods import PRESETS, SftSpec
 from sftknow_core.pipeline.chain import CHAIN_VERSION, plan_chain
 from sftknow_core.pipeline.estimate import Estimate, Load, estimate_study
 from sftknow_core.pipeline.mastery import Mastery, score_facts

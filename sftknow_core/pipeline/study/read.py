@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import DEMO, FactsRef
-from sftknow_core.model.train.sft_spec import SftSpec
+from sftknow_core.model.train.methods import SftSpec
 from sftknow_core.specs import EvaluateSpec, Restoring, StudySpec, field_names, in_words, unknown_name
 
 SHIPPED = Path(__file__).parent.parent / "studies"

@@ -14,8 +14,8 @@ from sftknow_core.present.terminal import points
 from sftknow_core.present.text.story import KeyNumber, Part, nothing_reverted
 from sftknow_core.present.text.tokens import BASE_PROMPTS
 from sftknow_core.results.accuracy import Group
-from sftknow_core.results.chain import Chosen
 from sftknow_core.results.questions import FIVE_SHOT
+from sftknow_core.results.states import Chosen
 
 DEFINITIONS = glossary.bullets(
     "accuracy",

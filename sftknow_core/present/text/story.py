@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from sftknow_core.present import glossary
 from sftknow_core.present.terminal import percent, points
-from sftknow_core.results.chain import Accuracy, Chain, Chosen, Gain, Shift, State, TrainSet
+from sftknow_core.results.chain import Chain
+from sftknow_core.results.states import Accuracy, Chosen, Gain, Shift, State, TrainSet
 
 DOMAINS = {"in": "in-domain", "out": "out-of-domain"}
 RANKINGS = {

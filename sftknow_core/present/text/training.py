@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from sftknow_core.model.train.sft_spec import DEMO, SftSpec
+from sftknow_core.model.train.methods import DEMO, SftSpec
 from sftknow_core.pipeline.estimate import Estimate
 from sftknow_core.pipeline.passes import size
 from sftknow_core.present import glossary

@@ -9,7 +9,7 @@ import pytest
 from sftknow_core.analysis.study import default_plan
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
-from sftknow_core.model.train.sft_spec import PRESETS
+from sftknow_core.model.train.methods import PRESETS
 from sftknow_core.pipeline.study.read import read_study, shipped, study_from
 from sftknow_core.specs import PAPER_KS, Cell, Checkpoints, Restoring
 from sftknow_core.update.spec import percent

@@ -227,7 +227,7 @@ def test_an_adapter_and_its_base(memory_folder: Path, facts_file: Path) -> None:
 
     from sftknow_core.facts.topics import load_topics
     from sftknow_core.measure.mastery import MasterySpec
-    from sftknow_core.model.train.sft_spec import SftSpec
+    from sftknow_core.model.train.methods import SftSpec
     from sftknow_core.pipeline.chain import run_chain
     from sftknow_core.pipeline.mastery import score_facts
 
