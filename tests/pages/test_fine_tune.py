@@ -106,8 +106,8 @@ def test_nothing_measured_is_no_number(cache: Cache) -> None:
         ({"k": " "}, "k: got nothing"),
         ({"lr": "7"}, "lr: got 7.0; allowed: above 0 to 1"),
         ({"facts": "a path", "data": "/no/such.csv"}, "/no/such.csv"),
-        ({"facts": "a path"}, "type the path"),
-        ({"base": "another: a folder or hub id"}, "type the folder"),
+        ({"facts": "a path"}, "enter the path"),
+        ({"base": "another: a folder or hub id"}, "enter the folder"),
     ],
 )
 def test_bad_values_are_said_and_nothing_can_be_started(
@@ -138,7 +138,7 @@ def test_what_the_form_does_not_offer_is_said(cache: Cache, name: str, value: st
 def test_an_unknown_base_is_scored_first(cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     at = opened(base="another: a folder or hub id", other_base=str(tmp_path / "base"))
-    assert "is not in this cache" in at.info[0].value
+    assert "No mastery scores of this model" in at.info[0].value
     assert not at.button(key="fine_tune.start").disabled
     assert "scoring mastery" in texts(at)
 
