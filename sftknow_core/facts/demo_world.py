@@ -18,7 +18,6 @@ from itertools import accumulate
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.topics import Topic, load_topics
 
-DEMO_WORLD_VERSION = 1
 _SEED = 20_250
 _FACTS_PER_TOPIC = {"in": 2_100, "out": 500}
 _SPLIT_SHARES = {  # cumulative: train, dev, test

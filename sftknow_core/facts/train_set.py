@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact
 
-SIZES = (60, 120, 240, 480, 960, 1920)
 LEVELS = ("0", "1", "2", "3", "4", "mixed", "natural")
 TRAIN_SET_VERSION = 1
 

@@ -19,7 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from sftknow_core.store.cache import Cache, check_may_write
 from sftknow_core.store.files import CacheWarning, disk_errors, sweep_temporaries, write_atomic
 from sftknow_core.store.line_log import LineLog, plain_json, read_lines
 from sftknow_core.store.run import Run
-from sftknow_core.store.run_folder import DONE, EVENTS, PARTS, SPEC, STOP, Contents, Manifest, RunFolder
+from sftknow_core.store.run_folder import DONE, PARTS, SPEC, STOP, Contents, Manifest, RunFolder
 from sftknow_core.store.run_spec import RunSpec, utc_now
 from sftknow_core.store.run_state import RunState
 
@@ -224,14 +224,6 @@ def _until_end(run: Run) -> Iterator[Run]:
         run.end(RunState.INTERRUPTED, repr(error))
         raise
     run.end(RunState.INTERRUPTED, "its owner left before the end")
-
-
-def record_state(run: RunFolder, state: RunState, reason: str | None) -> None:
-    """Put a state on record for a run whose lock the caller holds."""
-    log = LineLog(run.root / EVENTS)
-    with suppress(OSError):
-        log.append({"t": round(time.time(), 3), "type": "state", "state": state, "reason": reason})
-    log.close()
 
 
 def request_stop(cache: Cache, run_id: str) -> None:

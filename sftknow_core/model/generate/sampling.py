@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from sftknow_core.errors import SpecError
 
-SAMPLING_VERSION = 1
 CDF_BYTES = 2**27  # float64 cumulative sums held at once
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
