@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 from sftknow_core import __version__
-from sftknow_core.cli.app import app
 
 from .conftest import Sftknow
 
@@ -137,12 +134,6 @@ def test_pretrain_makes_a_model_that_can_be_used(sftknow: Sftknow, tmp_path: Pat
 
 def test_version(sftknow: Sftknow) -> None:
     assert sftknow("--version").out == f"sftknow {__version__}\n"
-
-
-def test_every_command_stands_in_the_readme() -> None:
-    readme = Path("README.md").read_text(encoding="utf-8")
-    missing = [name for name in get_command(app).commands if not re.search(rf"\bsftknow {name}\b", readme)]  # type: ignore[attr-defined]
-    assert missing == []
 
 
 def test_help_needs_no_torch() -> None:

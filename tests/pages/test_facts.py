@@ -176,5 +176,5 @@ def test_a_lost_or_damaged_part_is_a_message(
     else:
         part.write_bytes(b"\0" * part.stat().st_size)
     at = page(tmp_path, monkeypatch, run=run_id)
-    assert ("is gone or damaged" if lost else "cannot be read") in at.error[0].value
+    assert ("is damaged" if lost else "cannot be read") in at.error[0].value
     assert not at.metric and not at.get("plotly_chart")

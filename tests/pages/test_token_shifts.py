@@ -148,7 +148,7 @@ def test_a_lost_evaluation_is_a_message(
     at.query_params["run"] = chains[1][0]
     assert lost in run(at).error[0].value
     with pytest.raises(Exception, match=lost):
-        _ = Questions(cache, chains[1][0]).stamp
+        _ = Questions(cache, chains[1][0]).table
 
 
 def test_chips_count_what_passes_the_other_filters(opened: AppTest, chains: Chains) -> None:

@@ -13,7 +13,6 @@ PYTHON = tuple(
         *(ROOT / "pages").rglob("*.py"),
         *(ROOT / "sftknow_core/present").rglob("*.py"),
     )
-    if path.parent.name != "charts"  # their words are axes and legends
 )
 TEMPLATES = tuple(
     path for path in (ROOT / "sftknow_core/present/html/templates").iterdir() if path.suffix in (".j2", ".js")
