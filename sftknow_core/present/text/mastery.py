@@ -20,7 +20,7 @@ from sftknow_core.facts.topics import Topic, load_topics, topics_id
 from sftknow_core.present import glossary
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.present.text.tokens import plain, topic_name
-from sftknow_core.results.mastery import N_BINS
+from sftknow_core.results.mastery import N_BINS, Numbers, Sampling
 
 DEFINITIONS = glossary.bullets(
     "R",
@@ -43,24 +43,21 @@ _HOW = {
 }
 
 
-def how_measured(details: Mapping[str, Any]) -> str:
-    """One line on how the run was done. details: mastery_views.mastery_details."""
-    params, chains = details["params"], details["chains"]
-    rule = {"words": "as whole words", "substring": "as part of the text"}.get(
-        params.get("matcher", "words"), "exactly"
-    )
-    used = f"{len(chains)} finished chains take" if len(chains) != 1 else "1 finished chain takes"
+def how_measured(model: str, sampling: Sampling, n_chains: int) -> str:
+    """One line on how a run was done. model: its name; n_chains: the finished ones that took their levels from it."""
+    rule = {"words": "as whole words", "substring": "as part of the text"}.get(sampling.matcher, "exactly")
+    used = f"{n_chains} finished chains take" if n_chains != 1 else "1 finished chain takes"
     return (
-        f"{plain(str(details['model']))}: {params.get('n_samples', 10)} completions of each template at temperature "
-        f"{params.get('temperature', 0.7):g}, at most {params.get('max_new_tokens', 32)} tokens, seed "
-        f"{params.get('seed', 0)}; right: the answer occurs {rule}. {used} their levels from here."
+        f"{plain(model)}: {sampling.n_samples} completions of each template at temperature "
+        f"{sampling.temperature:g}, at most {sampling.max_new_tokens} tokens, seed {sampling.seed}; right: the answer "
+        f"occurs {rule}. {used} their levels from here."
     )
 
 
-def cards(numbers: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[KeyNumber, ...]:
-    """The numbers on top of the page. numbers: mastery_views.numbers; details: mastery_views.mastery_details."""
-    n, n_scored, agreement = numbers["n"], numbers["n_scored"], numbers["agreement"]
-    half, n_half = _same(details["summary"].get("split_half", ()))
+def cards(numbers: Numbers, split_half: Sequence[Sequence[int]]) -> tuple[KeyNumber, ...]:
+    """The numbers on top of the page. split_half: Mastery.split_half."""
+    n, n_scored, agreement = numbers.n, numbers.n_scored, numbers.agreement
+    half, n_half = _same(split_half)
     unscored = "all have a level" if n == n_scored else f"{n - n_scored:,} have no level"
     difference = agreement.mean_abs_difference
     rank = "–" if agreement.spearman is None else f"{agreement.spearman:.3f}"
@@ -68,7 +65,7 @@ def cards(numbers: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[KeyNu
         "Expected mastery was not computed."
         if difference is None
         else f"R and expected mastery are {100 * difference:.1f} percentage points apart, on average; "
-        f"{_share(numbers['same_level'])} of the facts have the same level by both."
+        f"{_share(numbers.same_level)} of the facts have the same level by both."
     )
     return (
         KeyNumber(
@@ -76,7 +73,7 @@ def cards(numbers: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[KeyNu
         ),
         KeyNumber(
             "Mean R",
-            (Part("over facts", _share(numbers["mean_r"]), f"n = {n_scored:,} facts"),),
+            (Part("over facts", _share(numbers.mean_r), f"n = {n_scored:,} facts"),),
             "Share of right completions, averaged over facts.",
         ),
         KeyNumber(
@@ -84,8 +81,8 @@ def cards(numbers: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[KeyNu
             (
                 Part(
                     "of the facts",
-                    _share(_ratio(numbers["n_borderline"], numbers["n_with_interval"])),
-                    f"{numbers['n_borderline']:,} of {numbers['n_with_interval']:,} facts",
+                    _share(_ratio(numbers.n_borderline, numbers.n_with_interval)),
+                    f"{numbers.n_borderline:,} of {numbers.n_with_interval:,} facts",
                 ),
             ),
             "The 95% interval of R crosses 25, 50 or 75%: other templates could give another level.",
@@ -95,8 +92,8 @@ def cards(numbers: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[KeyNu
             (
                 Part(
                     "of those on level 0",
-                    _share(_ratio(numbers["n_marked"], numbers["n_level0"])),
-                    f"{numbers['n_marked']:,} of {numbers['n_level0']:,} facts",
+                    _share(_ratio(numbers.n_marked, numbers.n_level0)),
+                    f"{numbers.n_marked:,} of {numbers.n_level0:,} facts",
                 ),
             ),
             "Never right in the samples, though more than one right completion was to be expected.",
@@ -138,20 +135,20 @@ def beside_paper(split: str | None, domain: str | None, models: list[str]) -> tu
 
 
 def both(levels: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """model, level, n_facts, share: this model's rows, then the paper's. levels: mastery_views.by_level."""
+    """model, level, n_facts, share: this model's rows, then the paper's. levels: Mastery.by_level."""
     return pd.concat([levels.assign(model="this model")[list(paper.columns)], paper], ignore_index=True)
 
 
-def agreement(numbers: Mapping[str, Any]) -> str:
-    """What the figure of sampled against expected mastery shows. numbers: mastery_views.numbers."""
-    found = numbers["agreement"]
-    if not found.n:
+def agreement(numbers: Numbers) -> str:
+    """What the figure of sampled against expected mastery shows."""
+    found = numbers.agreement
+    if found.mean_abs_difference is None:
         return "Expected mastery was not computed for these facts."
     rank = "cannot be given" if found.spearman is None else f"is {found.spearman:.3f}"
     return (
         f"R comes from samples, expected mastery from the model's own probabilities. Over n = {found.n:,} facts with "
         f"both, the rank correlation (Spearman) {rank}, the mean absolute difference "
-        f"{100 * found.mean_abs_difference:.1f} percentage points, and {_share(numbers['same_level'])} have the same "
+        f"{100 * found.mean_abs_difference:.1f} percentage points, and {_share(numbers.same_level)} have the same "
         "level by both. Dashed: both equal; dotted: borders of levels. Cells are 5 points wide; those at 0 hold R = 0, "
         "and an expectation of at most one completion in all."
     )
@@ -163,7 +160,7 @@ def topic_names(topics: pd.DataFrame) -> dict[str, str]:
 
 
 def cell_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the heat map by their upper edges, 0 to 1. cells: mastery_views.against_expected."""
+    """The cells of the heat map by their upper edges, 0 to 1. cells: Mastery.against_expected."""
     edges = {"r_bin_to": cells["r_bin"] / N_BINS, "expected_bin_to": cells["expected_bin"] / N_BINS}
     return pd.DataFrame({**edges, "n_facts": cells["n_facts"]})
 
@@ -241,7 +238,7 @@ def sample_table(prompts: Sequence[str], completions: Sequence[Sequence[str]]) -
 
 
 def template_table(templates: pd.DataFrame, prompts: list[str] | None) -> pd.DataFrame:
-    """template (from 1), prompt, right ("7 of 10"), share, expected. templates: mastery_facts.templates_of."""
+    """template (from 1), prompt, right ("7 of 10"), share, expected. templates: Mastery.templates."""
     right = [
         f"{n} of {total}" for n, total in zip(templates["n_correct"], templates["n_samples"], strict=True)
     ]
@@ -251,7 +248,7 @@ def template_table(templates: pd.DataFrame, prompts: list[str] | None) -> pd.Dat
 
 
 def said(answers: pd.DataFrame) -> str:
-    """What the base wrote greedily, as a Markdown list. answers: mastery_facts.said_by_base."""
+    """What the base wrote greedily, as a Markdown list. answers: Mastery.said_by_base."""
     marks = {"completion": ("✓ begins with the answer", "✗ does not begin with the answer")}
     lines = []
     for row in answers.itertuples(index=False):
@@ -273,7 +270,7 @@ def _borderline(fact: Mapping[str, Any]) -> str:
     return f"⚠ **borderline**: the interval crosses {' and '.join(crossed)}, so another level is possible"
 
 
-def _same(confusion: Any) -> tuple[float | None, int]:
+def _same(confusion: Sequence[Sequence[int]]) -> tuple[float | None, int]:
     """Share on the diagonal, and how many there are."""
     n = sum(sum(row) for row in confusion)
     return _ratio(sum(row[i] for i, row in enumerate(confusion)), n), n
