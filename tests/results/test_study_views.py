@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.pipeline.study.pool import InThisProcess
 from sftknow_core.pipeline.study.run import run_study
 from sftknow_core.pipeline.workspace import Workspace
-from sftknow_core.results.studies import Study, list_studies
+from sftknow_core.results.studies import Headline, Study, list_studies
 from sftknow_core.results.study_frames import FOLDER, keep_study_frames, read_kept, study_chains, study_frames
 from sftknow_core.specs import Restoring
 from sftknow_core.store.cache import Cache
@@ -51,7 +52,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 @pytest.fixture(scope="module")
 def run_id(cache: Cache) -> str:
     (study,) = list_studies(cache)
-    return str(study["run_id"])
+    return study.run_id
 
 
 @pytest.fixture(scope="module")
@@ -191,8 +192,16 @@ def test_cells_with_headline_numbers(cache: Cache, run_id: str) -> None:
     for row in cells.to_dict("records"):
         headline = RunFolder(cache, row["run_id"]).manifest().summary["headline"]  # type: ignore[union-attr]
         assert row["tuned_test_in"] == headline["tuned_test_in"]
-    overview = Study(cache, run_id).to_json()
-    assert (overview["n_cells"], overview["n_done"], overview["n_todo"]) == (2, 2, 0)
+    study = Study(cache, run_id)
+    assert (study.info.n_cells, study.info.n_done, study.info.n_todo) == (2, 2, 0)
+    assert [study.info] == list_studies(cache)
+    said = study.to_json()
+    assert {name: said[name] for name in asdict(study.info)} == asdict(study.info)
+    for cell, its in zip(said["cells"], study.cells, strict=True):
+        assert (cell["key"], cell["state"]) == (its.key, its.state)
+        assert [Headline(**{f.name: way[f.name] for f in fields(Headline)}) for way in cell["chains"]] == [
+            study.headline(way.run_id) for way in its.ways
+        ]
 
 
 def copied(cache: Cache, tmp_path: Path) -> Cache:
