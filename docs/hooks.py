@@ -1,8 +1,8 @@
 """Pages of the manual that are made from the code and from files of the repository while mkdocs builds it.
 
 The commands come from the typer app, strategies and matchers from their registries, the tables from store/schema.py,
-and CONTRIBUTING, CHANGELOG, SECURITY and the model card from their files, so that none of these pages can go stale. The
-figures are the browser tests' screenshots.
+glossary and columns from present/, and CONTRIBUTING, CHANGELOG, SECURITY and the model card from their files, so that
+none of these pages can go stale. The figures are the browser tests' screenshots.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from sftknow_core.facts.matcher import MATCHERS
 from sftknow_core.measure.asking import PROBES
 from sftknow_core.model.train.methods import METHODS
 from sftknow_core.pipeline.study.pool import EXECUTORS
+from sftknow_core.present.columns import COLUMNS
+from sftknow_core.present.glossary import TERMS
 from sftknow_core.registry import Registry
 from sftknow_core.store import schema
 from sftknow_core.update.strategies import STRATEGIES
@@ -50,6 +52,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/cli.md": commands(),
         "reference/schema.md": tables(),
         "reference/registered.md": registered(),
+        "reference/glossary.md": glossary_page(),
+        "reference/columns.md": columns_page(),
     }
     for uri, text in pages.items():
         files.append(File.generated(config, uri, content=text))
@@ -134,3 +138,26 @@ def entries(registry: Registry[Any]) -> str:
     """The table of one registry."""
     rows = [f"| `{one.name}` | {cell(one.title)} | {cell(one.source)} |" for one in registry.entries]
     return "\n".join(["| name | what it is | source |", "|---|---|---|", *rows])
+
+
+def glossary_page() -> str:
+    """Every term that pages and reports define, in alphabetical order."""
+    parts = ["# Glossary", "The definitions under the figures of pages and reports are these."]
+    for term in sorted(TERMS.values(), key=lambda one: one.name.casefold()):
+        unit = f" ({term.unit})" if term.unit else ""
+        source = f" Source: {term.source}." if term.source else ""
+        parts.append(f"## {term.name}\n\n**{term.name}**{unit}: {term.definition}{source}")
+    return "\n\n".join(parts) + "\n"
+
+
+def columns_page() -> str:
+    """What the columns of tables on pages and in reports mean."""
+    rows = [
+        f"| `{name}` | {cell(one.header)} | {cell(one.unit)} | {cell(one.meaning)} |"
+        for name, one in COLUMNS.items()
+    ]
+    head = """# Columns
+
+What the tables of pages and reports show. A name with a dot in it, such as `changes.low`, has this meaning in one
+kind of table only. Shares are stored from 0 to 1 and printed in percent."""
+    return "\n".join([head, "", "| name | header | unit | meaning |", "|---|---|---|---|", *rows]) + "\n"

@@ -57,7 +57,9 @@ FULL_STUDY = StudySpec(
 )
 
 
-@pytest.mark.parametrize("spec", [FULL_CHAIN, FULL_STUDY, ChainSpec(), StudySpec(name="s")], ids=repr)
+@pytest.mark.parametrize(
+    "spec", [FULL_CHAIN, FULL_STUDY, ChainSpec(), StudySpec(name="s")], ids=lambda spec: type(spec).__name__
+)
 def test_the_plain_form_is_read_back(spec: Spec) -> None:
     plain = json.loads(json.dumps(spec.model_dump(mode="json")))
     assert type(spec).model_validate(plain) == spec == pickle.loads(pickle.dumps(spec))

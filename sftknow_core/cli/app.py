@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="What supervised fine-tuning does to what a language model knows, and how to take the harm back.",
+    help="What supervised fine-tuning does to what a language model knows, and how to undo the harm.",
 )
 for room in (chains, studies, data, models, weights, report, cache):
     room.register(app)

@@ -63,7 +63,7 @@ def stop(
     cache: o.CacheOpt = None,
     as_json: o.JsonOpt = False,
 ) -> None:
-    """Ask a run under way to stop; its command goes on with it later."""
+    """Stop a run under way; the same command resumes it later."""
     from sftknow_core.store.cache import Cache
     from sftknow_core.store.listing import find_run
     from sftknow_core.store.open_run import request_stop
@@ -103,7 +103,7 @@ def gc(
     cache: o.CacheOpt = None,
     as_json: o.JsonOpt = False,
 ) -> None:
-    """Delete checkpoints that are not worth keeping; their commands make them again."""
+    """Delete checkpoints that can be made again by their commands."""
     from sftknow_core.store.cache import Cache
     from sftknow_core.store.gc import Keep, What
     from sftknow_core.store.gc import gc as collect

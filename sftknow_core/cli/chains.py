@@ -90,7 +90,7 @@ def demo(
     device: o.DeviceOpt = "auto",
     as_json: o.JsonOpt = False,
 ) -> None:
-    """Fine-tune the shipped model eight times in front of you, restore it, and open the dashboard."""
+    """Fine-tune the shipped model eight times, restore it, and open the dashboard."""
     from sftknow_core.pipeline.demo import DEMO_LEVELS, DEMO_SIZES, run_demo
 
     with o.workspace(cache, device) as ws:

@@ -149,7 +149,7 @@ def read_facts(
 
 
 def evaluation(prompt: str, matcher: str) -> EvaluateSpec:
-    """How questions are asked and judged. Raises SpecError."""
+    """How questions are put and answers are judged. Raises SpecError."""
     return EvaluateSpec(prompt=prompt, matcher=matcher)
 
 
@@ -173,7 +173,7 @@ def sft_options(
     batch_size: int | None,
     seed: int,
 ) -> dict[str, Any]:
-    """Keyword arguments for runs.presets.sft_spec."""
+    """Keyword arguments for pipeline.sft.sft_spec."""
     given = {"lr": lr, "epochs": epochs, "batch_size": batch_size, "method": method}
     return {"base": base, "seed": seed, **{key: value for key, value in given.items() if value is not None}}
 

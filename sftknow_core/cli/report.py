@@ -29,7 +29,7 @@ def report(
     cache: o.CacheOpt = None,
     as_json: o.JsonOpt = False,
 ) -> None:
-    """Write one HTML file with a finished chain's figures, slider and questions; it opens offline."""
+    """Write one HTML file with a finished run's figures, slider and questions; it opens offline."""
     from sftknow_core.present.html.run import render
     from sftknow_core.store.cache import Cache, check_may_write
     from sftknow_core.store.files import write_atomic

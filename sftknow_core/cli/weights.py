@@ -108,7 +108,7 @@ def restore(
     device: o.DeviceOpt = "auto",
     as_json: o.JsonOpt = False,
 ) -> None:
-    """Put the most changed parameters back and write the model, a recipe of it, or a patch."""
+    """Revert the most changed weights to base and write the restored model, a recipe of it, or a patch."""
     from sftknow_core.pipeline.export import export_restored
     from sftknow_core.pipeline.preflight import Job, check_job
     from sftknow_core.update.spec import RestoreSpec

@@ -53,7 +53,7 @@ tags: [sftknow, parameter-restoration]
 
 # {tuned}, partly restored to {base}
 
-Made by sftknow {version}: fine-tuned weights, of which some were put back to their values before fine-tuning
+Made by sftknow {version}: fine-tuned weights, of which some were reverted to their values before fine-tuning
 (Ye et al., EMNLP 2025, [arXiv:2509.16596](https://arxiv.org/abs/2509.16596)).
 
 | | |
@@ -67,8 +67,8 @@ Made by sftknow {version}: fine-tuned weights, of which some were put back to th
 | amount | {amount} |
 | parameters restored | {n_restored} of {n_region} in the region, {n_model} in the model |
 | of these had changed | {n_touched} ({k_of_changed}% of all changed ones) |
-| share of the summed relative change taken back | {share_of_r} |
-| share of the squared change taken back | {energy} |
+| share of the summed relative change reverted | {share_of_r} |
+| share of the squared change reverted | {energy} |
 | weights written as | {output_dtype} |
 
 ## Closed-book accuracy
@@ -273,7 +273,7 @@ class _Work:
         from sftknow_core.update.apply import restored_chunks
         from sftknow_core.update.restore import survey
 
-        progress = self.meter.stage("survey", "counting what is taken back")
+        progress = self.meter.stage("survey", "counting what is reverted")
         report = survey(self.pair, self.plan, progress=progress)
         hasher = CheckpointHasher(self.layout.template, self.layout.dtypes)
         progress = self.meter.stage("hash", "finding out the id of the restored model")

@@ -220,6 +220,11 @@ def value_of(kind: type[Any], what: str = "") -> Any:
     ]
 
 
+def _given_fields(given: Any) -> dict[str, Any]:
+    """Those fields of a model that were given, in the order in which they are declared."""
+    return {one: getattr(given, one) for one in type(given).model_fields if one in given.model_fields_set}
+
+
 if TYPE_CHECKING:
     Facts = FactsRef
     Training = Mapping[str, Any]
@@ -227,7 +232,7 @@ else:
     Facts = value_of(FactsRef, "facts: ")
     Training = Annotated[
         model_of(SftSpec),
-        AfterValidator(lambda given: {one: getattr(given, one) for one in given.model_fields_set}),
+        AfterValidator(_given_fields),
         PlainSerializer(dict),
     ]
     """Some fields of SftSpec; whether they make a training is checked cell by cell."""

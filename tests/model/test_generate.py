@@ -19,7 +19,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from sftknow_core.errors import ModelError, SpecError
+from sftknow_core.errors import DataError, ModelError, SpecError
 from sftknow_core.model.generate import decode
 from sftknow_core.model.generate.decode import Completion, generate, generate_and_keep
 from sftknow_core.model.generate.sample_shared import can_share, sample_shared
@@ -323,3 +323,11 @@ def test_state_space_model_is_sampled_apart(lm: LanguageModel) -> None:
     assert not can_share(mamba)
     samples = sample_shared(mamba, [[5, 6, 7], [8, 9, 10]], 3, 3, sampler_for(2))
     assert [len(s) for s in samples] == [3, 3]
+
+
+def test_a_prompt_longer_than_the_context_is_told_before_any_work(lm: LanguageModel) -> None:
+    assert lm.context is not None
+    fits = [5] * (lm.context - 2)
+    assert len(generate(lm, [fits], max_new_tokens=2)) == 1
+    with pytest.raises(DataError, match=f"context of {lm.context:,} tokens"):
+        generate(lm, [[5, 6], [*fits, 5]], max_new_tokens=2)

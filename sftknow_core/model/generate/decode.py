@@ -19,7 +19,7 @@ import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from sftknow_core.errors import SpecError
+from sftknow_core.errors import DataError, SpecError
 from sftknow_core.model.generate.batching import (
     by_length,
     last_logits,
@@ -67,7 +67,7 @@ def generate(
     runs out. Raises SpecError for empty prompts or a sampler with another number of keys, ModelError when
     nothing fits.
     """
-    check_request(prompts, max_new_tokens, batch_size)
+    check_request(lm, prompts, max_new_tokens, batch_size)
     if sampler is not None and len(sampler.keys) != len(prompts):
         raise SpecError(
             f"got {len(sampler.keys)} sampling keys for {len(prompts)} prompts; give one key per prompt"
@@ -92,7 +92,7 @@ def generate_and_keep(
 
     They are there once a prompt is read; asking for them afterwards (logits.py) reads it once more.
     """
-    check_request(prompts, max_new_tokens, batch_size)
+    check_request(lm, prompts, max_new_tokens, batch_size)
     kept: dict[int, torch.Tensor] = {}
 
     def run(batch: list[int]) -> list[Completion]:
@@ -128,8 +128,10 @@ def _in_batches(
     return [done[i] for i in range(len(prompts))]
 
 
-def check_request(prompts: Sequence[Prompt], max_new_tokens: int, batch_size: int | None) -> None:
-    """Raise SpecError unless every prompt has tokens and the limits are positive."""
+def check_request(
+    lm: LanguageModel, prompts: Sequence[Prompt], max_new_tokens: int, batch_size: int | None
+) -> None:
+    """Raise SpecError unless prompts have tokens and limits are positive, DataError for a prompt that is too long."""
     if max_new_tokens < 1:
         raise SpecError(f"got max_new_tokens {max_new_tokens}; allowed: 1 or more")
     if batch_size is not None and batch_size < 1:
@@ -137,6 +139,13 @@ def check_request(prompts: Sequence[Prompt], max_new_tokens: int, batch_size: in
     if empty := [i for i, prompt in enumerate(prompts) if len(prompt) == 0]:
         raise SpecError(
             f"prompt {empty[0]} has no tokens; a completion needs at least one (the BOS or a word)"
+        )
+    longest = max(prompts, key=len, default=())
+    if lm.context is not None and len(longest) + max_new_tokens > lm.context:
+        text = lm.tokenizer.decode(longest[:24])
+        raise DataError(
+            f"a prompt of {len(longest):,} tokens and {max_new_tokens} new ones do not fit into the model's context of "
+            f"{lm.context:,} tokens: {text!r}...; shorten or remove that question"
         )
 
 

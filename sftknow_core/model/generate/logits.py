@@ -33,7 +33,7 @@ def next_token_logits(
     A slice is as long as its logits fit into 256 MiB, and at least one batch. Raises SpecError for an empty
     prompt, ModelError when one prompt alone does not fit into memory.
     """
-    check_request(prompts, 1, batch_size)
+    check_request(lm, prompts, 1, batch_size)
     n_vocab = lm.plain.get_input_embeddings().weight.shape[0]
     rows = max(batch_size or 1, CHUNK_BYTES // (4 * n_vocab))
     for start in range(0, len(prompts), rows):
@@ -80,7 +80,7 @@ def continuation_logprobs(
         )
     if not temperature > 0:
         raise SpecError(f"got temperature {temperature}; allowed: above 0")
-    check_request(prompts, 1, batch_size)
+    check_request(lm, prompts, 1, batch_size)
     hosts, host_of = _merge_prefixes([(*p, *c[:-1]) for p, c in zip(prompts, continuations, strict=True)])
     wanted: list[list[_Wanted]] = [[] for _ in hosts]
     for pair, (prompt, continuation) in enumerate(zip(prompts, continuations, strict=True)):

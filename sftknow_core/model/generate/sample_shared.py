@@ -58,7 +58,7 @@ def sample_shared(
     sampler: one key per prompt. batch_size: prompts at once. Models whose cache cannot select rows
     (state-space layers, say) go through generate. Raises as generate.
     """
-    check_request(prompts, max_new_tokens, batch_size)
+    check_request(lm, prompts, max_new_tokens, batch_size)
     if len(sampler.keys) != len(prompts) or n_samples < 1:
         raise SpecError(
             f"got {len(sampler.keys)} sampling keys for {len(prompts)} prompts and n_samples {n_samples}; "

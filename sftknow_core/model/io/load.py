@@ -71,6 +71,16 @@ class LanguageModel:
         return frozenset(inspect.signature(type(self.plain).forward).parameters)
 
     @cached_property
+    def context(self) -> int | None:
+        """How many tokens the model was made for, prompt and answer together; None where its config names no limit."""
+        names = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+        found = next(
+            (getattr(self.plain.config, name, None) for name in names if hasattr(self.plain.config, name)),
+            None,
+        )
+        return int(found) if found else None
+
+    @cached_property
     def eos_ids(self) -> tuple[int, ...]:
         """Every token id that ends a text; may be empty.
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-from sftknow_core.pipeline.study.spec import Restoring
 from small_chain import differences, everything
 from small_study import small_study, write_study
 
@@ -21,6 +20,7 @@ from sftknow_core.pipeline.study.pool import InThisProcess
 from sftknow_core.pipeline.study.run import run_study
 from sftknow_core.pipeline.workspace import Workspace
 from sftknow_core.registry import load_plugins
+from sftknow_core.specs import Restoring
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.run_folder import RunFolder
