@@ -197,7 +197,7 @@ _SHORT = {
 def answers(verdicts: Sequence[Verdict], advice: Sequence[Advice], plan: Plan) -> tuple[Answer, ...]:
     """The four questions of a user, in this order; a claim that is not in the list is left out.
 
-    verdicts: of study_claims.all_claims, and of study_claims_size.hardly_known, which the paper does not claim.
+    verdicts: of claims.all_claims, and of claims_size.hardly_known, which the paper does not claim.
     """
     found = [_answer(question, claims, verdicts, plan) for question, claims in _QUESTIONS]
     return (*found, _what_to_do(advice, plan))

@@ -145,7 +145,7 @@ def _estimate(
 
 
 def beside_points(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of study_rows.curve_rows with log_odds (of the accuracy, nats) and of_ceiling (a share).
+    """The rows of rows.curve_rows with log_odds (of the accuracy, nats) and of_ceiling (a share).
 
     log_odds is empty at 0 and 1. The ceiling is base after five examples, in the same domain; of_ceiling is empty
     where there is none, or where its 95% interval does not lie above tuned: there is nothing to give back.

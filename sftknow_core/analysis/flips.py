@@ -1,6 +1,6 @@
 """Flips of a study -> a table for people and files: what restoring changed in each run, beside what a seed changes.
 
-    study_flips.flips, seed_churn -> one row a run and test level -> PaperTable
+    flips.flip_table, seed_churn -> one row a run and test level -> PaperTable
 
 A model trained with another seed answers some questions differently as well; only what lies beyond this churn is
 restoring's doing. All rows are in the CSV and JSON; printed are those of the largest N, seeds side by side.

@@ -1,7 +1,7 @@
 """A study -> the tidy rows its figures and tables read: over N, over k, over the update taken back, by mastery level.
 
 Accuracies and shares are 0 to 1, k in percent, KL in nats. Seeds are replicates: one row is a cell (train level, N) and
-a state, with the interval of study_estimates.py. What was not asked has no row.
+a state, with the interval of estimates.py. What was not asked has no row.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def accuracy_rows(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(one row a cell, domain and state: OVER_N; one row a seed, and base and five-shot once a domain).
 
-    test_level None: the mean over mastery levels. As across_figures.over_n_figure reads them.
+    test_level None: the mean over mastery levels. As charts.across.over_n_figure reads them.
     """
     cells: list[Row] = []
     seeds: list[Row] = []
@@ -277,7 +277,7 @@ def _typed(rows: Iterable[Row], columns: Sequence[str]) -> pd.DataFrame:
 # All ways of restoring one cell of a study, over the part of the update they take back.
 #
 # Equal k of two strategies take back different parts of the update, so only equal parts compare them. Rows are those
-# that strategy_figures.strategies_figure reads, averaged over seeds.
+# that charts.restore.strategies_figure reads, averaged over seeds.
 
 
 ENERGY = ["line", "state", "strategy", "region", "layers", "k_percent", "alpha", "beside_k", "energy_taken_back",

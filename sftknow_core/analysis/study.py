@@ -99,7 +99,7 @@ class StudyResults:
 
     @cached_property
     def repeated(self) -> pd.DataFrame:
-        """The verdicts again with exact match (study_claims.repeated)."""
+        """The verdicts again with exact match (claims.repeated)."""
         return repeated(self.study.tables, self.plan)
 
     @cached_property
@@ -114,7 +114,7 @@ class StudyResults:
 
     @cached_property
     def scorecard(self) -> pd.DataFrame:
-        """See study_scorecard.scorecard."""
+        """See scorecard.scorecard."""
         return scorecard(self.study)
 
     @cached_property
@@ -123,7 +123,7 @@ class StudyResults:
         return tuple(map(self.table, TABLES))
 
     def table(self, name: str) -> PaperTable:
-        """One of them, worked out once. name: of study_paper.TABLES."""
+        """One of them, worked out once. name: of TABLES."""
         if name not in self._tables:
             self._tables[name] = paper_table(name, self.study, self.about.matcher, self.about.majority)
         return self._tables[name]
@@ -148,8 +148,8 @@ class StudyResults:
 def read_study_results(cache: Cache, run_id: str, *, enrichment: bool = True) -> StudyResults:
     """The cells of a study that are done.
 
-    Raises SpecError when the run is no study, CacheError when none of its cells is done; GoneError or DamagedError when a
-    run of it is.
+    Raises SpecError when the run is no study, CacheError when none of its cells is done, GoneError or DamagedError
+    when a run of it is gone or damaged.
     """
     study = studies.Study(cache, run_id)
     n_done = sum(cell.state == "done" for cell in study.cells)

@@ -189,7 +189,7 @@ def estimate(
 ) -> Estimate:
     """The pieces of a job in their order.
 
-    speeds: training_views.speeds of this base and method; n_train, n_questions: None where only the job will know;
+    speeds: results.training.speeds of this base and method; n_train, n_questions: None where only the job will know;
     ks: percentages to restore, None where nothing is evaluated; n_unscored: facts whose mastery comes first.
     """
     pieces = []

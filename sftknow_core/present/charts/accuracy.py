@@ -34,7 +34,7 @@ _STEPS = {
 def change_figure(changes: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     """Differences of accuracy by level, with their 95% intervals, and of the mean over levels below a gap.
 
-    changes: see accuracy_views.changes.
+    changes: see results.accuracy.changes.
     """
     domains = list(changes["domain"].unique())
     figure = _panels(domains, changes)
@@ -72,7 +72,7 @@ def change_figure(changes: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
 def flips_figure(changes: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     """How many answers became wrong (left) and right (right), by level; plain bars: gained, hatched: lost.
 
-    changes: see accuracy_views.changes.
+    changes: see results.accuracy.changes.
     """
     rows_of_levels = changes[changes["level"].notna()]
     domains = list(changes["domain"].unique())
@@ -210,8 +210,8 @@ def heat_figure(
 ) -> go.Figure:
     """Accuracy by test level (rows, and their mean) and train level (columns), each cell with its number in percent.
 
-    cells: across_chains.over_seeds of one N, one state, all levels; references: rows of base and five-shot of
-    across_chains.accuracies, drawn as columns of their own in grey. paper: paper_accuracy.by_test_level, written small
+    cells: results.accuracy.over_seeds of one N, one state, all levels; references: rows of base and five-shot of
+    results.accuracy.accuracies, drawn as columns of their own in grey. paper: published.by_test_level, written small
     in the cells of its train levels.
     """
     domains = list(cells["domain"].unique())

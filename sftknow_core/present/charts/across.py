@@ -78,8 +78,8 @@ def over_n_figure(
 ) -> go.Figure:
     """A panel a domain: means over seeds with their intervals, each seed's point where there are several, the base.
 
-    cells: across_chains.over_seeds of `rows`, of one test level; rows: across_chains.accuracies or shifts. paper:
-    paper_accuracy.over_n, drawn faint; its numbers share the axes and nothing else.
+    cells: results.accuracy.over_seeds of `rows`, of one test level; rows: results.accuracy.accuracies or shifts. paper:
+    published.over_n, drawn faint; its numbers share the axes and nothing else.
     """
     domains = list(rows["domain"].unique())
     sizes = sorted({*cells["n_train"], *([] if paper is None else paper["n_train"])})

@@ -32,7 +32,7 @@ _CELL_WIDTH = 0.7
 def restoration_figure(curve: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     """Accuracy over k with its 95% band, the three endpoints, and where tuned, base and five-shot lie.
 
-    curve: see chain_views.curve; rows of one split.
+    curve: see Chain.curve; rows of one split.
     """
     domains = list(curve["domain"].unique())
     figure = panels(domains, curve, dict(curve.groupby("domain")["n"].max()))
@@ -57,7 +57,7 @@ def restoration_figure(curve: pd.DataFrame, palette: Palette = LIGHT) -> go.Figu
 def levels_figure(levels: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     """Accuracy by the question's mastery level: base, tuned and restored, joined in this order.
 
-    levels: see chain_views.levels.
+    levels: see Chain.levels.
     """
     domains = list(levels["domain"].unique())
     n = levels.groupby(["domain", "state"])["n"].sum().groupby("domain").max()
@@ -75,7 +75,7 @@ def levels_figure(levels: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
 def chains_figure(results: pd.DataFrame, shown: str | None = None, palette: Palette = LIGHT) -> go.Figure:
     """Accuracy of chains by what they were trained on: base, tuned, and restored by the k chosen on dev.
 
-    results: see chain_views.comparable, sorted by train level, n_train and seed; a chain without a train set
+    results: see results.chains.comparable, sorted by train level, n_train and seed; a chain without a train set
     stands under "given". shown: the run_id to mark.
     """
     results = results.assign(train_level=results["train_level"].fillna("given"))
@@ -231,7 +231,7 @@ def _name_train_levels(
 def loss_figure(curve: pd.DataFrame, n_steps: float | None = None, palette: Palette = LIGHT) -> go.Figure:
     """Loss of each step as points, the mean over the steps just before as a line.
 
-    curve: see training_views.loss_curve. n_steps: all there will be, so that the axis stands still; None: not known.
+    curve: see results.training.loss_curve. n_steps: all there will be, so that the axis stands still; None: not known.
     """
     figure = go.Figure()
     said = "step %{x:,}: <b>%{y:.3f} nats</b> a token<extra></extra>"

@@ -30,7 +30,7 @@ _ROW_PIXELS = 25
 def distribution_figure(levels: pd.DataFrame, paper: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     """Share of the facts on each level as bars, with counts; the paper's models as symbols beside.
 
-    levels: see mastery_views.by_level; paper: see paper_numbers.mastery_distribution, may be empty.
+    levels: see Mastery.by_level; paper: see published.mastery_distribution, may be empty.
     """
     figure = go.Figure()
     said = [f"<b>{s:.1%}</b><br>{n:,}" for s, n in zip(levels["share"], levels["n_facts"], strict=True)]
@@ -77,7 +77,7 @@ def distribution_figure(levels: pd.DataFrame, paper: pd.DataFrame, palette: Pale
 def topics_figure(topics: pd.DataFrame, names: dict[str, str], palette: Palette = LIGHT) -> go.Figure:
     """One row a topic: its facts' shares by level, side by side, best known topic of each domain on top.
 
-    topics: see mastery_views.by_topic; names: topic -> what people read.
+    topics: see Mastery.by_topic; names: topic -> what people read.
     """
     order = topics[topics["level"] == 0].reset_index(drop=True)
     places = {key: i + (domain != order["domain"].iloc[0]) for i, (key, domain) in enumerate(_keys(order))}
@@ -133,7 +133,7 @@ def topics_figure(topics: pd.DataFrame, names: dict[str, str], palette: Palette 
 def histogram_figure(bins: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     """How many facts have which R, R = 0 as a bar of its own, with the borders of the levels.
 
-    bins: see mastery_views.histogram.
+    bins: see Mastery.histogram.
     """
     zero = bins["r_to"] == 0
     middles = ((bins["r_from"] + bins["r_to"]) / 2).mask(zero, _ZERO_X)
@@ -204,7 +204,7 @@ _TICK_NAMES = ("0", "25%", "50%", "75%", "100%")
 def expected_figure(cells: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     """R (across) against expected mastery (up): how many facts fall into each cell; on the diagonal both agree.
 
-    cells: see mastery_views.against_expected, with its 20 bins between 0 and 1 and a bin for 0.
+    cells: see Mastery.against_expected, with its 20 bins between 0 and 1 and a bin for 0.
     """
     n = 21
     counts: list[list[int]] = [[0] * n for _ in range(n)]
@@ -255,7 +255,7 @@ def expected_figure(cells: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
 def place_figure(fact: Mapping[str, Any], palette: Palette = LIGHT) -> go.Figure:
     """One fact's R with its 95% interval on the scale of levels, and its expected mastery.
 
-    fact: a row of mastery_views.Mastered.facts with a level.
+    fact: a row of Mastered.facts with a level.
     """
     figure = go.Figure(layout=_bands(palette))
     arms = {}

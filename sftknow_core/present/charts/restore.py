@@ -32,7 +32,7 @@ _PIXELS_A_BAR = 22
 def measured_figure(rows: pd.DataFrame, axis: str, now: float, palette: Palette = LIGHT) -> go.Figure:
     """Accuracy over what was put back, with 95% bands, base, tuned and five-shot as lines, and the current k.
 
-    rows: restore_views.measured of one split, without levels. axis: one of AXES. now: the current k on that
+    rows: Chain.measured of one split, without levels. axis: one of AXES. now: the current k on that
     axis, in percent; NaN where it is not known.
     """
     column_of, factor, title = AXES[axis]
@@ -60,7 +60,7 @@ def measured_figure(rows: pd.DataFrame, axis: str, now: float, palette: Palette 
 def reverted_figure(curve: pd.DataFrame, now: float, score: str, palette: Palette = LIGHT) -> go.Figure:
     """The share of the summed score and of the update that the first k% hold, the null, and the current k.
 
-    curve: restore_cube.taken_curve. score: "r" or "|d|", by which they are ranked. The axis of k is
+    curve: Cube.curve. score: "r" or "|d|", by which they are ranked. The axis of k is
     logarithmic where the share rises at once, so that its first percent can be seen.
     """
     steep = bool(curve.loc[curve["k_percent"] <= 1, "share"].max() > 0.1)
@@ -95,7 +95,7 @@ def places_figure(
 ) -> go.Figure:
     """The part of each layer and of each module that is put back; the line is k, where enrichment is 1.
 
-    layers, modules: see restore_cube.Places. k_percent: of the whole region.
+    layers, modules: see weights.Places. k_percent: of the whole region.
     """
     found = [(name, rows) for name, rows in (("layer", layers), ("module", modules)) if len(rows)]
     names = [f"<b>by {name}</b>" for name, _ in found]
@@ -273,7 +273,7 @@ _STRATEGY_ACROSS = {
 def strategies_figure(rows: pd.DataFrame, axis: str, palette: Palette = LIGHT) -> go.Figure:
     """Accuracy over what was put back, one line a strategy, with base, tuned and five-shot as lines across.
 
-    rows: strategy_views.measured_ways of one split. axis: one of AXES; states that have no place on it (interpolation
+    rows: Chain.ways of one split. axis: one of AXES; states that have no place on it (interpolation
     has no k) are left out. Every line starts at tuned, where nothing is put back. Bars: 95% intervals.
     """
     column_of, factor, title = STRATEGY_AXES[axis]
@@ -334,7 +334,7 @@ def _line(
 
 
 def _said(rows: pd.DataFrame, name: str) -> list[list[Any]]:
-    """What a point says: marks.said_of, and what was taken back."""
+    """What a point says: hover_data, and what was taken back."""
     found = []
     for said, row in zip(hover_data(rows), rows.to_dict("records"), strict=True):
         how = row["block"] if isinstance(row["block"], str) else ""

@@ -1,9 +1,8 @@
 """The figures of a study: accuracy and KL over N, restoration curves, knowledge or format, what restoring heals.
 
-    study_rows.py, study_energy.py  --tidy rows-->  plotly figures
+    analysis/rows.py  --tidy rows-->  plotly figures
 
-Train levels have the colours and symbols of across_figures.py. A figure without data is None.
-(study_verdict_figures.py: effects of all claims.)
+Train levels have the colours and symbols of charts/across.py. A figure without data is None.
 """
 
 from __future__ import annotations

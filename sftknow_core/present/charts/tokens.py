@@ -33,7 +33,7 @@ def spelled(token: str) -> str:
 def tokens_figure(tokens: pd.DataFrame, k_percent: float, palette: Palette = LIGHT) -> go.Figure:
     """Paired bars, one group a token, likeliest after tuning on top; gold has a star.
 
-    tokens: see question_tokens.FirstToken.
+    tokens: see FirstToken.
     """
     labels = [
         f"<b>{GOLD} {escape(spelled(t))}</b>" if gold else escape(spelled(t))
@@ -121,7 +121,7 @@ def spread_figure(
 ) -> go.Figure:
     """How many questions moved how far: tuned as bars, restored as a stepped line, the opened question as a line.
 
-    spread: see question_spread.spread. The bin of what lies beyond the axis stands apart, hatched and named; the
+    spread: see Questions.spread. The bin of what lies beyond the axis stands apart, hatched and named; the
     restored model has a circle there.
     """
     inside, beyond = spread[~spread["beyond"]], spread[spread["beyond"]]
@@ -192,7 +192,7 @@ def _mark_here(figure: go.Figure, here_nats: float, spread: pd.DataFrame, palett
 def by_level_figure(levels: pd.DataFrame, k_percent: float, palette: Palette = LIGHT) -> go.Figure:
     """Accuracy against mean KL, one point a mastery level and state, each with its level's number; bars: 95% intervals.
 
-    levels: see question_spread.by_level.
+    levels: see Questions.by_level.
     """
     figure = go.Figure()
     looks = {
@@ -255,7 +255,7 @@ _ASK_ROW_PIXELS = 26
 def first_tokens_figure(tokens: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     """One panel a state: its ten likeliest first tokens and what lies outside them, likeliest on top, one scale.
 
-    tokens: ask_words.token_table. States are told apart by pattern and title as well as by colour.
+    tokens: text.ask.token_table. States are told apart by pattern and title as well as by colour.
     """
     states = list(dict.fromkeys(tokens["state"]))
     figure = make_subplots(

@@ -31,7 +31,7 @@ _K_TICKS = (0.01, 0.1, 1, 3, 10, 20, 40, 100)
 
 
 def same_figure(rows: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
-    """The share of bit-identical weights, by layer and by module. rows: weight_views.changed_shares."""
+    """The share of bit-identical weights, by layer and by module. rows: Cube.changed_shares."""
     found = [(name, rows[rows["by"] == name]) for name in ("layer", "module")]
     titles = [f"<b>by {name}</b>" for name, _ in found]
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.3)
@@ -64,7 +64,7 @@ def spread_figure(
 ) -> go.Figure:
     """How the weights spread over r and |d| (logarithmic), and from where on the current k puts them back.
 
-    bars, cuts: weight_views.Spread. The step line is each bar's part of the summed score.
+    bars, cuts: results.weights.Spread. The step line is each bar's part of the summed score.
     """
     titles = [f"<b>{name}</b>, {unit}" for name, unit in SCORES.values()]
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.08, shared_yaxes=True)
@@ -91,7 +91,7 @@ def concentration_figure(
 ) -> go.Figure:
     """The share of the summed r that the first k% hold, its null and other epsilons, over k (logarithmic).
 
-    rows: weight_views.concentration. paper: paper_weights.concentration to lie under it faintly, or None.
+    rows: Cube.concentration. paper: published.concentration to lie under it faintly, or None.
     """
     figure = go.Figure()
     if paper is not None:
@@ -244,7 +244,7 @@ def heat_figure(
 ) -> go.Figure:
     """Layer x module: the share of what k% puts back that sits there, and its enrichment, as numbers.
 
-    See weight_views.Heat. The last row and column are all layers and all modules; the shade is the enrichment.
+    See results.weights.Heat. The last row and column are all layers and all modules; the shade is the enrichment.
     """
     whole_row = modules.assign(layer="<b>all layers</b>")
     whole_column = layers.assign(layer=layers["layer"].map(_layer_name), module="<b>all modules</b>")

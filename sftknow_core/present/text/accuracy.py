@@ -31,7 +31,7 @@ OFF = "off"
 
 
 def cards(changes: pd.DataFrame, k_percent: float, base: str) -> tuple[KeyNumber, ...]:
-    """Means before and after in both domains, and how many answers flipped. changes: accuracy_views.changes."""
+    """Means before and after in both domains, and how many answers flipped. changes: results.accuracy.changes."""
     mean = changes[changes["level"].isna()]
     tuning, restoring = (mean[mean["step"] == step] for step in ("tuning", "restoring"))
     said = "after five examples" if base == FIVE_SHOT else "asked with the question alone"

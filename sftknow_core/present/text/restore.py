@@ -95,7 +95,7 @@ def score_of(spec: RestoreSpec) -> str:
 
 
 def cards(numbers: Selection, spec: RestoreSpec) -> tuple[KeyNumber, ...]:
-    """Three cards of two numbers each, from restore_cube.what_is_taken."""
+    """Three cards of two numbers each, from Cube.selection."""
     return _put_back(numbers, spec), _held(numbers, spec), _update(numbers, spec)
 
 
@@ -164,7 +164,7 @@ def measure_label(lacking: tuple[str, ...], k: Percent) -> str:
 
 
 def in_a_line(numbers: Selection) -> str:
-    """What the selection amounts to, from restore_cube.what_is_taken."""
+    """What the selection amounts to, from Cube.selection."""
     of_changed = numbers.k_of_changed_percent
     changed = "" if isnan(of_changed) else f", {of_changed:.1f}% of those that changed"
     energy = numbers.energy_taken_back
@@ -198,7 +198,7 @@ def command(details: Chain, spec: RestoreSpec, n_level: int) -> str:
 
 
 def flip_sentences(counts: pd.DataFrame, k: float, before: str = "tuned") -> str:
-    """A Markdown list, one line a domain, from restore_views.flip_counts; before: what k is compared with."""
+    """A Markdown list, one line a domain, from Chain.flip_counts; before: what k is compared with."""
     return "\n".join(
         _flip_sentence({str(name): value for name, value in row.items()}, k, before)
         for row in counts.to_dict("records")

@@ -31,7 +31,7 @@ def accuracy_cards(
 ) -> tuple[KeyNumber, ...]:
     """One card a domain of the split: accuracy of the shown state, and its difference to tuned.
 
-    rows: restore_views.measured. shown: its row of the state. changes: restore_views.flip_counts against tuned;
+    rows: Chain.measured. shown: its row of the state. changes: Chain.flip_counts against tuned;
     empty for tuned itself. On dev there is a further card: test at the k chosen on dev.
     """
     means = rows[rows["level"].isna()]

@@ -126,7 +126,7 @@ def counted(verdicts: Sequence[Verdict]) -> str:
 
 
 def claim_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """What the list of claims shows. table: study_claims.verdict_table."""
+    """What the list of claims shows. table: claims.verdict_table."""
     said = table["verdict"].map(lambda verdict: f"{SYMBOLS[Status(verdict)]} {Status(verdict)}")
     return table.assign(verdict=said)[["verdict", "claim_id", "domain", "title", *_REST]]
 
@@ -135,7 +135,7 @@ _REST = ("effect", "low", "high", "unit", "n", "seeds", "p", "p_holm", "table_re
 
 
 def scores(scorecard: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell, the score of each state 0 to 1. scorecard: study_scorecard.scorecard."""
+    """One row a cell, the score of each state 0 to 1. scorecard: scorecard.scorecard."""
     rows = scorecard[scorecard["measure"] == "all three"]
     wide = rows.pivot(index=["level", "size", "method"], columns="state", values="share").astype(float)
     wide = wide.reindex(columns=["base", "tuned", "restored", "hybrid"]).reset_index()
