@@ -55,7 +55,9 @@ def draw() -> None:
             "Change on the same questions (after minus before) with paired 95% CI; p-values in the table. No interval: "
             "no answers changed."
         )
-        alt = "Change of accuracy by tuning and by restoring, by mastery level and for their mean, with 95% intervals"
+        alt = (
+            "Change of accuracy by tuning and by restoring, by mastery level and for their mean, with 95% CI"
+        )
         drawn = accuracy_charts.change_figure(chain["changes"], show.palette())
         show.figure(drawn, chain["changes"], "accuracy.changes", alt, columns.table("changes"))
 
@@ -99,7 +101,7 @@ def draw() -> None:
         if paper:
             with st.expander(f"The paper's numbers: {paper}"):
                 st.markdown(f"{published.ACCURACY_CITATION}.\n\n{published.CAVEATS}")
-                alt = f"The paper's accuracies of {paper} by train level, domain and test level, N = 1,920"
+                alt = f"The paper's accuracies of {paper} by training level, domain and question level, N = 1,920"
                 table = published.by_test_level(paper)
                 show.listed(table, "accuracy.paper", alt, columns.table("across"))
 

@@ -90,7 +90,7 @@ def together(run: MasteryRun, population: Population) -> None:
     paper, said = mastery_text.beside_paper(population.split, population.domain, models)
     table = reads.table("by_level", *which)
     st.caption(f"Share of the facts with a level, and how many: n = {numbers.n_scored:,}. {said}")
-    alt = "Share of the facts on each mastery level, beside the models of the paper"
+    alt = "Share of the facts on each mastery level, with the paper's models"
     drawn = mastery.distribution_figure(table, paper, show.palette())
     both = mastery_text.both(table, paper)
     show.figure(drawn, both, "facts.levels", alt, columns.table("facts"))
@@ -118,7 +118,7 @@ def together(run: MasteryRun, population: Population) -> None:
         columns.table("facts"),
     )
 
-    st.subheader("Sampled against expected mastery")
+    st.subheader("Sampled vs. expected mastery")
     st.caption(mastery_text.agreement(numbers))
     cells = reads.table("against_expected", *which)
     alt = "Heat map of facts by R and by expected mastery; agreement lies on the diagonal"
@@ -126,7 +126,7 @@ def together(run: MasteryRun, population: Population) -> None:
     show.figure(drawn, mastery_text.cell_table(cells), "facts.expected", alt, columns.table("facts"))
     st.markdown("**Facts by both levels**: rows by R, columns by expected mastery")
     confusion = mastery_text.confusion_table(numbers.agreement.confusion)
-    alt = "How many facts have which level by R and which by expected mastery"
+    alt = "Facts by level from R and level from expected mastery"
     show.listed(confusion, "facts.confusion", alt, columns.table("facts"))
 
 

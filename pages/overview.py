@@ -50,9 +50,9 @@ def draw() -> None:
 
         st.subheader("Accuracy by share of weights reverted")
         st.caption(
-            "k: reverted share of the region (%), largest relative change first unless the run's name says otherwise. "
-            "Baselines: fine-tuned (k = 0), k = 100% (layers = base; embeddings, LM head and norms stay tuned) and "
-            f"base. k selected on dev: {details.chosen.rule}."
+            "k: reverted share of the region (%), largest relative change first unless the run's name has another "
+            "ranking. Baselines: fine-tuned (k = 0), k = 100% (layers = base; embeddings, LM head and norms stay "
+            f"tuned) and base. k selected on dev: {details.chosen.rule}."
         )
         addresses.warn({"overview.split": ["dev", "test"]})
         split = st.segmented_control(

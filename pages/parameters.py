@@ -32,8 +32,8 @@ def draw() -> None:
     """The page."""
     key, found, run_id, details = open_chain(
         "Weight changes",
-        "Every weight before and after fine-tuning: how many changed, by how much, and where the **k%** most changed "
-        "are. No model is restored on this page.",
+        "Weights before and after fine-tuning: number and size of changes, and location of the **k%** with the largest "
+        "change. No model is restored on this page.",
     )
     weights.keep_selection()
     with show.messages():
@@ -89,7 +89,9 @@ def sizes(key: Key, compared: str, spec: RestoreSpec) -> None:
     bars = weights.spread(key[0], compared, restoring.frozen(spec))
     k = float(spec.k_percent or 0)
     st.markdown(weights_text.thresholds(bars.cuts, k))
-    alt = "Histograms of the relative and the absolute change of the region's weights, and where k cuts them"
+    alt = (
+        "Histograms of the relative and the absolute change of the region's weights, and the thresholds at k"
+    )
     drawn = weights_charts.spread_figure(bars.bars, bars.cuts, k, show.palette())
     show.figure(drawn, weights.listed_bars(bars.bars), "weights.spread", alt, columns.table("weights"))
 
@@ -111,7 +113,7 @@ def places(key: Key, compared: str, spec: RestoreSpec, paper: bool) -> None:
     st.subheader(f"Location of the top {spec.k_percent}%")
     st.caption(
         f"Ranked by {weights_text.STRATEGIES[spec.strategy]}. In a cell: its share of all "
-        "reverted weights, and × its enrichment (darker: more than its size alone gives)."
+        "reverted weights, and × its enrichment (darker: above chance)."
     )
     heat = weights.heat(key[0], compared, restoring.frozen(spec))
     alt = "Layer by module: share of the reverted weights and enrichment"

@@ -1,4 +1,4 @@
-"""Restore: put any k% of the update back, see what the model answers then and what that amounts to."""
+"""Restore: revert k% of the weights to base; accuracy of the restored model and the share of the update."""
 
 from dataclasses import replace
 
@@ -84,7 +84,7 @@ def position(chosen: Opened) -> None:
 
 @st.fragment
 def figures_there(chosen: Opened, place: measuring.Place, answered: measuring.Place) -> None:
-    """Everything that takes longer to draw. answered: the position before, while this one's k is being measured."""
+    """Everything that takes longer to draw. answered: the position before, while this one's k is being evaluated."""
     with show.messages():
         key, spec, split = restoring.as_it_is_now(chosen.key), place.spec, place.split
         rows = restoring.measured(key, chosen.run_id, restoring.frozen(spec, k=False), place.questions.set_id)
@@ -105,7 +105,7 @@ def figures_there(chosen: Opened, place: measuring.Place, answered: measuring.Pl
 
 
 def answers(chosen: Opened, rows: pd.DataFrame, place: measuring.Place) -> str:
-    """The figures of what was answered; returns the axis chosen."""
+    """The figures of accuracy and answers; returns the axis chosen."""
     taken = None
     with restoring.said(quietly=True):
         taken = restoring.taken_if_compared(chosen.key, chosen.details, place.spec)
@@ -118,7 +118,7 @@ def answers(chosen: Opened, rows: pd.DataFrame, place: measuring.Place) -> str:
 
 
 def curve(rows: pd.DataFrame, split: str, k: float, taken: Selection | None) -> str:
-    """Accuracy against what was put back; returns the axis chosen."""
+    """Accuracy by share of weights reverted; returns the axis chosen."""
     st.subheader("Accuracy over k")
     addresses.warn({"restore.axis": list(restore_text.AXES.values())})
     axis = restoring.choice("Axis", "restore.axis", restore_text.AXES)
@@ -144,7 +144,7 @@ def flips(chosen: Opened, rows: pd.DataFrame, shown: MeasuredState, place: measu
     restoring.warn_invalid_flip_params()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         state, name = restoring.pick_before(rows, shown, place)
-        flip = restoring.choice("Change", "restore.flip", restore_text.FLIP_NAMES)
+        flip = addresses.named_choice("Outcome", "restore.flip", restore_text.OUTCOMES)
         domain = restoring.choice("Topics", "restore.domain", restore_text.DOMAIN_CHOICES)
         search = st.text_input(
             "Search", key="restore.search", bind="query-params", placeholder="question or answer", width=240
@@ -159,13 +159,14 @@ def flips(chosen: Opened, rows: pd.DataFrame, shown: MeasuredState, place: measu
     heading.markdown(restore_text.flip_sentences(counts, k, name))
     heading.caption(restore_text.FLIPS_SAY)
     table = restoring.flipped(key, chosen.run_id, shown, split, state, flip, domain, search)
+    table = table.replace({"flip": restore_text.OUTCOMES})
     before = replace(columns.COLUMNS["before_answer"], header=f"answer, {name}")
     alt = f"Questions whose answer changed between {name} and k = {k:g}%"
     show.listed(table, "restore.flipped", alt, columns.COLUMNS | {"before_answer": before})
 
 
 def put_back(chosen: Opened, delta_id: str, spec: RestoreSpec, taken: Selection) -> None:
-    """What the histogram of the changes says of any k."""
+    """The reverted weights at any k, from the histogram of the changes."""
     st.subheader(f"Weights reverted at k = {spec.k_percent}%")
     st.caption("Exact for any k, from the histogram of all changes; no model is evaluated.")
     show.numbers(restore_text.cards(taken, spec))
@@ -189,7 +190,7 @@ def put_back(chosen: Opened, delta_id: str, spec: RestoreSpec, taken: Selection)
 
 
 def tables(chosen: Opened, spec: RestoreSpec, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What the figures show, to take along."""
+    """The tables of the figures, for export."""
     return {"measured": rows, **restoring.tables_of_changes(chosen.key, chosen.details, spec)}
 
 

@@ -142,7 +142,7 @@ def test_a_page_of_the_wheel_comes(unpacked: Path, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     package, title, info = ran.stdout.splitlines()
     assert Path(package).is_relative_to(unpacked)
-    assert title == "Knowledge lost and recovered" and "No finished chain" in info
+    assert title == "Knowledge lost and recovered" and "No finished run" in info
 
 
 def test_the_chain_example_runs_from_the_wheel_in_an_empty_folder(unpacked: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present.charts.across import ACCURACY, KL, over_n_figure
 from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text.accuracy import OFF
+from sftknow_core.present.text.tokens import BASE_PROMPTS, OUTCOMES
 from sftknow_core.results import accuracy
 from sftknow_core.results.accuracy import Group
 from sftknow_core.results.questions import ASKED, FIVE_SHOT, QuestionTable
@@ -117,10 +118,12 @@ def pick_level(page: str) -> int | None:
 
 
 def pick_base(asked: QuestionTable) -> str:
-    """How base was asked: after five examples where it was, for that is the fair before."""
+    """The base prompt: 5-shot where it is evaluated, as the baseline of what fine-tuning changed."""
     bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
     addresses.warn({"accuracy.base": bases})
-    return choice("Base prompt", "accuracy.base", bases)
+    return addresses.named_choice(
+        "Base prompt", "accuracy.base", {base: BASE_PROMPTS[base] for base in bases}
+    )
 
 
 def pick_paper() -> str | None:
@@ -155,7 +158,7 @@ def links(table: pd.DataFrame, run_id: str, k: float, base: str) -> None:
         if rows.empty:
             continue
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-            st.markdown(f"**{flip}**", width=190)
+            st.markdown(f"**{OUTCOMES.get(flip, flip)}**", width=235)
             width = 96 if rows[count].max() < 1000 else 116
             for row in rows.sort_values("level", na_position="first").to_dict("records"):
                 _link(row, count, _address(run_id, flip, chosen, row["level"], k, base), width)

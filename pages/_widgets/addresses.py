@@ -66,6 +66,35 @@ def _check(
         st.warning(f"{name} = {value!r} isn't available (allowed: {allowed}). Showing {instead}.")
 
 
+def named_choice(label: str, key: str, names: Mapping[str, str]) -> str:
+    """One of a few, side by side; the first where the address has none of them. names: value in the address -> shown.
+
+    A bound widget would have the shown names in the address, which are free to change; links are not.
+    """
+    wanted, first = st.query_params.get(key), next(iter(names))
+    if wanted is not None and wanted not in names:
+        del st.query_params[key]
+    shown = f"{key}.shown"
+    st.session_state[shown] = wanted if wanted in names else first
+
+    def to_address() -> None:
+        if (chosen := str(st.session_state[shown])) == first:
+            st.query_params.pop(key, None)
+        else:
+            st.query_params[key] = chosen
+
+    return str(
+        st.segmented_control(
+            label,
+            list(names),
+            format_func=names.__getitem__,
+            required=True,
+            key=shown,
+            on_change=to_address,
+        )
+    )
+
+
 # Which run a page shows: a list of those there are, and `run` in the page's address.
 #
 # Going to another page by the bar at the top drops `run` from the address and forgets the list: what was chosen last is

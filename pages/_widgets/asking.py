@@ -1,4 +1,4 @@
-"""What the page "Ask" needs of its own: the question's widgets, examples to click, and the engine's answers."""
+"""Widgets of the page "Ask": the prompt, examples, and the evaluation worker's answers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pages._widgets.reading import Key
 from sftknow_core.errors import SpecError
 from sftknow_core.present.charts import tokens as tokens_charts
 from sftknow_core.present.text import ask as ask_text
+from sftknow_core.present.text.restore import OUTCOMES
 from sftknow_core.results import measured
 from sftknow_core.results.chain import Chain
 from sftknow_core.serve.engine.client import AnswerState
@@ -90,7 +91,7 @@ def _examples(key: Key, run_id: str) -> None:
     with st.container(horizontal=True):
         for number, row in enumerate(found.to_dict("records")):
             st.button(
-                f"{row['question']} ({row['flip']})",
+                f"{row['question']} ({OUTCOMES[row['flip']]})",
                 key=f"ask.example.{number}",
                 on_click=_take,
                 args=(row["question"], k),
@@ -106,7 +107,7 @@ def _take(text: str, k: float) -> None:
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def changed(key: Key, run_id: str) -> pd.DataFrame:
-    """A few healed and broken test questions at the chosen k, where that is 0 at the measured one nearest to a usual k.
+    """A few recovered and broken test questions at the chosen k; where that is 0, at the k nearest to the usual one.
 
     k_percent: the k at which the answer changed.
     """
@@ -141,7 +142,7 @@ def ask(root: str, run_id: str, details: Chain, question: Question) -> None:
 
 
 def answers(root: str, run_id: str) -> None:
-    """What came back, or how far it is; nothing where nothing was asked of this chain."""
+    """The answers, or progress; nothing where no prompt was sent for this run."""
     now = engine.standing(_SLOT, root)
     if now is None or now.about[0] != run_id:
         return
@@ -162,11 +163,11 @@ def _shown(question: Question, found: ask_text.Answers) -> None:
         for row in table.to_dict("records"):
             with st.container(border=True, width=255, height="stretch", gap="xsmall"):
                 st.markdown(f"**{row['state']}**")
-                st.text(row["answer"] or "(nothing)")
+                st.text(row["answer"] or "(empty)")
                 st.caption("stopped at EOS" if row["stopped"] else "cut at 16 tokens")
     show.listed(table, "ask.answers", "Answers of base, tuned and restored")
     st.subheader("Next-token probabilities")
     tokens = ask_text.token_table(found, float(question.k))
     drawn = tokens_charts.first_tokens_figure(tokens, show.palette())
-    alt = "The ten likeliest first tokens of base, tuned and restored, with their probability and all others"
+    alt = "Top 10 first tokens of base, tuned and restored, with their probability, and all others"
     show.figure(drawn, tokens, "ask.tokens", alt)

@@ -105,7 +105,7 @@ class Browser:
         """The page's rows as `shown`, the opened one ticked, and downloads of `every` row that passes the filters."""
         ids = tuple(page.rows["fact_id"])
         if not ids:
-            st.info(f"No {self.noun} passes these filters.")
+            st.info(f"No matching {self.noun}s. Clear filters.")
             return
         ticked = [ids.index(opened["fact_id"])] if opened and opened["fact_id"] in ids else []
         key = f"{self.name}.list.{hash((ids, *ticked, *shown.columns))}"

@@ -8,7 +8,7 @@ import streamlit as st
 from pages._widgets import reading, show
 from pages._widgets.reading import Key
 from sftknow_core.present import columns
-from sftknow_core.present.charts.restore import STRATEGY_AXES, strategies_figure
+from sftknow_core.present.charts.restore import AXES, strategies_figure
 from sftknow_core.present.text import restore_cards
 from sftknow_core.results.chain import Chain
 from sftknow_core.store.cache import Cache
@@ -36,7 +36,7 @@ def compare(key: Key, run_id: str, split: str, axis: str, question_set: str | No
         st.caption(restore_cards.meanings(rows))
         show.figure(drawn, rows, "restore.compared", alt, columns.table("strategies"))
         st.markdown(restore_cards.equal_k(rows))
-        if said := restore_cards.left_out(rows, STRATEGY_AXES[axis][0]):
+        if said := restore_cards.left_out(rows, AXES[axis][0]):
             st.caption(said)
     if len(rows) and (missing := restore_cards.lacking(rows)):
         st.markdown(f"Not evaluated yet: {', '.join(missing)}.")

@@ -26,11 +26,9 @@ def everything(key: Key) -> None:
     if runs.empty and models.empty:
         return
     st.subheader("Cache contents")
-    st.caption(
-        f"Folder `{key[0]}`. Base models are what runs started from; runs are what was computed. {columns.RUN_KINDS}."
-    )
+    st.caption(f"Folder `{key[0]}`. {columns.RUN_KINDS}.")
     if models.empty:
-        st.caption("No base model is on record yet.")
+        st.caption("No base model yet.")
     else:
         sized = models.assign(size_mb=models["size_bytes"] / 1e6)[_MODELS]
         show.listed(sized, "overview.models", "Base models of this cache", columns.table("models"))

@@ -138,13 +138,13 @@ def cancel(slot: str, root: str) -> None:
 
 
 def failed(slot: str, root: str, now: EngineStatus) -> None:
-    """In place of a result: why there is none, and a button to ask again."""
+    """In place of a result: why there is none, and a button to try again."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if now.state is AnswerState.CANCELLED:
             st.info("Cancelled. Results so far are kept.")
         else:
             st.error(now.error or "The evaluation worker returned no result. Try again.")
-        st.button("Ask again", key=f"{slot}.again", on_click=forget, args=(slot, root))
+        st.button("Try again", key=f"{slot}.again", on_click=forget, args=(slot, root))
 
 
 def status(root: str) -> None:

@@ -60,7 +60,7 @@ def chains(key: Key, run_id: str) -> Mapping[str, str]:
     return Mastery(Cache(key[0]), run_id).chains
 
 
-@st.cache_resource(show_spinner="Reading the facts …", max_entries=4)
+@st.cache_resource(show_spinner="Reading facts …", max_entries=4)
 def gathered(root: str, run_id: str, stamp: str) -> Mastery:
     """The run with its facts in memory, which nobody changes. stamp: Mastery.stamp."""
     found = Mastery(Cache(root), run_id)
@@ -107,7 +107,7 @@ def answers_of_base(root: str, asked: tuple[Evaluation, ...], fact_id: str) -> p
 
 def place(fact: Mapping[str, Any]) -> None:
     """Where one fact's R lies on the scale of levels."""
-    alt = "R of this fact with its 95% interval and its expected mastery, on the scale of the levels"
+    alt = "R of this fact with its 95% CI and its expected mastery, on the scale of the levels"
     _drawn(mastery_charts.place_figure(fact, show.palette()), "place", alt)
 
 
@@ -115,8 +115,8 @@ def by_template(run: Mastery, stamp: str, fact: Mapping[str, Any]) -> None:
     """One fact's templates: a figure, and the prompts with how often each succeeded. stamp: Mastery.stamp."""
     rows = templates(str(run.cache.root), run.run_id, stamp, fact["fact_id"])
     prompts, note = mastery_text.prompts_of(fact, run.topics_id)
-    st.markdown(f"**How often each of the {len(rows)} templates succeeded**")
-    alt = "Share of right completions of each template, sampled and expected"
+    st.markdown(f"**Correct completions of each of the {len(rows)} templates**")
+    alt = "Share of correct completions of each template, sampled and expected"
     _drawn(mastery_charts.templates_figure(rows, fact["r"], show.palette()), "templates", alt)
     st.caption(note)
     table = mastery_text.template_table(rows, prompts)
@@ -127,7 +127,7 @@ def by_template(run: Mastery, stamp: str, fact: Mapping[str, Any]) -> None:
             _TEMPLATES, list(map(str, table.columns)), _TEMPLATE_WIDTHS, "small", share=_PERCENT
         ),
         key="facts.templates.table",
-        alt="The prompts of this fact, and how often each was completed rightly",
+        alt="Prompts of this fact, with the number of correct completions",
         placeholder="–",
         height=38 + 35 * len(table),
     )
@@ -136,16 +136,14 @@ def by_template(run: Mastery, stamp: str, fact: Mapping[str, Any]) -> None:
 
 def completions(key: Key, run: Mastery, fact: Mapping[str, Any]) -> None:
     """What the model wrote: not the samples, which no run keeps, but its greedy answers where a chain asked."""
-    st.markdown("**What the base model wrote**")
+    st.markdown("**Answers of the base model**")
     st.caption(mastery_text.NO_COMPLETIONS)
     asked = base_evaluations(key, run.run_id)
     answers = answers_of_base(key[0], asked, fact["fact_id"])
     if answers.empty:
-        st.markdown("No finished chain of this cache asked the base model about this fact either.")
+        st.markdown("No finished run of this cache evaluated the base model on this fact.")
     else:
-        st.markdown(
-            "Its likeliest answers (greedy), from the chains that asked it:\n\n" + mastery_text.said(answers)
-        )
+        st.markdown("Greedy answers, from runs that evaluated it:\n\n" + mastery_text.said(answers))
 
 
 def _drawn(figure: go.Figure, name: str, alt: str) -> None:
@@ -179,9 +177,9 @@ BROWSER = Browser(_NAME, _FACT, "fact", PAGE_SIZE)
 def empty_state(root: str, unfinished: pd.DataFrame) -> NoReturn:
     """The page of a cache without a finished mastery run: what to do next, what is under way, and no more."""
     st.info(
-        f"No mastery run in `{root}` has finished yet. In a terminal, `sftknow mastery` scores the facts of the demo "
-        "(seconds: its scores are shipped), and `sftknow mastery --base MODEL --data FACTS` your own; every "
-        "`sftknow run` does it first. Then reload this page."
+        f"No finished mastery run in `{root}` yet. In a terminal, `sftknow mastery` scores the facts of the demo "
+        "(seconds: its scores are shipped), `sftknow mastery --base MODEL --data FACTS` your own; every "
+        "`sftknow run` starts with it. Then reload this page."
     )
     show.unfinished(unfinished)
     st.stop()
@@ -216,7 +214,7 @@ def pick_paper_models() -> list[str]:
     """Which of the paper's models stand beside; all at first."""
     models = mastery_models()
     chosen: list[str] = _widget(
-        st.pills, "Beside the paper's models", "paper", models, default=models, selection_mode="multi"
+        st.pills, "Compare with the paper's models", "paper", models, default=models, selection_mode="multi"
     )
     return chosen
 
@@ -237,7 +235,7 @@ def pick_filters(mastered: Mastered, population: Population) -> FactFilters:
             width=260,
             format_func=topic_name,
         )
-        doubt = _widget(st.selectbox, "How sure is the level", "sure", list(DOUBTS), width=200)
+        doubt = _widget(st.selectbox, "Level certainty", "sure", list(DOUBTS), width=200)
         sort = _widget(st.selectbox, "Sort by", "sort", list(SORTS), width=200)
         descending = _widget(st.toggle, "largest first", "descending")
     return FactFilters(population, tuple(levels), tuple(topics), doubt, search, sort, descending)
@@ -303,7 +301,7 @@ def listed(run: Mastery, found: Places, page: Page, opened: Mapping[str, Any] | 
         config_of(_COLUMNS, list(shown.columns), _WIDTHS, "small", share=_PERCENT),
         opened,
         partial(all_passing, run.facts, found),
-        "Facts with their answer, mastery level, R and its interval, and expected mastery",
+        "Facts with gold answer, mastery level, R and its 95% CI, and expected mastery",
     )
 
 

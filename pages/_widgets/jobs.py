@@ -72,7 +72,7 @@ def draw(root: str, where: str, ended: bool, command: str | None = None) -> None
         _ended(cache, job, where, with_loss=number == 0 and not running)
     if len(over) > 1 and mode.actions_allowed():
         st.button(
-            f"Dismiss all {len(over):,} jobs that have ended", key=f"{where}.dismiss_all", on_click=_dismiss,
+            f"Dismiss all {len(over):,} finished jobs", key=f"{where}.dismiss_all", on_click=_dismiss,
             args=(cache, [job.job_id for job in over]), help="Hides these notices. Results are kept.",
         )  # fmt: skip
 
@@ -106,7 +106,7 @@ def _running(cache: Cache, job: Job, where: str) -> None:
         if mode.actions_allowed():
             st.button(
                 "Stop", key=f"{where}.stop.{job.job_id}", disabled=job.stopping, on_click=_stop,
-                args=(cache, job.job_id), help="The same job, started again, goes on where it stopped.",
+                args=(cache, job.job_id), help="Start the same job again to continue.",
             )  # fmt: skip
         _loss(cache, job, where)
         st.caption("Runs in the background.")

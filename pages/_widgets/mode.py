@@ -24,5 +24,5 @@ def badge() -> None:
 
 
 def explain_read_only() -> None:
-    """In place of what show mode leaves out."""
+    """Why an action is missing in read-only mode."""
     st.caption(WHY)

@@ -67,9 +67,8 @@ def _within_the_app() -> None:
 def empty_state(root: str, runs: pd.DataFrame) -> None:
     """In a cache without a finished chain: what to do next, and what is under way."""
     st.info(
-        f"No finished chain in `{root}` yet. The demo makes eight of them with the small model that is shipped "
-        "(minutes, no GPU). In a terminal, `sftknow demo` does the same, and `sftknow run --base MODEL --data FACTS "
-        "--level 2 --n 240` makes one of your own."
+        f"No finished run in `{root}` yet. Start the demo: eight runs of the shipped small model (minutes, no GPU). In "
+        "a terminal: `sftknow demo`, or for your own model `sftknow run --base MODEL --data FACTS --level 2 --n 240`."
     )
     jobs.offer_demo(root)
     show.unfinished(runs)

@@ -72,7 +72,7 @@ def pick_columns() -> list[str]:
             format_func=headers.__getitem__,
             key=f"{_NAME}.columns",
             bind="query-params",
-            placeholder="the usual ones",
+            placeholder="default columns",
         )
     return chosen or list(_FIRST_COLUMNS)
 
@@ -114,7 +114,7 @@ STYLE = """<style>
 """List and detail share a row where both have 470 px, else stand below each other."""
 
 
-@st.cache_resource(show_spinner="Reading the answers of all states …", max_entries=4)
+@st.cache_resource(show_spinner="Reading answers …", max_entries=4)
 def gathered(root: str, run_id: str, stamp: str) -> QuestionTable:
     """See Questions.table; nobody changes it. stamp: of the chain."""
     return Questions(Cache(root), run_id).table
@@ -150,7 +150,7 @@ def asked_in(key: Key, run_id: str) -> tuple[QuestionTable, str]:
     return gathered(key[0], run_id, stamp), stamp
 
 
-def _say_what_is_wrong(asked: QuestionTable, bases: list[str]) -> None:
+def _warn_invalid_params(asked: QuestionTable, bases: list[str]) -> None:
     """What the address asks for and the filters do not offer."""
     addresses.warn_each(
         {
@@ -185,13 +185,13 @@ def pick_k(asked: QuestionTable, chosen: float) -> float:
     elif st.session_state.get(_K) not in asked.ks:
         st.session_state[_K] = usual
     picked = st.select_slider(
-        "Restored: share of weights put back, k (%)",
+        "Restored: share of weights reverted, k (%)",
         list(asked.ks),
         format_func=lambda k: f"{k:g}",
         key=_K,
         on_change=_k_to_address,
         width=420,
-        help="Only measured k, by this run or on the page Restore since. 100 is the hybrid.",
+        help="Evaluated k only; 100: layers = base. Add more on the Restore page.",
     )
     if wanted is None:
         st.query_params[_K] = f"{picked:g}"
@@ -230,7 +230,7 @@ def _pick_flip(counts: Mapping[str, int]) -> str:
         st.pills(
             "Outcome",
             list(FLIPS),
-            format_func=lambda flip: f"{flip} · {counts[flip]:,}",
+            format_func=lambda flip: f"{tokens_text.OUTCOMES.get(flip, flip)} · {counts[flip]:,}",
             required=True,
             key=_CHIPS,
             on_change=_change_to_address,
@@ -249,13 +249,15 @@ def _change_to_address() -> None:
 def _pick_others(asked: QuestionTable, k: float) -> Filters:
     """All filters but the kind of change."""
     bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
-    _say_what_is_wrong(asked, bases)
+    _warn_invalid_params(asked, bases)
     with st.container(horizontal=True, key="token_shifts_filters", vertical_alignment="bottom"):
         search = _widget(st.text_input, "Search", "search", placeholder="question or answer", width=220)
         levels = _widget(
             st.multiselect, "Mastery level", "levels", list(range(5)), placeholder="all", width=230
         )
-        base = _widget(st.selectbox, "Base prompt", "base", bases, width=200, help="How base was asked.")
+        base = _widget(
+            st.selectbox, "Base prompt", "base", bases, width=200, help="Prompt of the base model."
+        )
     with st.container(horizontal=True, key="token_shifts_more", vertical_alignment="bottom"):
         topics = _widget(
             st.multiselect,
@@ -303,7 +305,7 @@ def opened_in(asked: QuestionTable, filters: Filters) -> dict[str, Any] | None:
     wanted = st.query_params.get(QUESTION)
     found = questions.one(asked, wanted) if wanted else None
     if wanted and found is None:
-        st.warning(f"This chain did not ask a question {wanted!r}. Shown instead: the first of the list.")
+        st.warning(f'Question "{wanted}" not found in this run. Showing the first of the list.')
     if found is None and len(first := questions.browse(asked, filters).rows):
         return questions.one(asked, first["fact_id"].iloc[0])
     return found
@@ -317,7 +319,7 @@ def pick_page(asked: QuestionTable, filters: Filters, n: int, opened: Mapping[st
 
 
 def prompt(sent: SentPrompt) -> None:
-    """One prompt, or why it is not known."""
+    """One prompt, or why it is unknown."""
     st.markdown(f"**{sent.to}**: {sent.note}")
     if sent.text is not None:
         st.code(sent.text, language=None, wrap_lines=True)
@@ -326,10 +328,10 @@ def prompt(sent: SentPrompt) -> None:
 def tokens(found: question_detail.FirstToken | None, k: float) -> None:
     """The first token of the opened question: bars, what they leave out, and the table."""
     if found is None:
-        st.caption("No first tokens were measured for this question.")
+        st.caption("No first tokens are stored for this question.")
         return
-    st.markdown("**The answer's first token** (★: the right answer's; ␣: a space)")
-    alt = "Probabilities of the ten tokens likeliest after tuning and of the right one, in base, tuned and restored"
+    st.markdown("**Next-token probabilities** (★: gold first token; ␣: space)")
+    alt = "Probabilities of tuned's top 10 first tokens and of the gold first token, in base, tuned and restored"
     name = f"{_WIDGET_NAME}.tokens"
     drawn = tokens_charts.tokens_figure(found.tokens, k, show.palette())
     show.figure_alone(drawn, name, alt)

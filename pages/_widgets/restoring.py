@@ -76,7 +76,7 @@ def warn_invalid_flip_params() -> None:
     """The same of the questions that flipped."""
     names = {
         "before": restore.COMPARED_WITH,
-        "flip": restore.FLIP_NAMES,
+        "flip": dict(zip(restore.OUTCOMES, restore.OUTCOMES, strict=True)),
         "domain": restore.DOMAIN_CHOICES,
     }
     addresses.warn({f"restore.{name}": list(offered.values()) for name, offered in names.items()})

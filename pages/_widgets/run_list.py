@@ -110,11 +110,11 @@ def _deletion(key: Key, chosen: tuple[str, ...]) -> None:
     """A button that opens what would go; a second one in it deletes."""
     label = f"Delete {len(chosen):,} selected …" if chosen else "Delete selected …"
     with st.popover(
-        label, disabled=not chosen, help=None if chosen else "Tick runs at the left edge of the list."
+        label, disabled=not chosen, help=None if chosen else "Select runs at the left edge of the list."
     ):
         with_stages = st.checkbox(
-            "Also their stages that no other run uses", True, key=f"{_NAME}.with_stages",
-            help="Of a chain: its fine-tuned weights, answers and comparison. Scores of mastery stay.",
+            "Include stages that no other run uses", True, key=f"{_NAME}.with_stages",
+            help="Fine-tuned weights, answers and weight comparison. Mastery scores are kept.",
         )  # fmt: skip
         plan = training_results.plan_removal(Cache(key[0]), chosen, with_stages=with_stages)
         st.markdown(training.what_goes(plan))
@@ -133,23 +133,22 @@ def _delete(root: str, run_ids: tuple[str, ...]) -> None:
     except SftknowError as error:
         st.session_state[_DONE] = (False, f"Nothing was deleted: {error}")
         return
-    st.session_state[_DONE] = (True, f"Deleted {len(run_ids):,} runs; {size(freed)} are free again.")
+    st.session_state[_DONE] = (True, f"Deleted {len(run_ids):,} runs; {size(freed)} freed.")
 
 
 def _keeping(key: Key, everything: pd.DataFrame) -> None:
     with st.popover("Free disk space …"):
         st.markdown(
-            "Of each base model the fine-tuned model with the highest in-domain accuracy on dev keeps its weights; the "
-            "others lose theirs. All numbers stay, but no further k can be measured on these models until "
-            "repeating their command has made their weights again."
+            "Keeps, for each base model, the weights of the fine-tuned model with the highest in-domain dev accuracy "
+            "and deletes the others. All results are kept. To evaluate a new k on a deleted model, repeat its command."
         )
         plan = would_go(key)
         if not plan.removed:
-            st.caption("Nothing would go: there is no other finished fine-tuning with weights.")
+            st.caption("Nothing to delete: no other finished fine-tuning has weights.")
             return
         names = everything.set_index("run_id")["what"]
         st.markdown(
-            f"**{len(plan.removed):,} checkpoints would go**, which frees **{size(plan.freed_bytes)}**:"
+            f"**{len(plan.removed):,} checkpoints would be deleted**, which frees **{size(plan.freed_bytes)}**:"
         )
         st.dataframe(
             pd.DataFrame({"what": [names.get(i, i) for i in plan.removed], "run id": plan.removed}),
@@ -168,5 +167,5 @@ def _collect(root: str) -> None:
     except SftknowError as error:
         st.session_state[_DONE] = (False, f"Not all weights were deleted: {error}")
         return
-    said = f"Deleted the weights of {len(gone.removed):,} runs; {size(gone.freed_bytes)} are free again."
+    said = f"Deleted the weights of {len(gone.removed):,} runs; {size(gone.freed_bytes)} freed."
     st.session_state[_DONE] = (True, said)

@@ -1,4 +1,4 @@
-"""The completions behind one fact's mastery, drawn once more by the engine, since no run keeps them."""
+"""The completions behind one fact's mastery, sampled again by the evaluation worker, since no run stores them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def drawn_again(root: str, run: Mastery, fact: Mapping[str, Any]) -> None:
     now = engine.standing(_SLOT, root)
     if now is None or now.about != wish:
         st.button(
-            "Draw samples again",
+            "Sample again",
             key="facts.draw",
             on_click=_ask,
             args=(root, wish, run, prompts),
-            help="The engine loads the base model and draws the same completions: seconds for a small model.",
+            help="Samples the same completions with the base model (seconds for a small model).",
         )
     elif not now.state.ended:
         engine.watch(_SLOT, root)

@@ -98,12 +98,12 @@ def figure(
         with numbers_of_it:
             listed(table, name, alt, columns)
             st.segmented_control(
-                "The camera button at the figure's corner saves",
+                "Format of the camera button",
                 IMAGES,
                 default=chosen,
                 required=True,
                 key=choice,
-                help="PNG: pixels, at twice the size on the screen. SVG: lines, for papers and slides.",
+                help="PNG: pixels, twice the screen size. SVG: vector, for papers and slides.",
             )
 
 
@@ -219,4 +219,4 @@ def unfinished(runs: pd.DataFrame) -> None:
     """Runs under way or ended early, with the reason; nothing where there are none."""
     if not runs.empty:
         st.subheader("Not finished")
-        listed(runs, "shared.unfinished", "Runs that are under way or did not reach their end")
+        listed(runs, "shared.unfinished", "Running, failed and stopped runs")

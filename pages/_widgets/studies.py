@@ -1,4 +1,4 @@
-"""What the page of studies reads: its study in the address, cached results, how far it is, the chains of a cell."""
+"""The page of studies: its study in the address, cached results, progress, and links to the runs of a cell."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def results(about: Study) -> StudyResults:
 
 
 @st.cache_resource(  # as it is: tens of MB that nobody changes
-    show_spinner="Reading the answers of every cell and deciding the claims: some seconds …", max_entries=3
+    show_spinner="Reading answers and computing verdicts (a few seconds) …", max_entries=3
 )
 def _results(root: str, run_id: str, chains: tuple[tuple[str, bool], ...]) -> StudyResults:
     """chains: those of the cells that are done, and whether they are still there: a new cell is read at once."""
@@ -89,17 +89,17 @@ def empty_state(cache: Cache, running: bool) -> None:
 
 
 def offer(cache: Cache, running: bool) -> None:
-    """Start a shipped study, or go on with one: its cells that are done are not run again."""
+    """Start or continue a shipped study: finished cells are not run again."""
     if not mode.actions_allowed():
         return
-    with st.expander("Start a study, or go on with one"):
+    with st.expander("Start or continue a study"):
         name = st.segmented_control(
             "Study", _SHIPPED, default=_SHIPPED[0], required=True, key="study.which", help=study.SHIPPED
         )
         st.caption(study.HOW_TO_START)
         st.button(
             "Start", key="study.start", disabled=running, on_click=jobs.start,
-            args=(cache, StudyJob(study=str(name))), help="Off while another job is running." if running else None,
+            args=(cache, StudyJob(study=str(name))), help="Disabled while another job runs." if running else None,
         )  # fmt: skip
 
 
@@ -111,14 +111,14 @@ def coverage(about: Study, plan: Plan | None) -> None:
     grid, headers = study.grid(about.cells)
     st.caption(study.CELL_LEGEND)
     show.listed(
-        grid, "study.grid", "Cells of the study by train level and N: the state of each seed", headers
+        grid, "study.grid", "Cells of the study by training level and N: status of each seed", headers
     )
     wrong = pd.DataFrame([cell for cell in about.cells if cell.reason])
     if len(wrong):
-        st.markdown("**Cells without results, and why**")
+        st.markdown("**Cells without results**")
         cells = columns.of(*(f"cells.{name}" for name in ("level", "n", "seed", "method", "state", "reason")))
         show.listed(wrong[list(cells)], "study.wrong", "Cells that failed or are impossible", cells)
-    with st.expander("What was fixed before the study ran"):
+    with st.expander("Settings fixed before the run"):
         st.markdown(study.fixed_before(about.info, about.spec.params, about.n_questions, plan))
 
 

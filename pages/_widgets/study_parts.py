@@ -25,7 +25,7 @@ _DOMAINS = {"in-domain": ("in", ""), "out-of-domain": ("out",), "both": ("in", "
 
 
 def answers(results: StudyResults) -> None:
-    """The user's questions, each in a sentence with what it rests on."""
+    """The user's questions, each with its answer and evidence."""
     found = results.answers
     for row in (found[:2], found[2:]):
         for one, column in zip(row, st.columns(2), strict=True):
@@ -60,13 +60,13 @@ def claims(results: StudyResults) -> None:
         domain = choice("Test questions", "study.domain", list(_DOMAINS))
         wanted = st.pills(
             "Verdict", [str(one) for one in Status], selection_mode="multi", key="study.verdict",
-            bind="query-params", help="None chosen: all.",
+            bind="query-params", help=study_text.VERDICT_HELP,
         )  # fmt: skip
     there = [v for v in verdicts if v.domain in _DOMAINS[domain]]
     shown = [v for v in there if not wanted or str(v.verdict) in wanted]
     if shown:
         table = study_text.claim_rows(verdict_table(shown))
-        alt = "Claims with verdict, effect, 95% interval, p, seeds and questions"
+        alt = "Claims with verdict, effect, 95% CI, p, seeds and questions"
         show.listed(table, "study.claims", alt, columns.table("claims"))
     else:
         st.info(study_text.NO_CLAIM)
@@ -84,14 +84,14 @@ def _effects(verdicts: list[Verdict]) -> None:
     parts = part_table(verdicts)
     for number, (unit, drawn) in enumerate(figures.items()):
         rows = parts[(parts["unit"] == unit) & parts["effect"].notna()]
-        alt = f"Effect and 95% interval of every part of these claims, unit {unit}, marked by its verdict"
+        alt = f"Effect and 95% CI of every part of these claims, unit {unit}, marked by its verdict"
         show.figure(drawn, rows, f"study.effects{number}", alt, columns.table("claims"))
 
 
 def _firm(results: StudyResults) -> None:
     """Verdicts with exact match and without borderline facts; three times the work, so only when asked for."""
     if st.toggle(study_text.REPEAT, key="study.repeat", bind="query-params", help=study_text.REPEAT_HELP):
-        with st.spinner("Deciding every claim three times: some ten seconds …"):
+        with st.spinner("Repeating all verdicts (about ten seconds) …"):
             table = results.repeated
         st.caption(study_text.REPEAT_SAID)
         show.listed(table, "study.repeated", "Verdicts as planned, with exact match, without borderline facts",
@@ -105,15 +105,15 @@ def scorecard(results: StudyResults) -> Cell:
     """All cells' scores, then one cell's shares; returns the chosen cell."""
     rows = results.scorecard
     scores = study_text.scores(rows)
-    show.listed(scores, "study.scores", "Smallest share of kept, learnt and format by cell and state",
+    show.listed(scores, "study.scores", "Smallest share of kept, learnt and format by cell and model",
                 columns.table("scores"))  # fmt: skip
     keys = rows[["level", "size", "method"]].drop_duplicates().itertuples(index=False)
     cells = {str(cell): cell for cell in (Cell(*map(str, key)) for key in keys)}
     first = list(cells).index(str(results.cell)) if str(results.cell) in cells else 0
     addresses.warn({"study.cell": list(cells)}, {"study.cell": list(cells)[first]})
-    name = st.selectbox("Look closer at", list(cells), index=first, key="study.cell", bind="query-params")
+    name = st.selectbox("Cell", list(cells), index=first, key="study.cell", bind="query-params")
     own = study_text.shares_of(rows, cells[name])
-    show.listed(own, "study.shares", f"Kept, healed, learnt, retained: {name}", columns.table("scores"))
+    show.listed(own, "study.shares", f"Kept, recovered, learnt, retained: {name}", columns.table("scores"))
     return cells[name]
 
 
@@ -167,30 +167,30 @@ def _downloads(table: PaperTable) -> None:
 
 
 def beyond(results: StudyResults, cell: Cell) -> None:
-    """What a reviewer would ask, for the chosen cell and its N."""
+    """Further figures for the chosen cell and its N."""
     study, colours = results.study, show.palette()
     parts: list[tuple[str, str, go.Figure | None, pd.DataFrame]] = [
         (
             "restored",
-            f"Restoring against base, N = {cell.size}",
+            f"Restored vs. base, N = {cell.size}",
             study_charts.restoration_figure(study, cell.size, colours),
             rows_analysis.curve_rows(study, cell.size),
         ),
         (
             "format",
-            f"Knowledge or format? {cell}",
+            f"Knowledge and format: {cell}",
             study_charts.knowledge_figure(study, cell, colours),
             rows_analysis.format_rows(study, cell),
         ),
         (
             "energy",
-            f"Strategies at equal energy: {cell}",
+            f"Rankings at equal update size: {cell}",
             study_charts.energy_figure(study, cell, colours),
             rows_analysis.energy_rows(study, cell),
         ),
         (
             "healed",
-            f"Which questions does restoring heal? N = {cell.size}",
+            f"Recovered questions, N = {cell.size}",
             study_charts.recovered_figure(study, cell.size, colours),
             rows_analysis.recovered_rows(study, cell.size),
         ),

@@ -40,7 +40,7 @@ QUESTIONS = 25
 _LEVEL = "2"
 _METHODS = ["full", "LoRA"]
 _AFTERWARDS = ["restore and evaluate", "train only"]
-_USUAL = "the usual one"
+_USUAL = "the default"
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ def preset_of(folder: Path | None, lora: bool) -> SftSpec:
 def ask(key: Key) -> TrainingForm:
     """The form. Raises SpecError for fields that hold no number where one is needed."""
     models = run_list.base_models(key)
-    _say_what_is_wrong(models)
+    _warn_invalid_params(models)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         base = _base(models)
         data = _data()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        level = _choice("Mastery level trained on", "level", list(LEVELS), _LEVEL)
-        n = _text("N, facts trained on", "n", "240", width=130, help="A whole number, or all.")
+        level = _choice("Training level", "level", list(LEVELS), _LEVEL)
+        n = _text("N (train facts)", "n", "240", width=130, help="A whole number, or all.")
         seed = _number("Seed", "seed", 0, min_value=0, step=1, width=110)
         method = _choice("Method", "method", _METHODS, _METHODS[0])
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -96,9 +96,9 @@ def ask(key: Key) -> TrainingForm:
         restores = whole != "train only"
         ks = _text("k to restore (%)", "k", ", ".join(map(str, PAPER_KS)), width=230, disabled=not restores)
         questions = _number(
-            "Questions of each level", "questions", QUESTIONS, min_value=1, step=5, width=170, disabled=not restores,
-            help="In each of dev, test and out-of-domain test. The demo asks 25, `sftknow run` 60; only chains that "
-            "were asked the same questions can be compared.",
+            "Questions per level", "questions", QUESTIONS, min_value=1, step=5, width=170, disabled=not restores,
+            help="In each of dev, test and out-of-domain test. Demo: 25; `sftknow run`: 60. Only runs with the same "
+            "questions can be compared.",
         )  # fmt: skip
     trained = SftJob(
         base=base, data=data, level=level, n=n.replace(",", "").strip(), seed=int(seed), lora=method == "LoRA", lr=lr,
@@ -106,12 +106,12 @@ def ask(key: Key) -> TrainingForm:
     )  # fmt: skip
     parts = tuple(part.strip() for part in ks.split(",") if part.strip())
     if restores and not parts:
-        raise SpecError("k: got nothing; allowed: percentages with commas between, e.g. 5, 20, 60")
+        raise SpecError("k: got nothing; allowed: percentages separated by commas, e.g. 5, 20, 60")
     job = ChainJob(**vars(trained), ks=parts, questions=int(questions)) if restores else trained
     return TrainingForm(job, train_preview.find_base(models, base), _folder(models, base))
 
 
-def _say_what_is_wrong(models: pd.DataFrame) -> None:
+def _warn_invalid_params(models: pd.DataFrame) -> None:
     """What the address asks for and the form does not offer; texts are said where they are read."""
     offers = {
         "base": list(_bases(models).values()),
@@ -157,7 +157,7 @@ def _base(models: pd.DataFrame) -> str:
         "Folder or hub id", "other_base", "", width=330, placeholder="/models/my-base or org/name"
     ).strip()
     if not typed:
-        raise SpecError("base: type the folder or the hub id of the model to be fine-tuned")
+        raise SpecError("base: enter the folder or hub id of the model to fine-tune")
     return typed
 
 
@@ -173,7 +173,7 @@ def _data() -> str:
     ).strip()
     if not typed:
         raise SpecError(
-            "facts: type the path of the EntityQuestions zip or folder, or of a .csv or .jsonl file"
+            "facts: enter the path of the EntityQuestions zip or folder, or of a .csv or .jsonl file"
         )
     return typed
 
@@ -195,7 +195,7 @@ def _number(label: str, name: str, default: int, **how: Any) -> int:
 
 
 def _setting(label: str, name: str, usual: float, **how: Any) -> float | None:
-    """A number that may be left empty; then its placeholder counts."""
+    """A number that may be left empty; its placeholder is the default."""
     how |= {"value": None, "placeholder": f"{usual:g}", "width": 150, "bind": "query-params"}
     given: float | None = st.number_input(label, key=f"{_NAME}.{name}", **how)
     return given
@@ -229,13 +229,13 @@ def problem(wish: TrainingForm) -> str | None:
 _FACT_NAME = "fine_tune"
 
 
-@st.cache_resource(show_spinner="Reading the facts …", max_entries=4)
+@st.cache_resource(show_spinner="Reading facts …", max_entries=4)
 def facts_of(data: str, stamp: int) -> FactSet:
     """The facts of demo or a path; stamp: when the path changed last. Nobody changes them."""
     return FactsRef(data).load()[0]
 
 
-@st.cache_resource(show_spinner="Reading the scores of mastery …", max_entries=8)
+@st.cache_resource(show_spinner="Reading mastery scores …", max_entries=8)
 def levels_of(key: Key, base_id: str | None, data: str, stamp: int) -> Levels | None:
     """See train_preview.known_levels."""
     return train_preview.known_levels(Cache(key[0]), base_id, facts_of(data, stamp))
@@ -256,8 +256,8 @@ def show_train_set(key: Key, wish: TrainingForm) -> tuple[Preview | None, FactSe
     levels = levels_of(key, wish.base_id, wish.job.data, stamp)
     if levels is None:
         st.info(
-            f"How well this model knows these {len(facts.facts):,} facts is not in this cache, so the train set cannot "
-            "be shown yet. The job scores mastery first, and keeps the scores for later jobs."
+            f"No mastery scores of this model for these {len(facts.facts):,} facts yet, so the train set cannot be "
+            "shown. The job scores mastery first and stores the scores for later jobs."
         )
         return None, facts, None
     drawn = train_preview.preview(facts, levels.by_fact, wish.job.level, wish.n, wish.job.seed)
@@ -265,7 +265,7 @@ def show_train_set(key: Key, wish: TrainingForm) -> tuple[Preview | None, FactSe
     level = wish.job.level
     suited = there[there["level"] == int(level)] if level.isdigit() else there
     st.markdown(
-        f"**{drawn.n:,} facts** would be trained on, drawn from {suited['n'].sum():,} in-domain train facts "
+        f"Train set: **{drawn.n:,} facts** of {suited['n'].sum():,} in-domain train facts "
         f"{f'of level {level}' if level.isdigit() else 'of all levels'}. {training.shortage(drawn.shortages)}"
     )
     topics = suited.groupby("topic")["n"].sum().rename("available").to_frame()

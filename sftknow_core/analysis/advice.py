@@ -1,13 +1,19 @@
-"""Verdicts and advice -> a user's four questions, answered in plain sentences with what they rest on.
+"""What to do, from a study's data, and a user's four questions answered in plain sentences with what they rest on.
 
-A sentence claims no more than its verdict: where the data do not decide, it says UNDECIDED and why.
+Advice: which level and size to train on, which k, and when restoring will not help. Every piece rests on one
+difference of accuracies on in-domain test questions; what is advised was chosen on dev. It is silent where the 95%
+interval of that difference includes zero, where p adjusted within its family (the alternatives to one choice) is 0.05
+or more, and with fewer seeds than the plan asks for.
+
+Answers: a sentence claims no more than its verdict; where the data do not decide, it says UNDECIDED and why.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from sftknow_core.analysis.claims_size import HARDLY_KNOWN
 from sftknow_core.analysis.claims_strategy import pick
@@ -15,12 +21,6 @@ from sftknow_core.analysis.context import Plan, Study, gain, minus
 from sftknow_core.analysis.grid import CHOSEN, LEVELS, TUNED, Cell, at_k
 from sftknow_core.analysis.verdict import Part, Status, Verdict, number
 from sftknow_core.stats.paired import holm
-
-# What to do, from the data: which level and size to train on, which k, and when restoring will not help.
-#
-# Every piece of advice rests on one difference of accuracies on in-domain test questions; what is advised was chosen
-# on dev. It is silent where the 95% interval of that difference includes zero, where p adjusted within its family
-# (the alternatives to one choice) is 0.05 or more, and with fewer seeds than the plan asks for.
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,20 @@ def advice(study: Study, region: str = "transformer") -> list[Advice]:
     return found + _limits(study, cells)
 
 
-def certain(parts: Sequence[Part], study: Study) -> list[Part]:
-    """The parts whose interval lies on one side of zero, with p adjusted within them, on enough seeds."""
-    adjusted = holm([part.p for part in parts])
-    return [
+def certain(parts: Sequence[Part], study: Study) -> tuple[list[Part], list[Part]]:
+    """(better, worse): parts whose interval lies above or below zero, with p adjusted within them, on enough seeds."""
+    sure = [
         part
-        for part, p in zip(parts, adjusted, strict=True)
-        if part.low is not None and part.high is not None and (part.low > 0 or part.high < 0)
+        for part, p in zip(parts, holm([part.p for part in parts]), strict=True)
         if p is not None and p < study.rule.alpha and part.seeds >= study.rule.min_seeds
     ]
+    return [p for p in sure if (p.low or 0) > 0], [p for p in sure if (p.high or 0) < 0]
 
 
 def _which(study: Study, best: Cell, alternatives: Sequence[Cell], topic: str) -> list[Advice]:
     others = [cell for cell in alternatives if cell != best]
     parts = [study.part(_name(cell, topic), minus(best, cell)) for cell in others]
-    beaten = [part for part in certain(parts, study) if (part.low or 0) > 0]
+    beaten, _ = certain(parts, study)
     if not beaten:
         return []
     where = f"with N = {best.size}" if topic == "level" else f"with facts of level {best.level}"
@@ -77,13 +76,11 @@ def _name(cell: Cell, topic: str) -> str:
 
 def _restore(study: Study, cells: Sequence[Cell], region: str) -> list[Advice]:
     """Cells in which the k chosen on dev gains, one family."""
-    parts = [study.part(str(cell), gain(cell, CHOSEN)) for cell in cells]
-    helped = [part for part in certain(parts, study) if (part.low or 0) > 0]
-    harmed = [part for part in certain(parts, study) if (part.high or 0) < 0]
-    names = {str(cell): cell for cell in cells}
+    parts = {cell: study.part(str(cell), gain(cell, CHOSEN)) for cell in cells}
+    helped, harmed = certain(list(parts.values()), study)
     found = []
     if helped:
-        where = "; ".join(f"{part.label}: k = {_ks(study, names[part.label])}" for part in helped)
+        where = "; ".join(f"{cell}: k = {_ks(study, cell)}" for cell in cells if parts[cell] in helped)
         text = f"Restore the most changed weights of the region '{region}' ({where}; chosen on dev)."
         found.append(Advice("k", text, _evidence(helped), tuple(helped)))
     if harmed:
@@ -95,10 +92,8 @@ def _restore(study: Study, cells: Sequence[Cell], region: str) -> list[Advice]:
 
 def _ks(study: Study, cell: Cell) -> str:
     """The chosen k of a cell's seeds, the most frequent first: "20% (2 of 3 seeds)"."""
-    chains = study.tables.chains
-    own = chains.loc[(chains[["level", "size", "method"]] == list(cell)).all(axis=1), "chain"]
-    states = study.tables.states
-    chosen = states[states["chain"].isin(own) & states["chosen"].astype(bool)]
+    states = study.tables.states_of(cell)
+    chosen = states[states["chosen"].astype(bool)]
     counts = Counter(chosen["k_percent"].astype(float).tolist())
     n = sum(counts.values())
     k, count = min(counts.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -109,13 +104,10 @@ def _limits(study: Study, cells: Sequence[Cell]) -> list[Advice]:
     """The smallest k from which on every larger k of the grid does harm, by cell."""
     found = []
     for cell in cells:
-        parts = [study.part(f"{k:g}", gain(cell, at_k(k))) for k in study.ks()]
-        harmful = {part.label for part in certain(parts, study) if (part.high or 0) < 0}
-        tail: list[Part] = []
-        for part in reversed([p for p in parts if p.effect is not None]):
-            if part.label not in harmful:
-                break
-            tail.insert(0, part)
+        parts = [replace(study.part(f"{k:g}", gain(cell, at_k(k))), k=k) for k in study.ks()]
+        _, harmful = certain(parts, study)
+        measured = reversed([part for part in parts if part.effect is not None])
+        tail = list(takewhile(lambda part: part in harmful, measured))[::-1]  # noqa: B023 - used up at once
         if tail:
             text = f"After training on {cell}, do not restore {tail[0].label}% or more: it costs accuracy."
             found.append(Advice("limit", text, _evidence(tail[:1], "k = "), tuple(tail)))
@@ -227,16 +219,11 @@ def _at_some(verdict: Verdict) -> str:
     if not where:
         return ""
     for status, lead in ((Status.SHOWN, ""), (Status.CONTRADICTED, "the opposite ")):
-        there = [_train_level(p) for p in parts if p.status is status]
+        there = [p.level or "" for p in parts if p.status is status]
         if 0 < len(there) < len(parts):
             words = f"{lead}{where} {len(there)} of {len(parts)} levels: {', '.join(there)}"
             return words[0].upper() + words[1:]
     return ""
-
-
-def _train_level(part: Part) -> str:
-    """ "3" of "level 3" or "level 3 - level 0"."""
-    return part.label.split()[1]
 
 
 def _said(verdict: Verdict, plan: Plan) -> str:
@@ -254,7 +241,7 @@ def _by_level(verdict: Verdict) -> str:
     where = _WHERE.get(verdict.claim_id)
     if not where or len({p.status for p in verdict.parts}) < 2:
         return ""
-    found = {status: [_train_level(p) for p in verdict.parts if p.status is status] for status in Status}
+    found = {status: [p.level or "" for p in verdict.parts if p.status is status] for status in Status}
     there = {status: levels for status, levels in found.items() if levels}
     return " " + "; ".join(f"{status} {where} level {', '.join(of)}" for status, of in there.items()) + "."
 
@@ -272,7 +259,7 @@ def why(verdict: Verdict) -> str:
 def _because(part: Part) -> str:
     """Why a part is no more than UNDECIDED, by the rule that decided it."""
     if part.reason:
-        return _spelt(part.reason)
+        return part.why or part.reason
     if part.effect is None:
         return "it was not run"
     if part.low is None or part.low <= part.null:
@@ -287,29 +274,13 @@ def _because(part: Part) -> str:
     )
 
 
-def _spelt(reason: str) -> str:
-    """A part's reason as words that fit into a sentence."""
-    count, _, rest = reason.partition(" of at least ")
-    if count.isdigit() and rest.endswith("seeds"):
-        return f"only {count} of the {rest} that are needed have run"
-    amount, _, needed = reason.partition(", of at least ")
-    if needed.isdigit():
-        return f"only {amount} were asked, and {needed} are needed"
-    return reason
-
-
 def _tolerated(verdicts: Sequence[Verdict], plan: Plan) -> list[str]:
     """k* by level from R5, at the largest N: how much can be put back without harm."""
     found = next((v for v in verdicts if v.claim_id == "R5" and v.domain != "out"), None)
-    size = f", N = {plan.large}"
-    at_size = [p for p in found.parts if p.label.endswith(size)] if found else []
-    parts = [p for p in at_size if p.effect is not None]
+    parts = [p for p in found.parts if p.size == plan.large and p.effect is not None] if found else []
     if not parts:
         return []
-    said = "; ".join(
-        f"{p.label.removeprefix('k* at ').removesuffix(size)} up to {p.effect:g}% (shown: {_sure(p)})"
-        for p in parts
-    )
+    said = "; ".join(f"level {p.level} up to {p.effect:g}% (shown: {_sure(p)})" for p in parts)
     cost = f"at most {plan.rule.margin_pp:g} pp of accuracy (N = {plan.large})"
     return [f"The most weights that went back for {cost}: {said}."]
 

@@ -36,14 +36,13 @@ def verdict_table(verdicts: list[Verdict]) -> pd.DataFrame:
 
 
 def part_table(verdicts: list[Verdict]) -> pd.DataFrame:
-    """One row a part, with claim_id, domain and unit of its claim."""
-    return pd.DataFrame(
-        [
-            {"claim_id": v.claim_id, "domain": v.domain, "unit": v.unit, **asdict(part)}
-            for v in verdicts
-            for part in v.parts
-        ]
-    )
+    """One row a part, with claim_id, domain and unit of its claim; what its label says already has no column."""
+    rows = [
+        {"claim_id": v.claim_id, "domain": v.domain, "unit": v.unit, **asdict(part)}
+        for v in verdicts
+        for part in v.parts
+    ]
+    return pd.DataFrame(rows).drop(columns=["level", "size", "k", "why"], errors="ignore")
 
 
 def repeated(tables: StudyTables, plan: Plan | None = None) -> pd.DataFrame:

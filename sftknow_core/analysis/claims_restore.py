@@ -6,6 +6,7 @@ k is the one each chain chose on dev, unless it is stated; accuracies are test.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -122,7 +123,10 @@ def _tolerance(study: Study, domain: str) -> Verdict:
 
 def tolerance(study: Study, domain: str, cell: Cell) -> tuple[Part, ...]:
     """One decided part a k: A(k) - A(0) > -margin, Holm over the grid of k."""
-    parts = [study.part(f"{k:g}", gain(cell, at_k(k)), domain=domain, tolerance=True) for k in study.ks()]
+    parts = [
+        replace(study.part(f"{k:g}", gain(cell, at_k(k)), domain=domain, tolerance=True), k=k)
+        for k in study.ks()
+    ]
     return decide_parts(parts, study.rule)
 
 
@@ -130,17 +134,18 @@ def _tolerated(parts: Sequence[Part], cell: Cell) -> Part:
     """k* with its range; p is that of the best k, whose Holm family was the grid."""
     measured = [p for p in parts if p.effect is not None]
     if not measured:
-        return Part(f"k* at {cell}", reason=parts[0].reason if parts else "no k was run")
+        reason = parts[0].reason if parts else "no k was run"
+        return Part(f"k* at {cell}", reason=reason, level=cell.level, size=cell.size)
     null = measured[0].null
-    k_star = max([float(p.label) for p in measured if p.effect is not None and p.effect > null], default=0.0)
-    sure = max([float(p.label) for p in measured if p.status is Status.SHOWN], default=0.0)
-    open_to = max([float(p.label) for p in measured if p.high is not None and p.high > null], default=0.0)
+    k_star = max((p.k or 0.0 for p in measured if p.effect is not None and p.effect > null), default=0.0)
+    sure = max((p.k or 0.0 for p in measured if p.status is Status.SHOWN), default=0.0)
+    open_to = max((p.k or 0.0 for p in measured if p.high is not None and p.high > null), default=0.0)
     p = min((p.p_holm for p in measured if p.p_holm is not None and p.status is Status.SHOWN), default=None)
     weakest = min((p.n_smallest for p in measured if p.n_smallest is not None), default=None)
     first = measured[0]
     return Part(
         f"k* at {cell}", k_star, sure, max(open_to, sure), p, None, first.n, weakest, first.seeds,
-        min(float(p.label) for p in measured), 0.0, first.population,
+        min(p.k or 0.0 for p in measured), 0.0, first.population, level=cell.level, size=cell.size,
     )  # fmt: skip
 
 

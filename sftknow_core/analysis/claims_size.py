@@ -140,7 +140,12 @@ def hardly_known(study: Study) -> list[Verdict]:
     large, found = study.plan.large, []
     for domain in study.domains():
         parts = [
-            study.part(f"level {level} - level 0", minus(Cell(level, large), Cell("0", large)), domain=domain)
+            replace(
+                study.part(
+                    f"level {level} - level 0", minus(Cell(level, large), Cell("0", large)), domain=domain
+                ),
+                level=level,
+            )
             for level in LEVELS[1:]
         ]
         title = f"Level 0 is the worst level to train on (N = {large})"

@@ -70,11 +70,14 @@ def _weakest(label: str, parts: Sequence[Part]) -> Part:
         status = Status.UNDECIDED
     deciding = [part for part in measured if part.status is status] or measured
     shown = min(deciding, key=lambda p: (p.low or 0.0) - p.null) if deciding else parts[0]
-    # the weakest part may be open for no reason but its interval, while another is for want of questions
-    reason = next((part.reason for part in parts if part.reason and part.status is not Status.SHOWN), "")
-    reason = f"not measured: {missing}" if missing else reason
-    undecided = status in (Status.UNDECIDED, Status.NOT_TESTED)
-    return replace(shown, label=f"{label}, {shown.label}", status=status, reason=reason if undecided else "")
+    reason = why = ""
+    if status in (Status.UNDECIDED, Status.NOT_TESTED):
+        # the weakest part may be open for no reason but its interval, while another is for want of questions
+        unshown = (
+            (part.reason, part.why) for part in parts if part.status is not Status.SHOWN and part.reason
+        )
+        reason, why = (f"not measured: {missing}", "") if missing else next(unshown, ("", ""))
+    return replace(shown, label=f"{label}, {shown.label}", status=status, reason=reason, why=why)
 
 
 def _against(study: Study, claim_id: str, strategy: str, match: str, words: str) -> Verdict:
@@ -118,9 +121,5 @@ def _mean_energy(states: pd.DataFrame, column: str, k: float) -> float:
 
 
 def _states_of(study: Study, cell: Cell, strategy: str) -> pd.DataFrame:
-    chains = study.tables.chains
-    own = chains.loc[(chains[["level", "size", "method"]] == list(cell)).all(axis=1), "chain"]
-    states = study.tables.states
-    return states[
-        states["chain"].isin(own) & (states["kind"] == "restored") & (states["strategy"] == strategy)
-    ]
+    states = study.tables.states_of(cell)
+    return states[(states["kind"] == "restored") & (states["strategy"] == strategy)]

@@ -1,4 +1,8 @@
-"""What every claim needs: the study's tables, the plan fixed before the run, and the grids, each built once."""
+"""What every claim needs: the study's tables, the plan fixed before the run, and the grids, each built once.
+
+Test questions are the same for all chains (`Grid`). Of the questions trained on every seed has its own (`TrainGrid`):
+there seeds are the replicates, and nothing pairs between them.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +32,6 @@ from sftknow_core.errors import SpecError
 from sftknow_core.stats.contrast import level_variance
 from sftknow_core.stats.seeds import SeedMean, over_seeds
 
-# Study tables -> differences between states on the questions a model was trained on.
-#
-# Unlike test questions every seed has its own, so seeds are the replicates, and nothing pairs between them.
-
 
 @dataclass(frozen=True)
 class TrainDifference:
@@ -45,7 +45,7 @@ class TrainDifference:
 
 
 class TrainGrid:
-    """Answers to the train-set questions, of which every seed has its own: seeds are the replicates."""
+    """Answers to the train-set questions."""
 
     def __init__(self, tables: StudyTables, value: str = "right") -> None:
         answers = tables.answers[(tables.answers["split"] == "train") & (tables.answers["prompt"] == "qa")]
@@ -54,7 +54,7 @@ class TrainGrid:
             key: (list(rows["fact_id"]), rows[value].to_numpy(np.float64)) for key, rows in by_fact
         }
         self._states = state_index(tables.states)
-        self._chains = tables.chains
+        self._tables = tables
 
     def difference(
         self, cell: Cell, after: Which, before: Which = TUNED, null: float = 0.0
@@ -65,9 +65,8 @@ class TrainGrid:
         seeds have their own questions: wide rather than narrow, and never zero because nothing changed in few.
         Raises SpecError when two states of a chain answered different train questions.
         """
-        of_cell = self._chains[(self._chains[["level", "size", "method"]] == list(cell)).all(axis=1)]
         moved = []
-        for chain in of_cell["chain"]:
+        for chain in self._tables.chains_of(cell):
             was, now = (
                 self._rows.get((chain, self._states.get((chain, which)))) for which in (before, after)
             )
@@ -173,7 +172,7 @@ class Study:
 
     def by_level(self, make: Callable[[str], Part]) -> list[Part]:
         """One part a level 0 to 4, whether it was run or not: "regardless of the level" needs all five."""
-        return [make(level) for level in LEVELS]
+        return [replace(make(level), level=level) for level in LEVELS]
 
     def train_part(self, label: str, cell: Cell, after: Which) -> Part:
         """ "The fit is not lower by more than the margin", on the questions trained on."""

@@ -2,12 +2,16 @@
 
 Everything tables and figures print comes from here, by the rule that the verdicts use (stats/contrast.py). Accuracies
 are shares, clipped to 0 to 1; KL is in nats. Asked twice, the same numbers are not worked out twice.
+
+Points of accuracy count the same near 0 or 1, where little can move, as in the middle. `beside_points` lays beside them
+what does not: log-odds, and which part of the way to the few-shot ceiling restoring goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -42,6 +46,11 @@ class Estimate:
     """Empty for the base, which has none."""
     per_seed: tuple[float, ...]
 
+    def as_row(self, value: str = "accuracy") -> dict[str, Any]:
+        """The cells of a table row; value: the column of the number."""
+        ends = {"low": self.low, "high": self.high, "sd": self.sd}
+        return {value: self.value, **ends, "n": self.n, "n_seeds": len(self.seeds)}
+
 
 _MEMO: WeakKeyDictionary[Study, dict[Hashable, Estimate | None]] = WeakKeyDictionary()
 
@@ -58,9 +67,8 @@ def accuracy(
 ) -> Estimate | None:
     """Right answers of a state, level-balanced or of one test level; None where it was not asked."""
     grid = study.grid(domain, prompt, split)
-    return _remembered(
-        study, ("a", cell, which, domain, test_level, split, prompt), grid, [Term(1, cell, which)], test_level
-    )
+    key = ("a", cell, which, domain, test_level, split, prompt)
+    return _remembered(study, key, lambda: _of_terms(grid, [Term(1, cell, which)], test_level))
 
 
 def gain(
@@ -68,17 +76,19 @@ def gain(
 ) -> Estimate | None:
     """Paired difference of accuracies, state - tuned, in shares."""
     terms = [Term(1, cell, which), Term(-1, cell, TUNED)]
-    return _remembered(study, ("g", cell, which, domain, split), study.grid(domain, "qa", split), terms, None)
+    grid = study.grid(domain, "qa", split)
+    return _remembered(study, ("g", cell, which, domain, split), lambda: _of_terms(grid, terms))
 
 
 def share_in(study: Study, grid: Grid, cell: Cell, which: Which, domain: str) -> Estimate | None:
     """Share of the test questions of a domain in which a column of answers is true; grid: of that column."""
-    return _remembered(study, ("s", grid.value, cell, which, domain), grid, [Term(1, cell, which)], None)
+    key = ("s", grid.value, cell, which, domain)
+    return _remembered(study, key, lambda: _of_terms(grid, [Term(1, cell, which)]))
 
 
 def kl(study: Study, cell: Cell, which: Which = TUNED) -> Estimate | None:
     """Mean KL of in-domain level-4 test questions, nats; None where it was not measured."""
-    return _remembered(study, ("k", cell, which), study.kl, [Term(1, cell, which)], None)
+    return _remembered(study, ("k", cell, which), lambda: _of_terms(study.kl, [Term(1, cell, which)]))
 
 
 def base_accuracy(
@@ -90,13 +100,12 @@ def base_accuracy(
     split: str = "test",
 ) -> Estimate | None:
     """The base before fine-tuning, asked in the same way or after five exemplars (prompt FIVE_SHOT)."""
+    grid = study.grid(domain, prompt, split)
+    row = grid.row(Cell("", ""), 0, BASE_STATE)
+    if row is None:
+        return None
     key = ("b", prompt, domain, test_level, split)
-    memo = _MEMO.setdefault(study, {})
-    if key not in memo:
-        grid = study.grid(domain, prompt, split)
-        row = grid.row(Cell("", ""), 0, BASE_STATE)
-        memo[key] = None if row is None else _found(grid, (), row[None, :], test_level)
-    return memo[key]
+    return _remembered(study, key, lambda: _found(grid, (), row[None, :], test_level))
 
 
 def of_rows(rows: Sequence[Array], seeds: Iterable[int], levels: Array) -> Estimate | None:
@@ -105,14 +114,16 @@ def of_rows(rows: Sequence[Array], seeds: Iterable[int], levels: Array) -> Estim
     return _estimate(np.array(rows), tuple(seeds), grid_levels, step=1.0, clip=True) if len(rows) else None
 
 
-def _remembered(
-    study: Study, key: Hashable, grid: Grid, terms: Sequence[Term], test_level: int | None
-) -> Estimate | None:
+def _remembered(study: Study, key: Hashable, make: Callable[[], Estimate | None]) -> Estimate | None:
     memo = _MEMO.setdefault(study, {})
     if key not in memo:
-        found = grid.sums(terms) if grid.facts else Gap("not asked")
-        memo[key] = None if isinstance(found, Gap) else _found(grid, tuple(found[0]), found[1], test_level)
+        memo[key] = make()
     return memo[key]
+
+
+def _of_terms(grid: Grid, terms: Sequence[Term], test_level: int | None = None) -> Estimate | None:
+    found = grid.sums(terms) if grid.facts else Gap("not asked")
+    return None if isinstance(found, Gap) else _found(grid, tuple(found[0]), found[1], test_level)
 
 
 def _found(grid: Grid, seeds: tuple[int, ...], table: Array, test_level: int | None) -> Estimate | None:
@@ -136,12 +147,6 @@ def _estimate(
     sure = not several or len(found.per_seed) >= MIN_SEEDS
     low, high = ends if sure else (None, None)
     return Estimate(found.value, low, high, sd, found.n_questions, seeds, found.per_seed)
-
-
-# Accuracies over k beside their floor and ceiling: log-odds, and how much of what was lost came back.
-#
-# Points count the same near 0 or 1, where little can move, as in the middle. Log-odds do not, and
-# gain / (ceiling - tuned) says which part of the way to the few-shot ceiling restoring goes.
 
 
 def beside_points(rows: pd.DataFrame) -> pd.DataFrame:

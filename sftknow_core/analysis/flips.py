@@ -1,9 +1,11 @@
-"""Flips of a study -> a table for people and files: what restoring changed in each run, beside what a seed changes.
+"""Flips of a study: questions that change sides between two states of one run, beside what another seed changes.
 
-    flips.flip_table, seed_churn -> one row a run and test level -> PaperTable
+    flips, seed_churn -> one row a run and test level -> PaperTable
 
-A model trained with another seed answers some questions differently as well; only what lies beyond this churn is
-restoring's doing. All rows are in the CSV and JSON; printed are those of the largest N, seeds side by side.
+Exact McNemar by run and level, Holm over all of them. The only place for McNemar: over runs or over levels it would
+count the same question, or unlike questions, as one sample. A model trained with another seed answers some questions
+differently as well; only what lies beyond this churn is restoring's doing. All rows are in the CSV and JSON; printed
+are those of the largest N, seeds side by side.
 """
 
 from __future__ import annotations
@@ -30,16 +32,12 @@ from sftknow_core.analysis.paper_table import (
 )
 from sftknow_core.stats.paired import holm, mcnemar
 
-# Questions that change sides between two states of one run: exact McNemar by run and level, Holm over all of them.
-#
-# The only place for McNemar: over runs or over levels it would count the same question, or unlike questions, as one
-# sample. What two seeds alone disagree on (`seed_churn`) is the floor for reading these numbers.
-
-_TEST_COLUMNS = ["level", "size", "method", "seed", "test_level", "n", "n_lost", "n_gained", "p", "p_holm"]
+TEST_COLUMNS = ["level", "size", "method", "seed", "test_level", "n", "n_lost", "n_gained", "p", "p_holm"]
+"""Columns of `flips`: one McNemar test a row."""
 
 
 def flips(study: Study, before: Which = TUNED, after: Which = CHOSEN, domain: str = "in") -> pd.DataFrame:
-    """One row a chain and test level (_TEST_COLUMNS); chains that lack a state have none. p_holm: over all rows.
+    """One row a chain and test level (TEST_COLUMNS); chains that lack a state have none. p_holm: over all rows.
 
     n_lost: right before and wrong after; n_gained: the other way round.
     """
@@ -53,7 +51,7 @@ def flips(study: Study, before: Which = TUNED, after: Which = CHOSEN, domain: st
                 found = mcnemar(was[seed][at] == 1, now[seed][at] == 1)
                 counts = (int(at.sum()), found.n_lost, found.n_gained)
                 rows.append((*cell, seed, int(level), *counts, found.p_value))
-    table = pd.DataFrame(rows, columns=_TEST_COLUMNS[:-1])
+    table = pd.DataFrame(rows, columns=TEST_COLUMNS[:-1])
     return table.assign(p_holm=pd.Series(holm(table["p"].tolist()), index=table.index, dtype="float64"))
 
 

@@ -1,7 +1,11 @@
-"""Study tables -> contrasts between cells and states, on the same questions and the same seeds.
+"""The tables a study's statistics read, and contrasts between its cells and states.
 
-One grid is one way of asking: prompt, split, domain and score. All its chains must have answered the same questions;
-numbers over different questions are never subtracted. What is not there gives a `Gap` with the reason.
+The tables are tidy frames, collected from the run folders of a study's chains; COLUMNS declares them. A chain is one
+fine-tuned model: a cell (level, size, method) and a seed. Shares and accuracies lie in 0 to 1, k in percent of the
+region, KL in nats.
+
+One `Grid` is one way of asking: prompt, split, domain and score. Contrasts are over the same questions and the same
+seeds: numbers over different questions are never subtracted. What is not there gives a `Gap` with the reason.
 """
 
 from __future__ import annotations
@@ -17,14 +21,10 @@ from numpy.typing import NDArray
 from sftknow_core.errors import SpecError
 from sftknow_core.stats.contrast import Contrast, contrast
 
-# The tables a study's statistics read, column by column: the one place where they are declared.
-#
-# Tidy frames in memory; a study collects them from the run folders of its chains. A chain is one fine-tuned model: a
-# cell (level, size, method) and a seed. Shares and accuracies lie in 0 to 1, k in percent of the region, KL in nats.
-
 BASE = "base"
 """`chain` of the answers of the model before fine-tuning, which all chains share."""
 LEVELS = ("0", "1", "2", "3", "4")
+Array = NDArray[np.float64]
 
 COLUMNS: dict[str, dict[str, str]] = {
     "chains": {
@@ -99,6 +99,18 @@ _KEYS = {
 }
 
 
+class Cell(NamedTuple):
+    """What a model was fine-tuned on, seeds aside."""
+
+    level: str
+    size: str
+    method: str = "full"
+
+    def __str__(self) -> str:
+        name = f"level {self.level}" if self.level.isdigit() else self.level
+        return f"{name}, N = {self.size}" + (", LoRA" if self.method == "lora" else "")
+
+
 def empty(table: str) -> pd.DataFrame:
     """A table without rows: nothing of this kind was measured."""
     return pd.DataFrame(columns=list(COLUMNS[table]))
@@ -128,20 +140,14 @@ class StudyTables:
         if self.chains.duplicated(["level", "size", "method", "seed"]).any():
             raise SpecError("study table chains: two chains of the same level, size, method and seed")
 
+    def chains_of(self, cell: Cell) -> list[str]:
+        """The chains of a cell, by seed."""
+        own = (self.chains[list(Cell._fields)] == list(cell)).all(axis=1)
+        return [str(chain) for chain in self.chains[own].sort_values("seed")["chain"]]
 
-Array = NDArray[np.float64]
-
-
-class Cell(NamedTuple):
-    """What a model was fine-tuned on, seeds aside."""
-
-    level: str
-    size: str
-    method: str = "full"
-
-    def __str__(self) -> str:
-        name = f"level {self.level}" if self.level.isdigit() else self.level
-        return f"{name}, N = {self.size}" + (", LoRA" if self.method == "lora" else "")
+    def states_of(self, cell: Cell) -> pd.DataFrame:
+        """The states of a cell's chains."""
+        return self.states[self.states["chain"].isin(self.chains_of(cell))]
 
 
 class Which(NamedTuple):
@@ -266,11 +272,7 @@ class Grid:
         found = self.sums(terms)
         if isinstance(found, Gap):
             return found
-        keep = (
-            np.isin(self.levels, list(levels))
-            if levels is not None
-            else np.ones(len(self.levels), dtype=bool)
-        )
+        keep = np.isin(self.levels, self.levels if levels is None else list(levels))
         if keep.sum() < 2:
             return Gap(f"no questions of level {', '.join(map(str, levels or []))}")
         step = None if self.value == "kl_nats" else max(abs(t.weight) for t in terms)

@@ -35,7 +35,6 @@ from sftknow_core.analysis.paper_table import (
 from sftknow_core.analysis.rows import (
     accuracy_rows,
     cells_of,
-    chain_ids,
     curve_rows,
     kl_rows,
     own_states,
@@ -44,20 +43,7 @@ from sftknow_core.analysis.rows import (
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.stats.seeds import MIN_SEEDS, over_seeds
 
-_OF = [
-    "source",
-    "state",
-    "train_level",
-    "size",
-    "n_train",
-    "domain",
-    "accuracy",
-    "low",
-    "high",
-    "sd",
-    "n",
-    "n_seeds",
-]
+_OF = ["source", "state", "train_level", "size", "n_train", "domain", *NUMBERS]
 
 
 def figure2(study: Study, matcher: str, majority: Mapping[str, Any] | None = None) -> PaperTable:
@@ -189,7 +175,7 @@ def table6(study: Study, matcher: str) -> PaperTable:
 def _trained(study: Study, cell: Cell) -> list[dict[str, Any]]:
     """One row a k: mean over seeds of the accuracy on the own train set."""
     answers = study.tables.answers
-    chains = chain_ids(study, cell)
+    chains = study.tables.chains_of(cell)
     asked = answers[
         (answers["split"] == "train") & (answers["prompt"] == "qa") & answers["chain"].isin(chains)
     ]

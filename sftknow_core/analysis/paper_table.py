@@ -1,4 +1,4 @@
-"""One of the paper's tables for a study: what it is, its tidy numbers, and how it is printed.
+"""One of the paper's tables for a study: what it is, its tidy numbers, how it is printed, and its caption.
 
 Tidy numbers are in natural units (shares 0 to 1, nats, k in percent); `shown` has the same as texts, one row as the
 paper prints it. The paper's numbers stand in rows or columns of their own, marked "paper", and enter no arithmetic.
@@ -15,13 +15,16 @@ import pandas as pd
 from sftknow_core.analysis import published
 from sftknow_core.analysis.context import Study
 from sftknow_core.analysis.estimates import POPULATION, Estimate
+from sftknow_core.results.chains import LEVEL_ORDER
 
 Column = tuple[str, str, str | None]
 """Header, meaning, and format of its numbers (None: as they are)."""
 SHARE, COUNT, NATS, PLAIN, RATIO = "{:.1%}", "{:,.0f}", "{:.3f}", "{:g}", "{:.2f}"
 NOTHING = "–"
 OURS, PAPER = "this study", "paper"
-LEVEL_ORDER = ("0", "1", "2", "3", "4", "mixed", "natural")
+BESIDE = f"Paper: {published.MODEL}, other questions and levels of its own ({published.CITATION}); compare shapes only."
+"""What the paper's numbers are, for captions."""
+NUMBERS = ["accuracy", "low", "high", "sd", "n", "n_seeds"]
 COLUMNS: dict[str, Column] = {
     "train_level": ("train level", "mastery level of the facts trained on", None),
     "size": ("N", "facts trained on, as the plan names it", None),
@@ -183,22 +186,9 @@ def with_sd(row: Mapping[str, Any]) -> str:
     return f"{100 * row['accuracy']:.1f}" + ("" if sd is None or pd.isna(sd) else f" ± {100 * sd:.1f}")
 
 
-# What the tables of a study share: captions, words for what was not run, frames put one below the other.
-
-BESIDE = (
-    f"Paper: {published.MODEL}, other questions and levels of its own ({published.CITATION}); compare shapes "
-    "only."
-)
-"""What the paper's numbers are, for captions."""
-NUMBERS = ["accuracy", "low", "high", "sd", "n", "n_seeds"]
-
-
 def numbers(found: Estimate | None) -> dict[str, Any]:
     """An estimate as cells; empty where there is none."""
-    if found is None:
-        return {}
-    ends = {"accuracy": found.value, "low": found.low, "high": found.high, "sd": found.sd}
-    return {**ends, "n": found.n, "n_seeds": len(found.seeds) or None}
+    return {} if found is None else found.as_row() | {"n_seeds": len(found.seeds) or None}
 
 
 def stacked(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
@@ -215,11 +205,8 @@ def stacked(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
 
 def caption_of(study: Study, matcher: str, rows: pd.DataFrame) -> str:
     """n, seeds, split, matcher, population, and what the paper's numbers are. rows: with a column n."""
-    n = (
-        f"{range_said(rows['n'])} questions"
-        if len(rows) and "n" in rows and rows["n"].notna().any()
-        else "No question"
-    )
+    asked = "n" in rows and rows["n"].notna().any()
+    n = f"{range_said(rows['n'])} questions" if asked else "No question"
     return f"{n} a number, {seeds_said(study)}, split test, matcher '{matcher}'. {POPULATION}. {BESIDE}"
 
 

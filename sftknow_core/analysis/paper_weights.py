@@ -21,7 +21,7 @@ from sftknow_core.analysis.paper_table import (
     seeds_said,
     wide,
 )
-from sftknow_core.analysis.rows import cells_of, chain_ids
+from sftknow_core.analysis.rows import cells_of
 from sftknow_core.stats.seeds import MIN_SEEDS, over_seeds
 
 _CITED = f"Paper: {published.MODEL}, its own updates ({published.CITATION})."
@@ -39,7 +39,9 @@ _ENRICHED = (
 def table3(study: Study, matcher: str) -> PaperTable:
     """Share of the sum of relative changes that the top k% hold, beside a permutation null."""
     del matcher
-    rows = [row for cell in cells_of(study) for row in _concentration(study, chain_ids(study, cell), cell)]
+    rows = [
+        row for cell in cells_of(study) for row in _concentration(study, study.tables.chains_of(cell), cell)
+    ]
     paper = published.concentration()
     paper = paper.assign(
         source=PAPER, train_level=paper["train_level"].astype(str), size=paper["n_train"].astype(str)
@@ -145,9 +147,8 @@ def table11(study: Study, matcher: str) -> PaperTable:
         for block in blocks:
             found = est.accuracy(study, cell, Which("restored", "block", None, str(block)))
             if found is not None:
-                numbers = {"accuracy": found.value, "low": found.low, "high": found.high, "n": found.n}
                 about = {"source": OURS, "train_level": cell.level, "size": cell.size, "layers": str(block)}
-                rows.append({**about, **numbers, "n_seeds": len(found.seeds)})
+                rows.append({**about, **found.as_row()})
     columns = ["source", "train_level", "size", "layers", "accuracy", "low", "high", "n", "n_seeds"]
     paper = published.layer_blocks().assign(source=PAPER, size="240").reindex(columns=columns)
     frame = pd.concat([pd.DataFrame(rows, columns=columns), paper], ignore_index=True)

@@ -2,6 +2,9 @@
 
 Accuracies and shares are 0 to 1, k in percent, KL in nats. Seeds are replicates: one row is a cell (train level, N) and
 a state, with the interval of estimates.py. What was not asked has no row.
+
+Equal k of two ways of restoring take back different parts of the update, so only equal parts compare them: hence
+`energy_rows`, over the part of the update that is taken back.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from sftknow_core.analysis import estimates as est
 from sftknow_core.analysis.context import Study
 from sftknow_core.analysis.estimates import FIVE_SHOT, Estimate
 from sftknow_core.analysis.grid import CHOSEN, HYBRID, TUNED, Array, Cell, Grid, Which, at_k
+from sftknow_core.results.chains import LEVEL_ORDER
 
-_ORDER = ("0", "1", "2", "3", "4", "mixed", "natural")
 _STATES = {"tuned": TUNED, "restored": CHOSEN}
 Row = dict[str, Any]
 OVER_N = ["train_level", "size", "n_train", "state", "domain", "level", "k_percent", "accuracy", "low", "high", "sd",
@@ -31,12 +34,28 @@ HEALED = ["train_level", "size", "level", "n", "n_wrong", "n_healed", "n_broken"
           "part_of_healed", "n_seeds"]  # fmt: skip
 TOP_TOKENS = 10
 FORMAT = ["k_percent", "measure", "share", "low", "high", "n", "n_seeds"]
+ENERGY = ["line", "state", "strategy", "region", "layers", "k_percent", "alpha", "beside_k", "energy_taken_back",
+          "split", "domain", "accuracy", "low", "high", "n", "n_seeds"]  # fmt: skip
+_AMOUNT = ["k_percent", "alpha", "beside_k"]
+_WAY = ["strategy", "region", "layers", *_AMOUNT]
+_USUAL_REGION = "transformer"
 
 
 def cells_of(study: Study, method: str = "full") -> list[Cell]:
     """Cells of one method by level (mixed and natural last) and size."""
     found = [cell for cell in study.grid().cells() if cell.method == method]
-    return sorted(found, key=lambda cell: _ORDER.index(cell.level) if cell.level in _ORDER else len(_ORDER))
+    order = {level: place for place, level in enumerate(LEVEL_ORDER)}
+    return sorted(found, key=lambda cell: order.get(cell.level, len(order)))
+
+
+def _baselines(
+    study: Study, domain: str, test_level: int | None = None, split: str = "test"
+) -> Iterator[Row]:
+    """Base and base after five examples, of a domain: state, domain and an estimate; without a k."""
+    for state, prompt in (("base", "qa"), (FIVE_SHOT, FIVE_SHOT)):
+        found = est.base_accuracy(study, prompt=prompt, domain=domain, test_level=test_level, split=split)
+        if found is not None:
+            yield {"state": state, "domain": domain, **found.as_row()}
 
 
 def accuracy_rows(
@@ -44,22 +63,19 @@ def accuracy_rows(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(one row a cell, domain and state: OVER_N; one row a seed, and base and five-shot once a domain).
 
-    test_level None: the mean over mastery levels. As charts.across.over_n_figure reads them.
+    test_level None: the mean over mastery levels.
     """
     cells: list[Row] = []
     seeds: list[Row] = []
     for domain in study.domains():
-        for name, prompt in (("base", "qa"), (FIVE_SHOT, FIVE_SHOT)):
-            found = est.base_accuracy(study, prompt=prompt, domain=domain, test_level=test_level)
-            if found is not None:
-                seeds.append({**_place(None, name, domain, test_level, None), **_numbers(found)})
+        seeds += [{**row, "level": test_level} for row in _baselines(study, domain, test_level)]
         for cell in cells_of(study):
             for state in states:
                 found = est.accuracy(study, cell, _STATES[state], domain=domain, test_level=test_level)
                 k = 0.0 if state == "tuned" else chosen_k(study, cell)
                 if found is not None and (state == "tuned" or k):
-                    place = _place(cell, state, domain, test_level, k, _n_train(study, cell))
-                    cells.append({**place, **_numbers(found)})
+                    place = _place(study, cell, state, domain, test_level, k)
+                    cells.append({**place, **found.as_row()})
                     seeds += _of_seeds(place, found, "accuracy", "n")
     return _typed(cells, OVER_N), _typed(seeds, [*OF_SEEDS, "accuracy", "low", "high", "n"])
 
@@ -72,7 +88,7 @@ def kl_rows(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
         found = est.kl(study, cell)
         if found is None:
             continue
-        place = _place(cell, "tuned", "in", 4, 0.0, _n_train(study, cell))
+        place = _place(study, cell, "tuned", "in", 4, 0.0)
         numbers = {"kl_nats": found.value, "kl_low": found.low, "kl_high": found.high, "kl_sd": found.sd}
         cells.append({**place, **numbers, "n_scored": found.n, "n_seeds": len(found.per_seed)})
         seeds += _of_seeds(place, found, "kl_nats", "n_scored")
@@ -87,10 +103,7 @@ def curve_rows(study: Study, size: str | None = None, split: str = "test") -> pd
     """
     rows: list[Row] = []
     for domain in study.domains():
-        for name, prompt in (("base", "qa"), (FIVE_SHOT, FIVE_SHOT)):
-            found = est.base_accuracy(study, prompt=prompt, domain=domain, split=split)
-            if found is not None:
-                rows.append({"state": name, "domain": domain, **_numbers(found)})
+        rows += _baselines(study, domain, split=split)
         for cell in cells_of(study):
             if size in (None, cell.size):
                 rows += _curve(study, cell, domain, split)
@@ -114,7 +127,7 @@ def _curve(study: Study, cell: Cell, domain: str, split: str) -> Iterator[Row]:
             "state": {0.0: "tuned", 100.0: "hybrid"}.get(k, "restored"),
             "k_percent": k,
             "domain": domain,
-            **_numbers(found),
+            **found.as_row(),
             "n_chosen": int(at["chosen"].astype(bool).sum()),
             "gain": gained.value if gained else None,
             "gain_low": gained.low if gained else None,
@@ -140,12 +153,16 @@ def format_rows(study: Study, cell: Cell, domain: str = "in") -> pd.DataFrame:
             "right token among the ten": est.share_in(study, ranked, cell, which, domain) if ranked else None,
             "answers that end": est.share_in(study, ended, cell, which, domain),
         }
-        rows += [_share(name, k, found) for name, found in measured.items() if found is not None]
+        rows += [
+            {"k_percent": k, "measure": name, **found.as_row("share")}
+            for name, found in measured.items()
+            if found is not None
+        ]
     ends = {"base": "qa", "base after five examples": FIVE_SHOT, "base, completion prompts": "completion"}
     for name, prompt in ends.items():
         found = est.base_accuracy(study, prompt=prompt, domain=domain)
         if found is not None:
-            rows.append(_share(name, None, found))
+            rows.append({"measure": name, **found.as_row("share")})
     return pd.DataFrame(rows, columns=FORMAT).astype({"k_percent": "float64"})
 
 
@@ -166,18 +183,6 @@ def _ranked(study: Study, domain: str) -> Grid | None:
 def _completion(study: Study, cell: Cell, which: Which, domain: str) -> Estimate | None:
     asked = (study.tables.answers["prompt"] == "completion").any()
     return est.accuracy(study, cell, which, domain=domain, prompt="completion") if asked else None
-
-
-def _share(name: str, k: float | None, found: Estimate) -> Row:
-    about = {"n": found.n, "n_seeds": len(found.seeds)}
-    return {
-        "k_percent": k,
-        "measure": name,
-        "share": found.value,
-        "low": found.low,
-        "high": found.high,
-        **about,
-    }
 
 
 def recovered_rows(study: Study, size: str | None = None, domain: str = "in") -> pd.DataFrame:
@@ -224,41 +229,22 @@ def points_of(study: Study) -> list[tuple[float, Which]]:
 
 def own_states(study: Study, cell: Cell) -> pd.DataFrame:
     """States of a cell's chains on the first curve: tuned, then what `points_of` names."""
-    states = study.tables.states
-    own = states[states["chain"].isin(chain_ids(study, cell))]
+    own = study.tables.states_of(cell)
     on_curve = own["strategy"].isna() | (own["strategy"] == "top")
     return own[on_curve].drop_duplicates(["chain", "k_percent"])
 
 
-def chain_ids(study: Study, cell: Cell) -> list[str]:
-    """The chains of a cell, by seed."""
-    chains = study.tables.chains
-    own = chains[(chains[["level", "size", "method"]] == list(cell)).all(axis=1)]
-    return [str(chain) for chain in own.sort_values("seed")["chain"]]
-
-
 def chosen_k(study: Study, cell: Cell) -> float:
     """The k chosen on dev, median over seeds, percent."""
-    states = study.tables.states
-    own = states["chain"].isin(chain_ids(study, cell)) & states["chosen"].astype(bool)
-    return float(states.loc[own, "k_percent"].astype(float).median())
+    states = study.tables.states_of(cell)
+    return float(states.loc[states["chosen"].astype(bool), "k_percent"].astype(float).median())
 
 
-def _n_train(study: Study, cell: Cell) -> int:
+def _place(study: Study, cell: Cell, state: str, domain: str, level: int | None, k: float) -> Row:
     chains = study.tables.chains
-    return int(chains.loc[chains["chain"].isin(chain_ids(study, cell)), "n"].max())
-
-
-def _place(
-    cell: Cell | None, state: str, domain: str, level: int | None, k: float | None, n: int | None = None
-) -> Row:
-    about = {"train_level": cell.level, "size": cell.size, "n_train": n} if cell else {}
+    n = int(chains.loc[chains["chain"].isin(study.tables.chains_of(cell)), "n"].max())
+    about = {"train_level": cell.level, "size": cell.size, "n_train": n}
     return {**about, "state": state, "domain": domain, "level": level, "k_percent": k}
-
-
-def _numbers(found: Estimate) -> Row:
-    about = {"sd": found.sd, "n": found.n, "n_seeds": len(found.seeds)}
-    return {"accuracy": found.value, "low": found.low, "high": found.high, **about}
 
 
 def _of_seeds(place: Row, found: Estimate, value: str, n: str) -> list[Row]:
@@ -274,19 +260,6 @@ def _typed(rows: Iterable[Row], columns: Sequence[str]) -> pd.DataFrame:
     return frame.astype(kinds)
 
 
-# All ways of restoring one cell of a study, over the part of the update they take back.
-#
-# Equal k of two strategies take back different parts of the update, so only equal parts compare them. Rows are those
-# that charts.restore.strategies_figure reads, averaged over seeds.
-
-
-ENERGY = ["line", "state", "strategy", "region", "layers", "k_percent", "alpha", "beside_k", "energy_taken_back",
-          "split", "domain", "accuracy", "low", "high", "n", "n_seeds"]  # fmt: skip
-_AMOUNT = ["k_percent", "alpha", "beside_k"]
-_WAY = ["strategy", "region", "layers", *_AMOUNT]
-_USUAL_REGION = "transformer"
-
-
 def energy_rows(study: Study, cell: Cell) -> pd.DataFrame:
     """One row a state (averaged over the seeds that have it) and domain, on test questions: ENERGY.
 
@@ -294,9 +267,7 @@ def energy_rows(study: Study, cell: Cell) -> pd.DataFrame:
     changed weights, `beside_k`. `line` names what is drawn as one curve; empty for the ends. Also the
     columns k_of_changed_percent and block, which are empty here.
     """
-    chains = chain_ids(study, cell)
-    states = study.tables.states
-    own = states[states["chain"].isin(chains)]
+    own = study.tables.states_of(cell)
     own = own.assign(**{name: None for name in ("region", "alpha", "beside_k") if name not in own})
     rows = [row for domain in study.domains() for row in _of_domain(study, domain, own)]
     found = pd.DataFrame(rows, columns=ENERGY)
@@ -305,8 +276,8 @@ def energy_rows(study: Study, cell: Cell) -> pd.DataFrame:
     return found.assign(k_of_changed_percent=float("nan"), block=None)
 
 
-def _of_domain(study: Study, domain: str, states: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = [_end(study, name, prompt, domain) for name, prompt in (("base", "qa"), (FIVE_SHOT, FIVE_SHOT))]
+def _of_domain(study: Study, domain: str, states: pd.DataFrame) -> list[Row]:
+    rows = [{"line": "", "split": "test", **row} for row in _baselines(study, domain)]
     answers = study.tables.answers
     asked = (answers["prompt"] == "qa") & (answers["split"] == "test") & (answers["domain"] == domain)
     asked &= answers["chain"].isin(states["chain"])
@@ -319,7 +290,7 @@ def _of_domain(study: Study, domain: str, states: pd.DataFrame) -> list[dict[str
     keys = [states["kind"], *(ways[name] for name in _WAY)]
     grouped = states.assign(_key=pd.Series(list(zip(*keys, strict=True)), index=states.index))
     for _, group in grouped.groupby("_key", sort=False):
-        of = [(chain, state) for chain, state in zip(group["chain"], group["state_id"], strict=True)]
+        of = zip(group["chain"], group["state_id"], strict=True)
         asked_of = [key for key in of if key in wide.index]
         found = est.of_rows(
             [wide.loc[key].to_numpy(float) for key in asked_of],
@@ -328,10 +299,10 @@ def _of_domain(study: Study, domain: str, states: pd.DataFrame) -> list[dict[str
         )
         if found is not None:
             rows.append(_row(group, found, domain))
-    return [row for row in rows if row]
+    return rows
 
 
-def _row(group: pd.DataFrame, found: Estimate, domain: str) -> dict[str, Any]:
+def _row(group: pd.DataFrame, found: Estimate, domain: str) -> Row:
     first = group.iloc[0]
     tuned = first["kind"] == "tuned"
     return {
@@ -342,7 +313,7 @@ def _row(group: pd.DataFrame, found: Estimate, domain: str) -> dict[str, Any]:
         "energy_taken_back": float(group["energy_taken_back"].astype(float).mean()),
         "split": "test",
         "domain": domain,
-        **_energy_numbers(found),
+        **found.as_row(),
     }
 
 
@@ -353,14 +324,3 @@ def _line(state: pd.Series[Any]) -> str:
     if pd.notna(state["layers"]):
         parts.append(f"layers {state['layers']}")
     return ", ".join(parts)
-
-
-def _end(study: Study, name: str, prompt: str, domain: str) -> dict[str, Any]:
-    found = est.base_accuracy(study, prompt=prompt, domain=domain)
-    about = {"line": "", "state": name, "split": "test", "domain": domain}
-    return {} if found is None else {**about, **_energy_numbers(found)}
-
-
-def _energy_numbers(found: Estimate) -> dict[str, Any]:
-    about = {"n": found.n, "n_seeds": len(found.seeds)}
-    return {"accuracy": found.value, "low": found.low, "high": found.high, **about}

@@ -1,6 +1,9 @@
 """A study in the cache -> everything it says: verdicts, advice, scorecard, the paper's tables, each worked out once.
 
-cache --study_frames--> tables + the plan that its spec fixes --> Study --> verdicts, advice, scorecard, tables
+    cache --study_frames--> tables + the plan that its spec fixes --> Study --> verdicts, advice, scorecard, tables
+
+The paper's eleven tables and figures stand in its order, each with the paper's numbers beside ours. What the study did
+not run is said, with how to get it; the paper's numbers are shown all the same.
 """
 
 from __future__ import annotations
@@ -30,13 +33,6 @@ from sftknow_core.results import studies
 from sftknow_core.results.chain import Chain
 from sftknow_core.results.study_frames import study_frames
 from sftknow_core.store.cache import Cache
-
-# The paper's tables and figures for the user's study, in its order: eleven, each with the paper's numbers beside
-# ours.
-#
-#     Study  --study_paper_accuracy, study_paper_weights-->  PaperTable
-#
-# What the study did not run is said, with how to get it; the paper's numbers are shown all the same.
 
 TABLES = {
     "figure2": figure2, "table2": table2, "figure4": figure4, "figure5": figure5, "table3": table3, "table4": table4,

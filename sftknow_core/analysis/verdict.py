@@ -72,6 +72,14 @@ class Part:
     status: Status = Status.NOT_TESTED
     reason: str = ""
     """Why nothing more than UNDECIDED, or why it was not tested."""
+    level: str | None = None
+    """Train level that it speaks of, where it is one of several."""
+    size: str | None = None
+    """N, likewise."""
+    k: float | None = None
+    """Percent restored, likewise."""
+    why: str = ""
+    """`reason` in the words of a sentence that goes on, where they differ."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +174,14 @@ def _decided(part: Part, rule: Rule) -> Part:
     if part.effect is None:
         return part
     if part.seeds < rule.min_seeds:
-        return replace(
-            part, status=Status.UNDECIDED, reason=f"{part.seeds} of at least {rule.min_seeds} seeds"
-        )
+        reason = f"{part.seeds} of at least {rule.min_seeds} seeds"
+        why = f"only {part.seeds} of the {rule.min_seeds} seeds that are needed have run"
+        return replace(part, status=Status.UNDECIDED, reason=reason, why=why)
     if part.n_smallest is not None and part.n_smallest < rule.min_questions:
-        why = f"{part.n_smallest} questions in the smallest level or set, of at least {rule.min_questions}"
-        return replace(part, status=Status.UNDECIDED, reason=why)
+        asked = f"{part.n_smallest} questions in the smallest level or set"
+        reason = f"{asked}, of at least {rule.min_questions}"
+        why = f"only {asked} were asked, and {rule.min_questions} are needed"
+        return replace(part, status=Status.UNDECIDED, reason=reason, why=why)
     if part.low is None or part.high is None:
         return replace(part, status=Status.UNDECIDED)
     sure = part.p_holm is not None and part.p_holm < rule.alpha

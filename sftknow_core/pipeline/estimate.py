@@ -1,6 +1,7 @@
-"""How long a job will take and how much memory: from what earlier runs of the cache took, and from the model's size.
+"""How long work will take, how much memory and disk: from what earlier runs of the cache took, and the model's size.
 
-An estimate, with its basis beside it; what nothing is known about has no number. No torch.
+An estimate, with its basis beside it; what nothing is known about has no number. Earlier runs may have had other
+threads or a busier machine, so this is a size of order. No torch.
 """
 
 from __future__ import annotations
@@ -15,21 +16,61 @@ from pathlib import Path
 from sftknow_core.errors import SpecError
 from sftknow_core.pipeline.evaluate import UNITS_PER_QUESTION
 from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE
-from sftknow_core.results.training import Speed
+from sftknow_core.results.training import Speed, speeds
 from sftknow_core.specs import ChainSpec
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.listing import RunInfo, list_runs
-from sftknow_core.store.run_folder import RunFolder
-from sftknow_core.store.run_state import RunState
 from sftknow_core.update.spec import EVERYTHING, percent
-
-# How long a study will take and how much disk it will fill, from what earlier runs of the same base model took.
-#
-# Without such runs nothing is guessed: the estimate says that it is unknown. Earlier runs may have had other threads
-# or a busier machine, so this is a size of order; the time left shown while a study runs comes from the study itself.
 
 KEPT_AT_ONCE = {"none": 0, "best": 1}
 """Checkpoint policy -> fine-tuned models that stay; any other policy keeps all."""
+FULL_BYTES = 16
+"""A parameter: float32 weight and gradient, and AdamW's two float32 moments."""
+LORA_BYTES = 4
+"""A parameter of the frozen base, float32; the adapter is small beside it."""
+CHAIN_COPIES = 3
+"""Base, tuned and a working copy, in the base's dtype."""
+_DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One part of the work."""
+
+    work: str
+    amount: float | None
+    """How many of `unit`; None: not known before the job."""
+    unit: str
+    seconds: float | None
+    """None: nothing to reckon from yet."""
+    basis: str
+    """Where the seconds come from, or what is missing."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What some work will take, as far as it can be told."""
+
+    pieces: tuple[Piece, ...]
+    memory_bytes: int | None = None
+    """At its peak, without activations, caches and libraries; None: not known."""
+    memory_basis: str = ""
+    disk_bytes: int | None = None
+    """What will stay on the disk, without what is there already; None: unknown."""
+    peak_bytes: int | None = None
+    """The same with the fine-tuned weights of the cells under way at once."""
+    why: str = ""
+    """What a study's estimate rests on, or why it is unknown."""
+    workers: int = 1
+    """How many pieces are worked on at once."""
+
+    @property
+    def seconds(self) -> float | None:
+        """All pieces together, by the clock; None where one of them is not known."""
+        known = [piece.seconds for piece in self.pieces if piece.seconds is not None]
+        return float(sum(known)) / self.workers if len(known) == len(self.pieces) else None
+
+
+# -- a study
 
 
 @dataclass(frozen=True)
@@ -48,131 +89,50 @@ class Load:
         return self.examples * UNITS_PER_EXAMPLE + self.asked * UNITS_PER_QUESTION
 
 
-@dataclass(frozen=True)
-class StudyEstimate:
-    """What is left to do."""
-
-    seconds: float | None
-    """Time by the clock with the study's workers; None: unknown."""
-    disk_bytes: int | None
-    """What will stay on the disk, without what is there already; None: unknown."""
-    peak_bytes: int | None
-    """The same with the fine-tuned weights of the cells under way at once."""
-    why: str
-    """What it rests on, or why it is unknown."""
-
-
-@dataclass(frozen=True)
-class _Rates:
-    seconds_per_example: float
-    seconds_per_question: float
-    seconds_per_delta: float
-    bytes_per_model: float
-    bytes_per_question: float
-    bytes_per_delta: float
-
-
 def estimate_study(
     cache: Cache, base_id: str, loads: Sequence[Load | None], workers: int, checkpoints: str
-) -> StudyEstimate:
+) -> Estimate:
     """What these cells will take, all that are not in the cache. loads: None where nobody knows the work."""
     known = [load for load in loads if load is not None]
     if len(known) < len(loads):
-        return StudyEstimate(None, None, None, "unknown: the mastery of the facts is computed first")
-    if not known:
-        return StudyEstimate(0.0, 0, 0, "everything is in the cache")
-    runs = [
-        i
-        for i in list_runs(cache)
-        if i.status.state is RunState.DONE and i.spec.inputs.get("base") == base_id
-    ]
-    rates: dict[str, _Rates] = {}
-    for method in {load.method for load in known}:
-        if (found := _rates(cache, runs, method)) is None:
-            return StudyEstimate(
-                None, None, None, f"unknown: no {method} fine-tuning of this base model is in the cache"
-            )
-        rates[method] = found
-    seconds, stays, weights = 0.0, 0.0, []
+        return _unknown("the mastery of the facts is computed first")
+    measured = {method: speeds(cache, base_id, method) for method in {load.method for load in known}}
+    for method, found in measured.items():
+        if not found.keys() >= {"sft", "evaluate", "delta"}:
+            return _unknown(f"no {method} fine-tuning of this base model is in the cache")
+    pieces: list[Piece] = []
+    stays, weights = 0.0, []
     for load in known:
-        rate = rates[load.method]
-        seconds += load.examples * rate.seconds_per_example + load.asked * rate.seconds_per_question
-        seconds += rate.seconds_per_delta
-        stays += load.asked * rate.bytes_per_question + rate.bytes_per_delta
-        weights.append(rate.bytes_per_model)
-    at_work = min(workers, len(known))
+        found = measured[load.method]
+        pieces += _cell(found, load.examples, load.asked)
+        stays += load.asked * found["evaluate"].n_bytes + found["delta"].n_bytes
+        weights.append(found["sft"].n_bytes)
+    at_work = max(1, min(workers, len(known)))
     n_kept = KEPT_AT_ONCE.get(checkpoints, len(known))
     largest = sorted(weights, reverse=True)
-    kept = sum(largest[:n_kept])
-    return StudyEstimate(
-        seconds / at_work,
-        round(stays + kept),
-        round(stays + sum(largest[: n_kept + at_work])),
-        f"from {len(runs)} earlier runs of this base model in the cache",
+    return Estimate(
+        tuple(pieces),
+        disk_bytes=round(stays + sum(largest[:n_kept])),
+        peak_bytes=round(stays + sum(largest[: n_kept + at_work])),
+        why=f"from {_n_runs(measured)} earlier runs of this base model in the cache"
+        if known
+        else "everything is in the cache",
+        workers=at_work,
     )
 
 
-def _rates(cache: Cache, runs: Sequence[RunInfo], method: str) -> _Rates | None:
-    """What one example, question and comparison took; None where one of them was never done."""
-    sft = [i for i in runs if i.kind == "sft" and i.spec.params["sft"]["method"] == method]
-    asked = [i for i in runs if i.kind == "evaluate"]
-    deltas = [i for i in runs if i.kind == "delta"]
-    examples = sum(i.summary["n_examples"] * i.spec.params["sft"]["epochs"] for i in sft)
-    questions = sum(i.summary["n_questions"] for i in asked)
-    if not (examples and questions and deltas):
-        return None
-    return _Rates(
-        sum(i.status.seconds for i in sft) / examples,
-        sum(i.status.seconds for i in asked) / questions,
-        sum(i.status.seconds for i in deltas) / len(deltas),
-        sum(_weights_bytes(cache, i.run_id) for i in sft) / len(sft),
-        sum(i.size_bytes for i in asked) / questions,
-        sum(i.size_bytes for i in deltas) / len(deltas),
-    )
+def _unknown(why: str) -> Estimate:
+    return Estimate((Piece("cells", None, "cells", None, why),), why=f"unknown: {why}")
 
 
-def _weights_bytes(cache: Cache, run_id: str) -> int:
-    """The size of the fine-tuned weights, also where they were deleted since."""
-    return sum(folder.bytes for folder in RunFolder(cache, run_id).contents().folders.values())
+def _n_runs(measured: Mapping[str, Mapping[str, Speed]]) -> int:
+    """Runs behind the speeds of all methods, which share those that are no fine-tunings."""
+    shared = next(iter(measured.values()))
+    fine_tunings = sum(found["sft"].n_runs for found in measured.values())
+    return fine_tunings + shared["evaluate"].n_runs + shared["delta"].n_runs
 
 
-FULL_BYTES = 16
-"""A parameter: float32 weight and gradient, and AdamW's two float32 moments."""
-LORA_BYTES = 4
-"""A parameter of the frozen base, float32; the adapter is small beside it."""
-CHAIN_COPIES = 3
-"""Base, tuned and a working copy, in the base's dtype."""
-_DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One part of a job."""
-
-    work: str
-    amount: int | None
-    """How many of `unit`; None: not known before the job."""
-    unit: str
-    seconds: float | None
-    """None: nothing to reckon from yet."""
-    basis: str
-    """Where the seconds come from, or what is missing."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a job will take, as far as it can be told."""
-
-    pieces: tuple[Piece, ...]
-    memory_bytes: int | None
-    """At its peak, without activations, caches and libraries; None: the model's size is not known."""
-    memory_basis: str
-
-    @property
-    def seconds(self) -> float | None:
-        """All pieces together; None where one of them is not known."""
-        known = [piece.seconds for piece in self.pieces if piece.seconds is not None]
-        return sum(known) if len(known) == len(self.pieces) else None
+# -- a job
 
 
 def estimate(
@@ -189,18 +149,24 @@ def estimate(
 ) -> Estimate:
     """The pieces of a job in their order.
 
-    speeds: results.training.speeds of this base and method; n_train, n_questions: None where only the job will know;
-    ks: percentages to restore, None where nothing is evaluated; n_unscored: facts whose mastery comes first.
+    Args:
+        speeds: Of this base and method (results/training.py).
+        n_train: None where only the job will know.
+        epochs: Passes over the train set.
+        lora: Whether an adapter is trained.
+        ks: Percentages to restore; None where nothing is evaluated.
+        n_questions: Of each state; None where only the job will know.
+        n_unscored: Facts whose mastery comes first.
+        n_params: Of the model; None where the cache does not know.
+        dtype: Of the base's weights, likewise.
     """
-    pieces = []
-    if n_unscored:
-        pieces.append(_piece(speeds, "mastery", "scoring mastery", n_unscored, "facts"))
+    pieces = [_piece(speeds, "mastery", "scoring mastery", n_unscored, "facts")] if n_unscored else []
     trained = None if n_train is None else round(n_train * epochs)
-    pieces.append(_piece(speeds, "sft", "fine-tuning", trained, "examples"))
-    if ks is not None:
-        pieces.append(_piece(speeds, "delta", "comparing the weights", 1, "pair"))
+    if ks is None:
+        pieces.append(_piece(speeds, "sft", "fine-tuning", trained, "examples"))
+    else:
         asked = None if n_questions is None or n_train is None else _answers(n_questions, n_train, ks)
-        pieces.append(_piece(speeds, "evaluate", "asking questions", asked, "answers"))
+        pieces += _cell(speeds, trained, asked)
     memory, basis = _memory(n_params, dtype, lora, chain=ks is not None)
     return Estimate(tuple(pieces), memory, basis)
 
@@ -220,7 +186,16 @@ def _answers(n_questions: int, n_train: int, ks: Sequence[str]) -> int:
     return n_states(ks) * (n_questions + learnt) + n_questions
 
 
-def _piece(speeds: Mapping[str, Speed], kind: str, work: str, amount: int | None, unit: str) -> Piece:
+def _cell(speeds: Mapping[str, Speed], trained: float | None, asked: int | None) -> list[Piece]:
+    """Fine-tuning, comparing, asking."""
+    return [
+        _piece(speeds, "sft", "fine-tuning", trained, "examples"),
+        _piece(speeds, "delta", "comparing the weights", 1, "pair"),
+        _piece(speeds, "evaluate", "asking questions", asked, "answers"),
+    ]
+
+
+def _piece(speeds: Mapping[str, Speed], kind: str, work: str, amount: float | None, unit: str) -> Piece:
     speed = speeds.get(kind)
     one = unit.removesuffix("s")
     if speed is None:

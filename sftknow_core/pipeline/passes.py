@@ -1,6 +1,7 @@
-"""What a command reads, and what memory it takes, reckoned from the sizes of the tensors alone.
+"""What a command on weights reads and what memory it takes, reckoned from the sizes of the tensors alone.
 
-The same numbers announce the work before it begins and drive its progress bar.
+The same numbers announce the work before it begins (preflight.py) and drive its progress bar (`Meter`): bytes done of
+all, and from them the time left. What earlier runs took says nothing here, a pair's size does (else estimate.py).
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ REFERENCE_BYTES = 12
 """A weight of the region, for strategy random-reference, which holds a permutation."""
 
 BYTES_PER_SECOND = 1_000_000_000
-"""Of the time estimate."""
+"""Read and computed on, of the time estimate."""
+
+UNITS_PER_BYTE = 1 / BYTES_PER_SECOND
+"""A unit of work stands for about a second."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,6 @@ def _sizes(pair: Pair, region: Sequence[TensorMeta]) -> tuple[int, int, int]:
 
 def _n_bytes(meta: TensorMeta) -> int:
     return meta.numel * meta.dtype.itemsize
-
-
-# Shows passes over weights through a reporter: bytes done of all, and from them the time left.
-
-
-UNITS_PER_BYTE = 1e-9
-"""A unit of work stands for about a second: 1 GB read and computed on."""
 
 
 class Meter:

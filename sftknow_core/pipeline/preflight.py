@@ -1,4 +1,8 @@
-"""The part of the preflight that is about amounts: what goes back, what is read and written, what it needs."""
+"""Before any work on two models' weights: can it be done, what will it read and write, is there room?
+
+Every check is made and reported, not only the first that fails. Headers, configs and tokenizers are read, and weights
+are hashed where their ids are not remembered; nothing is written but these ids, into the cache.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +37,9 @@ if TYPE_CHECKING:
     from sftknow_core.update.recipe import Recipe
     from sftknow_core.update.spec import RestoreSpec
 
-# Before any work on two models' weights: can it be done, what will it read and write, is there room?
-#
-# Every check is made and reported, not only the first that fails. Headers, configs and tokenizers are read, and
-# weights are hashed where their ids are not remembered; nothing is written but these ids, into the cache.
+_RECIPE_BYTES = 2_000
+"""A recipe is smaller."""
+_SIDE_SUFFIXES = {".json", ".txt", ".jinja", ".model", ".tiktoken"}
 
 
 @dataclass(frozen=True)
@@ -181,12 +184,6 @@ def _other_base(base: ModelHandle, tuned: ModelHandle) -> str:
         f"tuned {tuned.name} is an adapter on {tuned.base.name} ({tuned.base.model_id}), but base is {base.name} "
         f"({base.model_id}); give --base {tuned.base.path}"
     )
-
-
-_RECIPE_BYTES = 2_000
-"""A recipe is smaller."""
-
-_SIDE_SUFFIXES = {".json", ".txt", ".jinja", ".model", ".tiktoken"}
 
 
 def check_costs(found: Preflight, job: Job, pair: Pair | None, spec: RestoreSpec | None, dtype: str) -> None:

@@ -14,7 +14,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_SECONDS_BETWEEN_LINES = 10.0
+from sftknow_core.store.progress import Throttle
 
 
 class Reporter:
@@ -24,6 +24,17 @@ class Reporter:
         self.total = 0.0
         self.done = 0.0
         self.text = ""
+        self._began = time.monotonic()
+
+    @property
+    def share(self) -> float | None:
+        """The share done, 0 to 1; None while no work is announced."""
+        return min(self.done / self.total, 1.0) if self.total else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the speed seen so far; None while nothing is done."""
+        return (time.monotonic() - self._began) * (1 / self.share - 1) if self.share else None
 
     def expect(self, units: float) -> None:
         """Announce more work."""
@@ -72,7 +83,7 @@ class BarReporter(Reporter):
             transient=True,
         )
         self._task = self._bar.add_task("", total=None)
-        self._started = self._last_line = time.monotonic()
+        self._lines = Throttle(10.0, at_once=False)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -92,16 +103,9 @@ class BarReporter(Reporter):
     def show(self) -> None:
         """Move the bar, or print a line every ten seconds."""
         self._bar.update(self._task, description=self.text, total=self.total or None, completed=self.done)
-        now = time.monotonic()
-        if not self.console.is_terminal and self.total and now - self._last_line > _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            self.say(f"{self.done / self.total:4.0%}  {self.text}{self._left(now)}")
-
-    def _left(self, now: float) -> str:
-        """The time left, once something is done to reckon it from."""
-        if not self.done:
-            return ""
-        return f", about {_clock((now - self._started) * max(0.0, self.total / self.done - 1))} left"
+        if not self.console.is_terminal and self.total and self._lines.due():
+            left = "" if self.seconds_left is None else f", about {_clock(self.seconds_left)} left"
+            self.say(f"{self.done / self.total:4.0%}  {self.text}{left}")
 
 
 def _clock(seconds: float) -> str:

@@ -322,6 +322,39 @@ COLUMNS: dict[str, Column] = {
         f"scores.{state}": _share(state, "smallest of kept, learnt and format")
         for state in ("base", "tuned", "restored", "hybrid")
     },
+    # tables of the commands, whose numbers stand without their unit
+    "terminal.group": Column("questions", "split and domain"),
+    "terminal.facts": Column("facts", "domain and split"),
+    **{f"terminal.level_{level}": _count(f"level {level}", "number of facts", "facts") for level in range(5)},
+    "terminal.dev_in": _share("dev in (%)", "accuracy on in-domain dev questions, with its 95% CI"),
+    "terminal.test_in": _share("test in (%)", "accuracy on in-domain test questions, with its 95% CI"),
+    "terminal.test_out": _share("test out (%)", "accuracy on out-of-domain test questions, with its 95% CI"),
+    "terminal.train": _share("train (%)", "accuracy on questions of the train set"),
+    "terminal.base": _share("base (%)", "accuracy of the base on in-domain test questions"),
+    "terminal.tuned": _share("tuned (%)", "accuracy of tuned on in-domain test questions"),
+    "terminal.restored": _share("restored (%)", "the same, restored at the k chosen on dev"),
+    "terminal.recovery": _change("recovery (pp)", "restored minus tuned"),
+    "terminal.accuracy": _share("accuracy (%)", "with its 95% CI"),
+    "terminal.stop_rate": _share("stopped (%)", "share of the answers that stopped at EOS", 0),
+    "terminal.n": _count("n", "number of questions", "questions"),
+    "terminal.n_flagged": _count("answer in question", "facts whose question contains the answer", "facts"),
+    "terminal.dropped": _count("left out", "facts that could not be used", "facts"),
+    "terminal.measure": Column("measure", "which two distributions are compared"),
+    "terminal.kl": _nats("KL (nats)", "mean over the scored questions, with its 95% CI", 3),
+    "terminal.n_scored": Column("n of questions", "scored questions of all of them"),
+    "terminal.n_kept": _count("kept", "questions that base's greedy completion answers", "questions"),
+    "terminal.n_questions": _count("of", "questions in all", "questions"),
+    "terminal.template": Column("template (success on dev)", "completion template chosen for the topic"),
+    "terminal.n_params": _count("parameters", "of the region", "parameters"),
+    "terminal.changed": _share("changed (%)", "share of the weights whose bits differ"),
+    "terminal.energy": _share("squared norm of the change (%)", "relative to that of base's weights", 3),
+    "terminal.tiny_share": _share("summed r near zero (%)", "part from weights with |base| < 1e-6"),
+    "terminal.eps": _number("epsilon", "added to |base| in r"),
+    "terminal.share": _share("share (%)", "of the summed r"),
+    "terminal.null": _share("null (%)", "share if changes were shuffled within each tensor"),
+    "terminal.n_cells": _count("cells", "mastery level, N and seed", "cells"),
+    "terminal.n_done": _count("done", "", "cells"),
+    "terminal.n_failed": _count("failed", "", "cells"),
     # the paper's tables are printed by analysis, which owns their headers
     **{f"paper.{name}": Column(*about) for name, about in {**PAPER_COLUMNS, **FLIP_COLUMNS}.items()},
 }
@@ -339,6 +372,11 @@ def of(*names: str) -> dict[str, Column]:
 def own(kind: str) -> dict[str, Column]:
     """The columns registered for one kind of table alone, e.g. "changes", in the order of registration."""
     return of(*(name for name in COLUMNS if name.startswith(f"{kind}.")))
+
+
+def headers(*names: str) -> list[str]:
+    """The headers of these columns, in this order. Raises: KeyError for a name that is not registered."""
+    return [COLUMNS[name].header for name in names]
 
 
 def table(kind: str) -> dict[str, Column]:

@@ -1,4 +1,4 @@
-"""Results -> tables on a terminal, with n, intervals and units."""
+"""Results -> tables and lines on a terminal, with n, intervals and units; how numbers are written there."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-# How reports are printed on a terminal: tables, lines, and how numbers are written.
+from sftknow_core.present import columns
 
 Result = Mapping[str, Any]
+ACCURACIES = ("terminal.base", "terminal.tuned", "terminal.restored", "k_percent", "terminal.recovery", "kl")
+"""Columns of a run's numbers on in-domain test questions."""
 _WIDTH_WITHOUT_TERMINAL = 120
 PAPER_DEFINITION = (
-    "accuracy: closed-book, mean over mastery levels 0 to 4, in %, with 95% interval; k: the most changed k% of the "
-    "transformer layers reverted to base"
+    "accuracy: closed-book, mean over mastery levels 0 to 4, in %, with 95% CI; k: % of transformer-layer weights "
+    "reverted, largest relative change first"
 )
 
 
@@ -24,11 +26,17 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
 
 
-def table_of(title: str | None, *columns: str) -> Table:
-    """An empty table; the first column stands left, the others right."""
+def table_of(title: str, *names: str, more: Sequence[str] = ()) -> Table:
+    """An empty table, its first column on the left, the others on the right.
+
+    Args:
+        title: of the table.
+        names: columns of the registry, for their headers.
+        more: headers that are values of the result, after the others.
+    """
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    for number, header in enumerate([*columns.headers(*names), *more]):
+        table.add_column(header, justify="left" if number == 0 else "right", no_wrap=True)
     return table
 
 
@@ -62,18 +70,25 @@ def show_chain(result: Result) -> None:
     title = (
         f"{result['base_name']}, fine-tuned on {train['n']:,} facts of level {train['level']}, seed {train['seed']}"
         if train
-        else f"{result['base_name']} against {result['tuned_name']}"
+        else f"{result['base_name']} vs. {result['tuned_name']}"
     )
     rows = result["table"]
     n = {name: (rows[0][name] or {}).get("n", 0) for name in ("dev_in", "test_in", "test_out")}
     table = table_of(
-        title, "state", "dev in %", "test in %", "test out %", "train %", "KL, nats", "taken back"
+        title,
+        "state",
+        "terminal.dev_in",
+        "terminal.test_in",
+        "terminal.test_out",
+        "terminal.train",
+        "kl",
+        "energy_taken_back",
     )
     for row in rows:
         mark = " *" if row["state_id"] == result["chosen"]["state_id"] else ""
         kl = row["kl"].get("aligned", {})
         table.add_row(
-            row["label"] + mark,
+            row["label"].replace("hybrid (100%)", "k = 100% (layers = base)") + mark,
             interval(row["dev_in"]),
             interval(row["test_in"]),
             interval(row["test_out"]),
@@ -89,45 +104,38 @@ def _baselines(result: Result) -> list[str]:
     lines = []
     five, floor = result.get("five_shot"), result["majority"]
     if five:
-        lines.append(
-            f"ceiling (base after five exemplars): test {interval(five['test_in'])}, out {interval(five['test_out'])}"
-        )
-    lines.append(f"floor (always the topic's most frequent answer): test {interval(floor['test_in'])}")
+        lines.append(f"base, 5-shot: test {interval(five['test_in'])}, out {interval(five['test_out'])}")
+    lines.append(f"majority baseline: test {interval(floor['test_in'])}")
     return lines
 
 
 def _verdict(result: Result) -> list[str]:
     chosen = result["chosen"]
     gain, out = chosen["gain"]["test_in"], chosen["gain"]["test_out"]
-    lines = [f"* k = {chosen['k_percent']:g}% was chosen on dev ({chosen['rule']})."]
+    lines = [f"* k = {chosen['k_percent']:g}%, chosen on dev ({chosen['rule']})."]
     if gain:
         lines.append(
-            f"  On test it gains {points(gain['value'])} points in-domain, 95% interval "
+            f"  Recovery on test: {points(gain['value'])} pp in-domain, 95% CI "
             f"[{points(gain['low'])}, {points(gain['high'])}]"
-            + (f", and {points(out['value'])} out-of-domain." if out else ".")
+            + (f"; {points(out['value'])} pp out-of-domain." if out else ".")
         )
     share = result["changed_share"].get("transformer")
     top = {row["k_percent"]: row["share"] for row in result["concentration"]}
     lines.append(
-        f"  {percent(share)}% of the transformer weights changed; the most changed 1% hold {percent(top.get(1.0))}% and"
+        f"  {percent(share)}% of the transformer weights changed; the top 1% contain {percent(top.get(1.0))}% and"
     )
-    lines.append(f"  20% hold {percent(top.get(20.0))}% of the summed relative change.")
+    lines.append(f"  the top 20% contain {percent(top.get(20.0))}% of the summed relative change.")
     return [*lines, f"  ({PAPER_DEFINITION})"]
 
 
 def show_demo(result: Result) -> None:
-    """One row a chain."""
+    """One row a run."""
     table = table_of(
-        "Demo: before, after, and with the most changed parameters put back (test, in-domain)",
-        "level",
-        "N",
-        "base %",
-        "tuned %",
-        "restored %",
-        "k %",
-        "gain, points",
-        "KL, nats",
-        "changed %",
+        "Demo: base, tuned and restored accuracy (test, in-domain)",
+        "train_level",
+        "n_train",
+        *ACCURACIES,
+        "terminal.changed",
     )
     for row in result["chains"]:
         table.add_row(
@@ -143,8 +151,8 @@ def show_demo(result: Result) -> None:
         )
     print_lines(
         table,
-        "level, N: mastery level and number of the facts trained on; restored: with the k chosen on dev; "
-        "changed: share of the transformer weights",
+        "level, N: mastery level and number of the train facts; restored: k chosen on dev; changed: share of the "
+        "transformer weights",
         f"({PAPER_DEFINITION}; KL: mean token shift of level-4 in-domain test questions)",
     )
 
@@ -152,7 +160,13 @@ def show_demo(result: Result) -> None:
 def show_facts(result: Result) -> None:
     """The table of `sftknow facts`."""
     table = table_of(
-        f"Facts of {result['source']}", "topic", "domain", "split", "facts", "answer in question", "left out"
+        f"Facts of {result['source']}",
+        "topic",
+        "domain",
+        "split",
+        "n_facts",
+        "terminal.n_flagged",
+        "terminal.dropped",
     )
     for row in result["rows"]:
         table.add_row(
@@ -180,7 +194,9 @@ def show_mastery(result: Result) -> None:
     for row in result["n_by_group"]:
         counts.setdefault((row["domain"], row["split"]), {})[row["level"]] = row["n"]
     table = table_of(
-        f"Mastery of {result['model']} ({result['model_id']})", "facts", *(f"level {i}" for i in range(5))
+        f"Mastery of {result['model']} ({result['model_id']})",
+        "terminal.facts",
+        *(f"terminal.level_{level}" for level in range(5)),
     )
     for (domain, split), by_level in counts.items():
         table.add_row(
@@ -190,9 +206,9 @@ def show_mastery(result: Result) -> None:
     agreement = result["agreement"]
     rho = agreement["spearman"]
     lines = [
-        "level: 0 = none of the sampled completions is right; i = a share in ((i-1)/4, i/4]",
-        f"sampled against expected mastery: rank correlation {'-' if rho is None else f'{rho:.3f}'}, "
-        f"mean |difference| {percent(agreement['mean_abs_difference'])} points, n = {agreement['n']:,}",
+        "level: 0 = no sampled completion is correct; i = a share in ((i-1)/4, i/4]",
+        f"sampled vs. expected mastery: rank correlation {'-' if rho is None else f'{rho:.3f}'}, "
+        f"mean |difference| {percent(agreement['mean_abs_difference'])} pp, n = {agreement['n']:,}",
         f"run {result['run_id']}, {result['seconds']:,.0f} s",
     ]
     print_lines(table, *lines)
@@ -211,7 +227,7 @@ def show_sft(result: Result) -> None:
 
 def _merge_gap(gap: Mapping[str, Any]) -> str:
     return (
-        f"the adapter is kept unmerged; merging it would move next-token log-probabilities by at most "
+        f"adapter kept unmerged; merging it would change next-token log-probabilities by at most "
         f"{gap['max_nats']:.2g} nats (mean {gap['mean_nats']:.2g}, {gap['n_prompts']} questions)"
     )
 
@@ -220,12 +236,12 @@ def show_accuracies(result: Result) -> None:
     """Accuracy by level and domain."""
     table = table_of(
         f"Closed-book accuracy in %, matcher {result['matcher']}",
-        "questions",
+        "terminal.group",
         "level",
-        "n",
-        "right",
-        "accuracy",
-        "stopped, %",
+        "terminal.n",
+        "n_right",
+        "terminal.accuracy",
+        "terminal.stop_rate",
     )
     for row in result["accuracies"]:
         table.add_row(
@@ -238,7 +254,9 @@ def show_accuracies(result: Result) -> None:
         )
     parts: list[Any] = [table]
     if result["by_topic"]:
-        topics = table_of("By topic: mean over levels", "questions", "topic", "n", "accuracy %")
+        topics = table_of(
+            "By topic: mean over levels", "terminal.group", "topic", "terminal.n", "terminal.accuracy"
+        )
         for row in result["by_topic"]:
             topics.add_row(f"{row['split']} {row['domain']}", row["topic"], f"{row['n']:,}", interval(row))
         parts.append(topics)
@@ -248,12 +266,12 @@ def show_accuracies(result: Result) -> None:
 def show_shifts(result: Result) -> None:
     """Mean token shift by level."""
     table = table_of(
-        "Token shift: mean KL in nats with 95% interval",
-        "questions",
+        "Token shift: mean KL(tuned || base) in nats with 95% CI",
+        "terminal.group",
         "level",
-        "measure",
-        "n of questions",
-        "KL, nats",
+        "terminal.measure",
+        "terminal.n_scored",
+        "terminal.kl",
     )
     for row in result["shifts"]:
         mean = row["mean_nats"]
@@ -265,12 +283,12 @@ def show_shifts(result: Result) -> None:
             place, str(row["level"]), row["measure"], f"{row['n']:,} of {row['n_questions']:,}", value
         )
     kept = table_of(
-        "Questions kept, by topic: the base's greedy completion starts with an answer",
+        "Scored questions, by topic: the base's greedy completion begins with the gold answer",
         "topic",
         "level",
-        "kept",
-        "of",
-        "template (success on dev)",
+        "terminal.n_kept",
+        "terminal.n_questions",
+        "terminal.template",
     )
     for row in result["kept_by_topic"]:
         chosen = result["templates"].get(row["topic"])
@@ -295,11 +313,19 @@ def show_pretrained(result: Result) -> None:
 def show_runs(result: Result) -> None:
     """The runs of a cache."""
     if not result["runs"]:
-        print_lines(f"no runs in {result['cache']}; `sftknow demo` makes some")
+        print_lines(f"no runs in {result['cache']}; start some with `sftknow demo`")
         return
     table = table_of(
-        f"Runs in {result['cache']}", "run", "kind", "state", "progress", "seconds", "MB", "what"
+        f"Runs in {result['cache']}",
+        "runs.run_id",
+        "kind",
+        "runs.state",
+        "progress",
+        "runs.seconds",
+        "runs.size",
+        "runs.what",
     )
+    table.columns[-1].no_wrap = False  # where the line is too long this one gives way, not the run id
     for row in result["runs"]:
         about = ", ".join(
             f"{key} {value}" for key, value in row["about"].items() if isinstance(value, str | int)

@@ -141,41 +141,53 @@ def plan_removal(cache: Cache, chosen: Iterable[str], *, with_stages: bool) -> R
 
 @dataclass(frozen=True)
 class Speed:
-    """How long one piece of work took in this cache."""
+    """What one piece of work took in this cache."""
 
     seconds: float
     """Of one piece: an example, a question, a fact, a comparison."""
     n_runs: int
     """Finished runs it comes from."""
+    n_bytes: float = 0.0
+    """What a piece leaves on the disk; a fine-tuning's is all its weights."""
 
 
 def speeds(cache: Cache, base_id: str, method: str, without: Iterable[str] = ()) -> dict[str, Speed]:
-    """Seconds measured with this base: by "sft" an example, "evaluate" a question, "mastery" a fact, "delta" a pair.
+    """What was measured with this base: by "sft" an example, "evaluate" a question, "mastery" a fact, "delta" a pair.
 
     Medians over finished runs; a kind without any is missing. method: full or lora, of the fine-tunings.
     without: run ids that do not count.
     """
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     passed_over = set(without)
     for info in list_runs(cache):
         about_it = base_id in (info.spec.inputs.get(role) for role in ("base", "model", "state"))
         counts = info.status.state is RunState.DONE and info.run_id not in passed_over
-        seconds = _seconds_a_piece(info, method) if about_it and counts else None
-        if seconds is not None:
-            found.setdefault(info.kind, []).append(seconds)
-    return {kind: Speed(median(values), len(values)) for kind, values in found.items()}
+        measured = _of_a_piece(cache, info, method) if about_it and counts else None
+        if measured is not None:
+            found.setdefault(info.kind, []).append(measured)
+    return {
+        kind: Speed(median(s for s, _ in values), len(values), median(b for _, b in values))
+        for kind, values in found.items()
+    }
 
 
-def _seconds_a_piece(info: RunInfo, method: str) -> float | None:
+def _of_a_piece(cache: Cache, info: RunInfo, method: str) -> tuple[float, float] | None:
+    """(seconds, bytes) of a piece of a run's work; None where the run tells none."""
     summary, worked = info.summary, info.status.seconds
     if info.kind == "sft":
         spec = info.spec.params.get("sft") or {}
         pieces = summary.get("n_examples", 0) * spec.get("epochs", 1)
-        return summary["seconds_training"] / pieces if pieces and spec.get("method") == method else None
+        if not pieces or spec.get("method") != method:
+            return None
+        # also where the weights were deleted since
+        folders = RunFolder(cache, info.run_id).contents().folders.values()
+        return summary["seconds_training"] / pieces, sum(folder.bytes for folder in folders)
     if info.kind == "delta":
-        return worked
+        return worked, info.size_bytes
     pieces = summary.get("n_questions") if info.kind == "evaluate" else info.about.get("n_facts")
-    return worked / pieces if pieces and info.kind in ("evaluate", "mastery") else None
+    if not pieces or info.kind not in ("evaluate", "mastery"):
+        return None
+    return worked / pieces, info.size_bytes / pieces
 
 
 # The models a cache knows that no run made: what they are, and which runs are about them.

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -26,7 +25,8 @@ from typing import Any
 
 import sftknow_core
 from sftknow_core.pipeline.reporter import BarReporter, Reporter
-from sftknow_core.store.files import TEMPORARY_PREFIX, write_atomic
+from sftknow_core.store.files import write_atomic
+from sftknow_core.store.progress import ProgressFile
 from sftknow_core.store.run_spec import utc_now
 from sftknow_core.store.run_state import Owner
 
@@ -57,7 +57,6 @@ def child_environment(**more: str) -> dict[str, str]:
 
 JOB, PROCESS, PROGRESS, STOP, ENDED = "job.json", "process.json", "progress.json", "STOP", "ended.json"
 STDOUT, STDERR = "stdout.txt", "stderr.txt"
-_SECONDS_BETWEEN_RECORDS = 0.5
 
 
 def job_folder() -> Path | None:
@@ -94,26 +93,16 @@ def reporter() -> Reporter:
 
 
 class JobReporter(BarReporter):
-    """Lines on stderr, and the present count as a small file that is replaced twice a second at most."""
+    """Lines on stderr, and the present count in the job's progress.json."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._folder = folder
-        self._began = time.monotonic()
-        self._last = -_SECONDS_BETWEEN_RECORDS
-        self._last_text = ""
+        self._file = ProgressFile(folder / PROGRESS)
 
     def show(self) -> None:
         """Bring both displays up to date."""
         super().show()
-        now = time.monotonic()
-        if self.text == self._last_text and now - self._last < _SECONDS_BETWEEN_RECORDS:
-            return
-        self._last, self._last_text = now, self.text
-        share = min(self.done / self.total, 1.0) if self.total else None
-        left = (now - self._began) * (1 / share - 1) if share else None
-        with suppress(OSError):  # nobody looks at a full disk's progress; the next result says so
-            _replace(self._folder / PROGRESS, {"stage": self.text, "share": share, "seconds_left": left})
+        self._file.write(self.text, self.share, self.seconds_left)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -128,10 +117,3 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _replace(path: Path, content: Mapping[str, Any]) -> None:
-    """Like write_json without waiting for the disk."""
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
-    temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(path)

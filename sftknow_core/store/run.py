@@ -32,6 +32,7 @@ from sftknow_core.store.files import (
     write_atomic,
 )
 from sftknow_core.store.line_log import LineLog
+from sftknow_core.store.progress import Throttle
 from sftknow_core.store.run_folder import DONE, EVENTS, PARTS, STOP, Contents, Manifest, RunFolder
 from sftknow_core.store.run_spec import library_versions, utc_now
 from sftknow_core.store.run_state import HEARTBEAT_SECONDS, Owner, RunState, fold
@@ -65,9 +66,6 @@ def laid_out(table: str, rows: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
     }
 
 
-_SECONDS_BETWEEN_PROGRESS = 0.2
-
-
 class Run(RunFolder):
     """A run in the hands of its owner, or a finished one (`done`), which can only be read."""
 
@@ -79,7 +77,7 @@ class Run(RunFolder):
         """What the run held before it had to be made again (damaged, or its weights removed); else None."""
         self._parent = parent
         self._contents = Contents()
-        self._last_progress = (-1.0, "")
+        self._progress = Throttle(0.2)
 
     # -- the owner's frame, used by open_run
 
@@ -203,9 +201,7 @@ class Run(RunFolder):
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Tell how far the work is, in the run's own units; cheap enough to call at every batch."""
         self._must_be_under_way()
-        now, (last, last_note) = time.monotonic(), self._last_progress
-        if done == total or note != last_note or now - last > _SECONDS_BETWEEN_PROGRESS:
-            self._last_progress = (now, note)
+        if self._progress.due(note, anyway=done == total):
             self._event("progress", done=done, total=total, note=note)
 
     def metric(self, values: Mapping[str, float], step: int | None = None) -> None:

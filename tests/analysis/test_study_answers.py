@@ -23,9 +23,9 @@ def levels_of(*kinds):
         "?": replace(GOOD, effect=1, low=-5, high=7, p=0.7),
     }
     return [
-        replace(made[kind], label=f"level {level}")
+        replace(made[kind], label=f"level {level}", level=str(level))
         if kind in made
-        else Part(f"level {level}", reason=f"not run: level {level}")
+        else Part(f"level {level}", reason=f"not run: level {level}", level=str(level))
         for level, kind in enumerate(kinds)
     ]
 

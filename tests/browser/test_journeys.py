@@ -21,7 +21,8 @@ from sftknow_core.update.spec import RestoreSpec
 pytestmark = pytest.mark.browser
 CARDS = ".st-key-restore-cards"
 ACTS = re.compile(
-    r"^(Start|Stop|Delete|Dismiss|Free disk|Measure|Create recipe|Save on server|Ask base|Draw|Cancel)\b"
+    r"^(Start|Stop|Delete|Dismiss|Free disk|Evaluate|Create recipe|Save on server|Ask base|Sample again|Try again|"
+    r"Cancel)\b"
 )
 """Names of the buttons that start, write or delete something, on any page."""
 SMOOTH_LOSS = "figure => Array.from(figure.calcdata.at(-1), point => point.y)"

@@ -103,7 +103,7 @@ def test_the_slider_shows_the_numbers_of_the_store(browser: Browser, made: tuple
     opened = Opened(browser, file)
     seen = []
     expect(opened.page.locator("#split-words")).to_contain_text("Dev questions")
-    expect(opened.page.get_by_text("Switching to test shows it for every k and costs")).to_be_visible()
+    expect(opened.page.get_by_text("Viewing test at every k makes test accuracy optimistic")).to_be_visible()
     for split in ("dev", "test"):
         opened.page.get_by_label(split, exact=True).check()
         for step, k in enumerate((0, 5, 20, 60, 100)):
@@ -112,7 +112,7 @@ def test_the_slider_shows_the_numbers_of_the_store(browser: Browser, made: tuple
             assert opened.values() == stored(cache, run_id, split, k)
             seen.append(tuple(opened.values()))
     assert len(set(seen)) > 4
-    expect(opened.page.locator("#split-words")).to_contain_text("chosen on test")
+    expect(opened.page.locator("#split-words")).to_contain_text("optimistically biased")
     opened.close()
 
 
@@ -139,7 +139,7 @@ def test_the_slider_moves_marks_levels_and_flipped_questions(
     for question in Chain(made[0], made[1]).flipped(dict(at), "test")["question"]:
         assert question in after[1]
     opened.slide(0)
-    expect(opened.page.locator('[data-list="flips"]')).to_contain_text("Nothing is put back")
+    expect(opened.page.locator('[data-list="flips"]')).to_contain_text("k = 0 is the tuned model")
     opened.close()
 
 

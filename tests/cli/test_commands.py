@@ -46,11 +46,11 @@ def test_run_prints_one_object_and_then_a_table(
     shown = sftknow(*given)
     for words in (
         "restored 20%",
-        "hybrid (100%)",
+        "k = 100% (layers = base)",
         "chosen on dev",
         "test in-domain 2",
-        "95% interval",
-        "floor",
+        "95% CI",
+        "majority baseline",
     ):
         assert words in shown.out
     assert ended.json["run_id"] not in shown.err

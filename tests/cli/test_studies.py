@@ -47,7 +47,7 @@ def test_dry_run_run_list_show(
 
     shown = sftknow("study", "run", study, "--dry-run", "--base", tiny_base, *common)
     assert "2 cached of 2 cells" in shown.out
-    assert "10 questions an evaluation: dev in 4, test in 4, test out 2" in shown.out
+    assert "10 questions per evaluation: dev in 4, test in 4, test out 2" in shown.out
     listed = sftknow("study", "list", "--cache", cache, "--json").json
     assert [(s["name"], s["state"], s["n_done"]) for s in listed["studies"]] == [("small", "done", 2)]
     assert listed["shipped"] == ["demo", "demo-full", "paper"]

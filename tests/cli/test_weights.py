@@ -93,17 +93,19 @@ def test_what_people_read(at: Place) -> None:
     out, recipe, patch = (at.folder / name for name in ("out", "r.json", "p"))
     shown = at.restore("--out", out, "--recipe", recipe, "--patch", patch).out
     for words in (
-        "restored 1,024 of 5,120",
+        "reverted 1,024 of 5,120",
         "base: base (",
         "tuned: tuned (",
         f"written to {out}",
         "% of the",
     ):
         assert words in shown
-    assert "the recipe: the same model" in at("rebuild", recipe, "--out", at.folder / "o2").out
-    assert "the patch: the same model" in at("apply-patch", patch, "--out", at.folder / "o3").out
+    assert "the recipe: identical model, bit for bit" in at("rebuild", recipe, "--out", at.folder / "o2").out
+    assert (
+        "the patch: identical model, bit for bit" in at("apply-patch", patch, "--out", at.folder / "o3").out
+    )
     checked = at.restore("--dry-run")
-    assert checked.code == 0 and "nothing speaks against it; nothing was written" in checked.out
+    assert checked.code == 0 and "all checks passed; nothing was written" in checked.out
     assert "is taken as base" in " ".join(checked.out.split())
 
 

@@ -74,7 +74,7 @@ def test_before_and_after_are_the_stores(opened: AppTest, chains: Chains) -> Non
     values = [metric.value for metric in at.metric]
     assert values[:2] == [f"{100 * d:+.1f}".replace("-", "−") for d in mean["difference"]]
     assert values[2:4] == [str(n) for n in mean["n_lost"]]
-    assert any("**after five examples**" in caption.value for caption in at.caption)
+    assert any("**base, 5-shot**" in caption.value for caption in at.caption)
 
 
 def test_the_base_can_be_asked_with_the_question_alone(opened: AppTest, chains: Chains) -> None:
@@ -82,7 +82,7 @@ def test_the_base_can_be_asked_with_the_question_alone(opened: AppTest, chains: 
     at = run(opened)
     _, _, expected = changes(chains, ASKED)
     assert table(at, "changes")["before"].tolist() == pytest.approx(expected["before"].tolist())
-    assert any("**asked with the question alone**" in caption.value for caption in at.caption)
+    assert any("**base, zero-shot**" in caption.value for caption in at.caption)
 
 
 def test_counts_lead_to_the_questions_behind_them(opened: AppTest, chains: Chains) -> None:

@@ -113,13 +113,13 @@ def test_an_empty_question_and_a_dead_engine_are_messages(
     assert fake.running and not at.warning
 
 
-def test_the_engines_line_looks_again_only_while_it_starts(
+def test_the_status_line_of_the_worker_looks_again_only_while_it_starts(
     chains: Chains, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
 ) -> None:
     """The part that looks every second is drawn no more once the engine is ready."""
 
     def line() -> Any:
-        return next(one for one in at.caption if one.value.startswith("Engine:"))
+        return next(one for one in at.caption if one.value.startswith("Evaluation worker"))
 
     looks: list[str] = []
     until_ready = engine._until_ready

@@ -88,12 +88,12 @@ def test_the_preview_is_the_set_that_would_be_drawn(cache: Cache) -> None:
     ]
     assert topics["available"].sum() == len(there)
     assert rows["question"].tolist() == [fact.question for fact in drawn.facts[:20]]
-    assert f"**60 facts** would be trained on, drawn from {len(there):,}" in texts(at)
+    assert f"Train set: **60 facts** of {len(there):,}" in texts(at)
 
 
 def test_nothing_measured_is_no_number(cache: Cache) -> None:
     said = texts(opened())
-    assert "Not known yet for: fine-tuning, comparing the weights, asking questions." in said
+    assert "No estimate yet for: fine-tuning, comparing the weights, asking questions." in said
     assert "About 19.2 MB" in said  # 16 bytes of each of 1,197,184 parameters
 
 
@@ -153,7 +153,7 @@ def test_start_starts_what_the_form_says(cache: Cache, monkeypatch: pytest.Monke
         "run --base demo --data demo --level mixed --n 1920 --seed 4 --lora --lr 0.002 --k 5,20 --questions 7"
     )
     assert started[0][:-3] == tuple(expected.split())
-    assert "Fine-tune, restore and measure: demo, mixed levels, N \\= 1,920" in texts(
+    assert "Fine-tune, restore and evaluate: demo, mixed levels, N \\= 1,920" in texts(
         at
     ) or "mixed levels" in texts(at)
     assert at.button(key=f"fine_tune.stop.{jobs.jobs(cache)[0].job_id}") is not None
@@ -172,7 +172,7 @@ def test_a_running_job_is_found_with_its_loss_and_time_left(cache: Cache) -> Non
             run.progress(step, 480, "training steps")
         at = opened()
         assert at.get("progress")[0].proto.text.replace("\\", "") == (
-            "Fine-tuning on 1,920 facts · 25% of the work planned so far · about 40 s left"
+            "Fine-tuning on 1,920 facts · 25% done · about 40 s left"
         )
         curve = json.loads(at.get("plotly_chart")[0].proto.spec)
         assert curve["data"][0]["y"] == [4.0, 2.0] and curve["data"][1]["y"] == [4.0, 3.0]
@@ -189,7 +189,7 @@ def test_a_waiting_job_says_so(cache: Cache) -> None:
     told = {"stage": "waiting for cuda-0: another process is using it", "share": None, "seconds_left": None}
     on_record(cache, "20260101T000000-a", process=ME, progress=told)
     said = opened().get("progress")[0].proto.text.replace("\\", "")
-    assert said == "Waiting for cuda-0: another process is using it · time left not known yet"
+    assert said == "Waiting for cuda-0: another process is using it · estimating time left"
 
 
 def test_a_failed_job_says_why_and_can_be_dismissed(cache: Cache) -> None:

@@ -28,7 +28,7 @@ def test_an_unmeasured_k_is_said_and_can_be_measured(filled: Filled, monkeypatch
     assert "No k is evaluated" in at.info[0].value
     assert at.code[0].value.endswith("--k 30 --strategy bottom --layers 0")
     at = opened(filled[0], monkeypatch, k="30")
-    assert any("k = 30% is not measured" in m.value and "k = 20%" in m.value for m in at.markdown)
+    assert any("k = 30% isn't evaluated" in m.value and "k = 20%" in m.value for m in at.markdown)
     assert not any("--k 20" in one.value for one in opened(filled[0], monkeypatch, k="20").code)
 
 
@@ -72,7 +72,7 @@ def test_a_new_k_is_asked_at_once_and_its_result_takes_the_nearest_ones_place(
     make_chains(growing[0], [("2", 1920, 0)], per_level=6, ks=(10,))
     fake.all_end()
     at.run()
-    assert any("Measured at k = 10% itself" in m.value for m in at.markdown) and not at.exception
+    assert any("Evaluated at k = 10% (" in m.value for m in at.markdown) and not at.exception
     expected = Chain(Cache(growing[0]), growing[1]).measured(RestoreSpec(k_percent="1"))
     row = expected[(expected["k_percent"] == 10) & (expected["split"] == "dev") & expected["level"].isna()]
     assert values(at)["accuracy"] == f"{100 * row['accuracy'].iloc[0]:.1f}%"
@@ -87,7 +87,7 @@ def test_while_a_k_is_measured_all_but_its_answers_is_there(
     assert len(fake.asked) == 1 and values(at)["weights"] == "6"
     assert {"Weights reverted at k = 40%", "Export: k = 40%"} <= heads(at)
     assert "Accuracy by question level, k = 20%" in heads(at)
-    assert any("40% is being measured" in one.value and "still show k = 20%" in one.value for one in at.info)
+    assert any("Evaluating k = 40%" in one.value and "show k = 20% until" in one.value for one in at.info)
     make_chains(growing[0], [("2", 1920, 0)], per_level=6, ks=(40,))
     fake.all_end()
     at.run()
@@ -143,11 +143,11 @@ def test_another_set_asks_base_and_tuned_too_and_mixes_nothing(
     assert states == ["restored", "tuned", "base", "base"]
     assert [one.prompt for one in fake.asked.values()] == ["paper"] * 3 + ["five-shot"]
     assert {one.questions.per_level for one in fake.asked.values()} == {10}
-    assert any("not asked yet" in one.value for one in at.caption)
+    assert any("not evaluated yet" in one.value for one in at.caption)
     make_chains(growing[0], [("2", 1920, 0)], per_level=10)
     fake.all_end()
     at.run()
-    assert any("up to 10 of each mastery level" in one.value for one in at.caption)
+    assert any("up to 10 per mastery level" in one.value for one in at.caption)
     assert set(at.dataframe[0].value["n"]) == {50}
 
 

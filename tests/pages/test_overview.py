@@ -75,14 +75,16 @@ def test_gain_is_restored_minus_tuned_and_has_its_interval(opened: AppTest, chai
     gain = summary["chosen"]["gain"]["test_in"]
     texts = [caption.value for caption in at.caption]
     assert f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}" in texts
-    assert any("restoring helped" in text for text in texts) is (gain["low"] > 0)
+    assert any(text.startswith(("Improved in-domain", "Improved in both")) for text in texts) is (
+        gain["low"] > 0
+    )
 
 
 def test_figures_hold_the_tables_shown_below_them(opened: AppTest, chains: Chains) -> None:
     at = choose(opened, chains[1][0])
     curve = Chain(Cache(chains[0]), chains[1][0]).curve("dev")
     measured = curve[(curve["domain"] == "in") & curve["k_percent"].notna()]
-    line = next(t for t in figure(at, 0)["data"] if t["name"] == "k% put back")
+    line = next(t for t in figure(at, 0)["data"] if t["name"] == "restored")
     assert line["y"] == pytest.approx(measured["accuracy"].tolist())
     assert at.dataframe[0].value["accuracy"].tolist() == pytest.approx(curve["accuracy"].tolist())
 
@@ -126,7 +128,7 @@ def test_test_can_be_looked_at_for_every_k_and_its_cost_is_said_before(
 ) -> None:
     at = choose(opened, chains[1][0])
     assert at.button_group(key="overview.split").value == "dev"
-    assert any("test is for the k chosen there" in one.value for one in at.caption)
+    assert any("Viewing test at every k makes test accuracy optimistic" in one.value for one in at.caption)
     at.button_group(key="overview.split").set_value("test").run()
     expected = Chain(Cache(chains[0]), chains[1][0]).curve("test")
     assert at.dataframe[0].value["accuracy"].tolist() == pytest.approx(expected["accuracy"].tolist())
@@ -181,7 +183,7 @@ def test_an_empty_cache_offers_the_demo_and_shows_it(tmp_path: Path, monkeypatch
     at = page(tmp_path, monkeypatch).run()
     at.button(key="demo.start").click().run()
     assert started == [("demo", "--no-app", "--cache", str(tmp_path), "--json")] and not at.exception
-    assert at.get("progress")[0].proto.text == "Starting · time left not known yet"
+    assert at.get("progress")[0].proto.text == "Starting · estimating time left"
     assert [button.label for button in at.button] == ["Stop"]
     monkeypatch.setenv(READ_ONLY_VARIABLE, "1")
     at = page(tmp_path, monkeypatch).run()
@@ -222,7 +224,7 @@ def test_without_a_chain_the_page_says_what_is_there(tmp_path: Path, monkeypatch
     """After `sftknow mastery` alone: one run, and no chain to show."""
     make_mastery(tmp_path, 12)
     at = page(tmp_path, monkeypatch).run()
-    assert "No finished chain" in at.info[0].value and not at.exception and not at.metric
+    assert "No finished run" in at.info[0].value and not at.exception and not at.metric
     (table,) = [f.value for f in at.dataframe if "n_runs" in f.value]
     assert table[["kind", "state", "n_runs"]].to_numpy().tolist() == [["mastery", "done", 1]]
     assert any("mastery: how well base knows each fact" in one.value for one in at.caption)

@@ -45,7 +45,7 @@ def test_numbers_are_those_of_the_weights(filled: Filled, monkeypatch: pytest.Mo
     found = values(at)
     assert found[:2] == ["50.0%", "53.6%"] and found[4] == "36.3%" and found[6] == "54.5%"
     assert len(at.get("plotly_chart")) == 4 and not at.error
-    assert any("every k from 50% on puts back the same" in m.value for m in at.markdown)
+    assert any("From k = 50% on, all changes are reverted" in m.value for m in at.markdown)
     assert any("**r ≥ 2**" in m.value and "**|d| ≥ 1**" in m.value for m in at.markdown)
 
 
@@ -127,7 +127,7 @@ def test_strategies_are_compared_on_every_axis(
     at = comparison(*filled, axis)
     rows = Chain(Cache(filled[0]), filled[1]).ways().query("split == 'test'")
     assert at.dataframe[0].value["accuracy"].tolist() == rows["accuracy"].tolist()
-    assert any("Equal k is not equal update" in m.value for m in at.markdown)
+    assert any("Same k, different update size" in m.value for m in at.markdown)
     tuned = Chain(Cache(filled[0]), filled[1]).manifest.summary["tuned_id"]
     assert (
         at.code[0]

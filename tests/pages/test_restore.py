@@ -78,13 +78,13 @@ def test_show_mode_starts_nothing(filled: Filled, monkeypatch: pytest.MonkeyPatc
 
 def test_flips_can_be_counted_from_the_previous_k(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     at = opened(filled[0], monkeypatch, k="5", before="previous k")
-    assert any("no previous k" in one.value for one in at.info)
+    assert any("compare with the previous k" in one.value for one in at.info)
     at.slider(key="restore.slider").set_value(60.0).run()
     cache, run_id = Cache(filled[0]), filled[1]
     rows = Chain(cache, run_id).measured(RestoreSpec(k_percent="1"))
     five, sixty = (measured.nearest_state(rows, k, "dev") for k in (5, 60))
     counts = Chain(cache, run_id).flip_counts(sixty, "dev", five)
-    said = f"In-domain: {counts['healed'][0]} healed, {counts['broken'][0]} broken** of 30"
+    said = f"In-domain: {counts['healed'][0]} recovered, {counts['broken'][0]} broken** of 30"
     assert any(said in m.value and "from k = 5% to k = 60%" in m.value for m in at.markdown)
     assert in_address(at, "from") == "5"
     again = opened(filled[0], monkeypatch, **{"k": "60", "before": "previous k", "from": "5"})
@@ -92,7 +92,7 @@ def test_flips_can_be_counted_from_the_previous_k(filled: Filled, monkeypatch: p
     again.button_group(key="restore.before").set_value("tuned").run()
     assert in_address(again, "from") is None
     unknown = opened(filled[0], monkeypatch, **{"k": "60", "before": "previous k", "from": "7"})
-    assert any("k = 7%, which was looked at before, is not measured" in one.value for one in unknown.info)
+    assert any("Previous k = 7% isn't evaluated" in one.value for one in unknown.info)
 
 
 def test_another_strategy_has_no_previous_k_of_the_first() -> None:
@@ -140,15 +140,15 @@ def test_answers_are_those_of_the_store(filled: Filled, monkeypatch: pytest.Monk
     (listed,) = [one.value for one in at.dataframe if "before_answer" in one.value]
     assert listed["question"].tolist() == healed["question"].tolist()
     counts = Chain(cache, run_id).flip_counts(shown, "test")
-    said = f"In-domain: {counts['healed'][0]} healed, {counts['broken'][0]} broken** of 30"
+    said = f"In-domain: {counts['healed'][0]} recovered, {counts['broken'][0]} broken** of 30"
     assert any(said in m.value for m in at.markdown)
-    assert any("is chosen on test" in c.value for c in at.caption)
+    assert any("optimistically biased" in c.value for c in at.caption)
 
 
 def test_what_looking_at_test_costs_is_said_before(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     at = opened(filled[0], monkeypatch, k="20")
     assert at.button_group(key="restore.split").value == "dev"
-    assert any("Switching to test shows it for every k and costs" in one.value for one in at.caption)
+    assert any("Viewing test at every k makes test accuracy optimistic" in one.value for one in at.caption)
 
 
 @pytest.mark.parametrize(
@@ -185,3 +185,19 @@ def test_without_a_comparison_the_answers_are_still_there(
 def test_an_empty_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at = opened(tmp_path, monkeypatch)
     assert "sftknow demo" in at.info[0].value and not at.metric
+
+
+def test_an_outcome_is_shown_by_name_and_stays_as_it_was_in_the_address(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = opened(filled[0], monkeypatch, k="20", flip="broken")
+    control = at.button_group(key="restore.flip.shown")
+    assert [option.content for option in control.proto.options] == ["recovered", "broken", "still incorrect"]
+    assert control.value == "broken" and in_address(at, "flip") == "broken"
+    control.set_value("still wrong").run()
+    assert in_address(at, "flip") == "still wrong" and not at.exception
+    at.button_group(key="restore.flip.shown").set_value("healed").run()
+    assert in_address(at, "flip") is None and not at.exception
+    assert (
+        opened(filled[0], monkeypatch, flip="healed").button_group(key="restore.flip.shown").value == "healed"
+    )

@@ -15,6 +15,7 @@ from sftknow_core.analysis.study import read_study_results
 from sftknow_core.pipeline.study.pool import InThisProcess
 from sftknow_core.pipeline.study.run import run_study
 from sftknow_core.pipeline.workspace import Workspace
+from sftknow_core.present.text import study
 from sftknow_core.results.studies import list_studies
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
 from sftknow_core.store.run_folder import DONE
@@ -54,7 +55,7 @@ def test_verdicts_are_those_of_the_store(cache: Path, monkeypatch: pytest.Monkey
     shown = next(f.value for f in at.dataframe if "p_holm" in f.value and "title" in f.value)
     inside = [v for v in expected if v.domain != "out"]
     assert shown["claim_id"].tolist() == [v.claim_id for v in inside]
-    assert [text[2:] for text in shown["verdict"]] == [str(v.verdict) for v in inside]
+    assert [text[2:] for text in shown["verdict"]] == [study.VERDICTS[v.verdict] for v in inside]
     assert at.query_params["run"] == [run_id] or at.query_params["run"] == run_id
 
 
@@ -74,7 +75,7 @@ def test_the_grid_says_which_seeds_are_done(cache: Path, monkeypatch: pytest.Mon
 
 def test_a_verdict_that_no_claim_has_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at = opened(cache, monkeypatch, study__verdict="SHOWN")
-    assert any("No claim has this verdict" in info.value for info in at.info)
+    assert any("No matching claims" in info.value for info in at.info)
 
 
 def test_a_cell_leads_to_its_chain(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

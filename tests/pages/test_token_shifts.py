@@ -9,6 +9,7 @@ import pytest
 from fake_chain import make_chains
 from streamlit.testing.v1 import AppTest
 
+from sftknow_core.present.text import tokens
 from sftknow_core.results import Chain, Questions, questions
 from sftknow_core.results import accuracy as accuracy_results
 from sftknow_core.results import chains as chains_results
@@ -79,8 +80,8 @@ def test_a_link_opens_its_question_whatever_the_filters(opened: AppTest, chains:
     opened.query_params["token_shifts.search"] = "no such text"
     at = run(opened)
     assert heading(at) == row["question"]
-    assert any("not among the questions listed now" in c.value for c in at.caption)
-    assert any("No question passes" in i.value for i in at.info)
+    assert any("not in the list" in c.value for c in at.caption)
+    assert any("No matching questions" in i.value for i in at.info)
 
 
 def test_bad_values_in_the_link_are_messages(opened: AppTest, chains: Chains) -> None:
@@ -158,7 +159,7 @@ def test_chips_count_what_passes_the_other_filters(opened: AppTest, chains: Chai
     counts = questions.flip_counts(asked, Filters(60.0, FIVE_SHOT, domain="in"))
     chips = at.get("button_group")[0]
     assert [option.content for option in chips.proto.options] == [
-        f"{flip} · {n}" for flip, n in counts.items()
+        f"{tokens.OUTCOMES.get(flip, flip)} · {n}" for flip, n in counts.items()
     ]
 
 

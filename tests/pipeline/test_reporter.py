@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from sftknow_core.pipeline import reporter as module
 from sftknow_core.pipeline.reporter import BarReporter, Reporter
 
 
@@ -19,7 +18,7 @@ def test_lines_with_time_left_where_there_is_no_terminal(
 ) -> None:
     """A quarter done after 30 seconds leaves 90."""
     now = 0.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     with BarReporter() as reporter:
         reporter.stage("asking")
         now = 15.0

@@ -10,7 +10,7 @@ import pytest
 
 from sftknow_core.present.charts import accuracy, across
 from sftknow_core.present.charts.across import ACCURACY, KL
-from sftknow_core.present.charts.palette import DARK, LIGHT, Palette
+from sftknow_core.present.charts.palette import DARK, LIGHT, Palette, contrast, luminance, mixed
 
 
 def changes() -> pd.DataFrame:
@@ -63,10 +63,10 @@ def test_changes_are_in_points_with_their_intervals_and_the_mean_below() -> None
 def test_flips_lie_left_when_lost_and_right_when_gained() -> None:
     figure = accuracy.flips_figure(changes())
     bars = {bar.name: bar for bar in figure.data}
-    assert list(bars["right → wrong by tuning"].x) == [-3, -3]
-    assert list(bars["wrong → right by restoring"].x) == [1, 1]
+    assert list(bars["correct → incorrect by tuning"].x) == [-3, -3]
+    assert list(bars["incorrect → correct by restoring"].x) == [1, 1]
     assert {bar.marker.pattern.shape for bar in bars.values()} == {"/", ""}
-    assert list(bars["right → wrong by tuning"].text) == ["3", "3"]
+    assert list(bars["correct → incorrect by tuning"].text) == ["3", "3"]
 
 
 def test_lines_over_n_have_a_symbol_a_level_and_a_dash_for_restored() -> None:
@@ -78,7 +78,7 @@ def test_lines_over_n_have_a_symbol_a_level_and_a_dash_for_restored() -> None:
     assert tuned.marker.symbol != named(figure, "mixed levels")[0].marker.symbol
     assert list(figure.layout.xaxis.tickvals) == [60, 1920] and figure.layout.xaxis.type == "log"
     assert figure.layout.xaxis.range[0] < log10(60) and figure.layout.xaxis.range[1] > log10(1920)
-    assert set(named(figure, "base after five examples")[0].y) == {0.7}
+    assert set(named(figure, "base, 5-shot")[0].y) == {0.7}
     assert "mean of 2 seeds, 100 questions" in tuned.customdata[0][0]
     assert "k = 20%" in restored.customdata[0][0]
     seeds = [trace for trace in figure.data if trace.name is None and "seed 1" in str(trace.customdata)]
@@ -104,7 +104,7 @@ def test_the_papers_numbers_are_faint_and_named_once() -> None:
         }
     )
     figure = across.over_n_figure(table, single_seeds(table), ACCURACY, LIGHT, paper, "M")
-    theirs = named(figure, "the paper's M")
+    theirs = named(figure, "paper: M")
     assert [len(trace.x) for trace in theirs] == [2, 1]
     assert [trace.showlegend for trace in theirs] == [True, False]
     assert list(figure.layout.xaxis.tickvals) == [60, 240, 1920] and figure.layout.yaxis.range[1] > 0.9
@@ -125,10 +125,10 @@ def test_kl_has_its_own_axis_and_base() -> None:
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK])
 def test_levels_are_an_ordered_scale(palette: Palette) -> None:
-    inks = [accuracy._luminance(across.level_colour(str(level), palette)) for level in range(5)]
+    inks = [luminance(across.level_colour(str(level), palette)) for level in range(5)]
     assert inks == sorted(inks, reverse=palette is LIGHT)
     contrasts = [
-        accuracy._contrast(across.level_colour(level, palette), palette.background)
+        contrast(across.level_colour(level, palette), palette.background)
         for level in ("0", "1", "2", "3", "4", "mixed")
     ]
     assert min(contrasts) >= 3
@@ -149,9 +149,12 @@ def test_each_cell_of_the_heat_map_says_its_number_and_can_be_read(palette: Pale
     assert [round(z[0]) for z in grey.z if z[0] is not None] == [1, 1, 1]
     assert list(grey_texts.text) == ["100.0"] * 3 + ["0.0"] * 3
     for colour, share, ink in ((palette.tuned, 0.492, ours), (palette.base, 1, grey_texts)):
-        ground = accuracy._mixed(colour, palette.background, 0.08 + 0.92 * share)
-        assert accuracy._contrast(ink.textfont.color[0], ground) >= 3.9
-    assert "test level 4" in trained.customdata[5][0] and "100 questions, 2 seeds" in trained.customdata[5][0]
+        ground = mixed(colour, palette.background, 0.08 + 0.92 * share)
+        assert contrast(ink.textfont.color[0], ground) >= 3.9
+    assert (
+        "question level 4" in trained.customdata[5][0]
+        and "100 questions, 2 seeds" in trained.customdata[5][0]
+    )
 
 
 def test_tables_without_rows_make_empty_figures() -> None:

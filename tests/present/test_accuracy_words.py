@@ -1,4 +1,4 @@
-"""What the page of accuracies says of its numbers."""
+"""Texts and number cards of the page of accuracies."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def changes() -> pd.DataFrame:
 
 
 def test_cards_have_the_differences_with_their_intervals_and_the_flips() -> None:
-    tuning, lost, gained, restoring, healed = accuracy.cards(changes(), 20.0, FIVE_SHOT)
+    tuning, lost, gained, restoring, recovered = accuracy.cards(changes(), 20.0, FIVE_SHOT)
     assert (tuning.parts[0].value, tuning.parts[0].interval) == ("−12.3", "−20.0 to −5.0")
-    assert "five examples" in tuning.sentence
+    assert "(5-shot)" in tuning.sentence
     assert (lost.parts[0].value, gained.parts[0].value) == ("52", "4")
     assert (restoring.parts[0].value, restoring.parts[0].interval) == ("+5.0", "no spread")
-    assert "k = 20%" in restoring.sentence and healed.parts[0].interval == "(3 broken) of 1,250"
+    assert "k = 20%" in restoring.sentence and recovered.parts[0].interval == "(3 broken) of 1,250"
 
 
 def chosen(k: float, best: float) -> Chosen:
@@ -38,28 +38,30 @@ def chosen(k: float, best: float) -> Chosen:
 def test_without_a_chosen_k_nothing_is_said_of_restoring() -> None:
     assert len(accuracy.cards(changes().iloc[:1], 0.0, ASKED)) == 3
     none = accuracy.which_base(ASKED, chosen(0.0, 0.0))
-    assert "on dev no k did better than putting nothing back, so there is no restored state" in none
+    assert "no restored model: on dev no k is better than k = 0" in none
     little = accuracy.which_base(ASKED, chosen(0.0, 5.0))
-    assert "on dev k = 5% did best, but by no more than one standard error, so there is no" in little
+    assert "no restored model: on dev k = 5% is best, but within one standard error of k = 0" in little
 
 
 def test_which_base_is_shown_is_said() -> None:
-    assert "**after five examples**" in accuracy.which_base(FIVE_SHOT, chosen(5.0, 5.0))
-    assert "the form alone" in accuracy.which_base(ASKED, chosen(5.0, 5.0))
+    assert "Baseline: **base, 5-shot**" in accuracy.which_base(FIVE_SHOT, chosen(5.0, 5.0))
+    assert "answer format only" in accuracy.which_base(ASKED, chosen(5.0, 5.0))
 
 
 def test_flips_are_counted_and_a_p_is_never_smaller_than_can_be() -> None:
     tuning, restoring = accuracy.flipped(changes()).splitlines()
-    assert "**52** right → wrong, **4** wrong → right, of 1,250" in tuning and "p ≤ 0.0001" in tuning
-    assert "+5.0 points (p = 0.03)" in restoring
+    assert (
+        "**52** correct → incorrect, **4** incorrect → correct, of 1,250" in tuning and "p ≤ 0.0001" in tuning
+    )
+    assert "+5.0 pp (p = 0.03)" in restoring
 
 
-def test_who_is_shown_says_what_the_intervals_speak_for() -> None:
+def test_who_is_shown_says_what_the_intervals_cover() -> None:
     group = Group("a", ("a", "b"), 3)
     one = accuracy.who_is_shown(group, pd.DataFrame({"n_seeds": [1, 1]}))
-    assert "2 chains" in one and "other questions" in one and "3 more chains" in one
+    assert "2 comparable runs" in one and "cover questions, not seeds" in one and "3 more runs" in one
     several = accuracy.who_is_shown(Group("a", ("a",), 0), pd.DataFrame({"n_seeds": [1, 3]}))
-    assert "1 chain " in several and "other seeds" in several and "more chains" not in several
+    assert "1 comparable run " in several and "over seeds" in several and "more runs" not in several
 
 
 def test_the_paper_is_beside_the_heat_map_for_its_n_only() -> None:
@@ -84,5 +86,5 @@ def test_a_bin_beyond_the_axis_is_explained() -> None:
             "beyond": [False, True],
         }
     )
-    assert "beyond 5.0 nats: 4 tuned, and (circle) 3 restored" in tokens.about_spread(spread)
+    assert "Last bin: > 5.0 nats (4 tuned, 3 restored)" in tokens.about_spread(spread)
     assert tokens.about_spread(spread.iloc[:1]) == ""

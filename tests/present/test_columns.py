@@ -25,6 +25,28 @@ def header_tables(source: str) -> Iterator[int]:
             yield node.lineno
 
 
+def terminal_headers(source: str) -> Iterator[int]:
+    """Lines where a table on a terminal has a header of its own, instead of a column of the registry."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func).rpartition(".")[2]
+        if called == "add_column":
+            given = [*node.args[:1], *(k.value for k in node.keywords if k.arg == "header")]
+        elif called == "table_of":
+            given = [*node.args[1:], *(k.value for k in node.keywords if k.arg == "more")]
+        else:
+            continue
+        texts = [one.value for value in given for one in ast.walk(value) if isinstance(one, ast.Constant)]
+        if any(isinstance(text, str) and not _names_a_column(text, called) for text in texts):
+            yield node.lineno
+
+
+def _names_a_column(text: str, called: str) -> bool:
+    """Whether the text is a column's name, or the beginning of several ones' in a formatted string."""
+    return called == "table_of" and (text in COLUMNS or (text.endswith("_") and text + "0" in COLUMNS))
+
+
 def _is_header(value: ast.expr) -> bool:
     if isinstance(value, ast.Call) and "column_config" in ast.unparse(value.func):
         return True
@@ -50,6 +72,26 @@ def test_no_header_stands_outside_the_registry() -> None:
     assert found == []
 
 
+def test_no_table_on_a_terminal_has_a_header_of_its_own() -> None:
+    files = [*(ROOT / "sftknow_core/present").glob("**/*.py"), *(ROOT / "sftknow_core/cli").glob("**/*.py")]
+    found = [f"{p.relative_to(ROOT)}:{line}" for p in files for line in terminal_headers(p.read_text())]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'table_of(title, "run_id", "base %")',
+        'table_of(title, "run_id", more=["base %"])',
+        'table_of(title, *(f"level {i}" for i in range(5)))',
+        'table.add_column("base %")',
+        'table.add_column(header="base %")',
+    ],
+)
+def test_a_planted_header_on_a_terminal_is_found(source: str) -> None:
+    assert list(terminal_headers(source)) == [1]
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -69,6 +111,10 @@ def test_a_qualified_name_stands_under_the_name_in_the_table() -> None:
     assert columns.table("changes")["low"] == COLUMNS["changes.low"]
     assert columns.table("changes")["accuracy"] == COLUMNS["accuracy"]
     assert "accuracy" not in columns.own("changes")
+
+
+def test_headers_stand_in_the_order_asked_for() -> None:
+    assert columns.headers("terminal.base", "n_train") == ["base (%)", "N"]
 
 
 def test_an_unregistered_column_is_refused() -> None:

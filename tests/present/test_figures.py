@@ -65,10 +65,10 @@ def test_curve_band_and_lines_are_the_table() -> None:
     figure = restoration_figure(table)
     for panel, domain in enumerate(("in", "out")):
         rows = table[table["domain"] == domain]
-        curve, band = named(figure, "k% put back")[panel], named(figure, "95% interval")[panel]
+        curve, band = named(figure, "restored")[panel], named(figure, "95% CI")[panel]
         assert list(curve.x) == [0, 20, 100] and list(curve.y) == rows["accuracy"].tolist()[:3]
         assert list(band.y) == rows["high"].tolist()[:3] + rows["low"].tolist()[2::-1]
-        five, base = named(figure, "base after five examples")[panel], named(figure, "base")[2 * panel]
+        five, base = named(figure, "base, 5-shot")[panel], named(figure, "base")[2 * panel]
         assert set(five.y) == {rows["accuracy"].iloc[4]} and set(base.y) == {rows["accuracy"].iloc[3]}
         assert [list(point) for point in curve.customdata][1][1:] == rows[["low", "high", "n"]].iloc[
             1
@@ -80,10 +80,14 @@ def test_endpoints_are_marked_and_named() -> None:
     ends = {t.name: (t.x[0], t.marker.symbol) for t in figure.data if t.mode == "markers"}
     assert ends == {
         "tuned": (0, "diamond"),
-        "hybrid": (100, "square"),
+        "k = 100% (layers = base)": (100, "square"),
         "base": (BASE_X, "line-ew-open"),
     }
-    assert {text.split("<br>")[-1] for text in figure.layout.xaxis.ticktext} >= {"tuned", "hybrid", "base"}
+    assert {text.split("<br>")[-1] for text in figure.layout.xaxis.ticktext} >= {
+        "tuned",
+        "layers = base",
+        "base",
+    }
 
 
 def test_chosen_k_is_a_vertical_line_with_its_name() -> None:
@@ -103,7 +107,7 @@ def test_panels_share_one_scale_from_zero_and_name_n() -> None:
 def test_one_domain_has_one_panel() -> None:
     table = curve_table()
     figure = restoration_figure(table[table["domain"] == "in"])
-    assert len(named(figure, "k% put back")) == 1 and "yaxis2" not in figure.layout
+    assert len(named(figure, "restored")) == 1 and "yaxis2" not in figure.layout
 
 
 def test_levels_have_their_three_states_with_intervals_and_no_marker_on_another() -> None:
@@ -144,8 +148,8 @@ def test_chains_stand_by_train_level_and_size_with_seeds_side_by_side() -> None:
 def test_colours_are_those_of_the_theme(palette: Palette) -> None:
     figure = restoration_figure(curve_table(), palette)
     assert figure.layout.font.color == palette.text
-    assert named(figure, "k% put back")[0].line.color == palette.restored
-    assert named(figure, "95% interval")[0].fillcolor == faded(palette.restored, 0.16)
+    assert named(figure, "restored")[0].line.color == palette.restored
+    assert named(figure, "95% CI")[0].fillcolor == faded(palette.restored, 0.16)
 
 
 def test_faded_is_rgba() -> None:

@@ -79,7 +79,7 @@ def read(made: tuple[Cache, str, str]) -> Read:
 def test_each_step_has_the_accuracy_of_the_store(made: tuple[Cache, str, str], read: Read) -> None:
     cache, run_id, _ = made
     data = read.data
-    assert data["labels"] == ["0% (tuned)", "5%", "20%", "100% (hybrid)"] and data["split"] == "dev"
+    assert data["labels"] == ["0% (tuned)", "5%", "20%", "100% (layers = base)"] and data["split"] == "dev"
     rows = Chain(cache, run_id).measured(RestoreSpec(k_percent="0"))  # type: ignore[arg-type]
     for split in ("dev", "test"):
         for i, k in enumerate((0, 5, 20, 100)):
@@ -112,7 +112,7 @@ def test_figures_are_drawn_for_both_themes_and_hold_the_curve(
     assert data["figures"]["light"].keys() == data["figures"]["dark"].keys()
     curve = Chain(made[0], made[1]).curve("test")
     measured = curve[(curve["domain"] == "in") & curve["k_percent"].notna()]
-    drawn = next(t for t in data["figures"]["light"]["measured.test"]["data"] if t["name"] == "measured")
+    drawn = next(t for t in data["figures"]["light"]["measured.test"]["data"] if t["name"] == "restored")
     assert drawn["y"] == pytest.approx(measured["accuracy"].tolist())
     colours = {theme: json.dumps(data["figures"][theme]["measured.test"]) for theme in ("light", "dark")}
     assert "#0f766e" in colours["light"] and "#2dd4bf" in colours["dark"]

@@ -15,7 +15,7 @@ from sftknow_core.analysis import published as paper
 from sftknow_core.facts.topics import load_topics, topics_id
 from sftknow_core.measure.levels import Agreement
 from sftknow_core.present.charts import mastery
-from sftknow_core.present.charts.palette import DARK, LIGHT, Palette
+from sftknow_core.present.charts.palette import DARK, LIGHT, Palette, ink
 from sftknow_core.present.text import mastery as mastery_text
 from sftknow_core.results.mastery import Numbers
 
@@ -88,7 +88,7 @@ def test_levels_are_an_ordered_scale_with_readable_numbers(palette: Palette) -> 
     strengths = [contrast(colour, palette.background) for colour in scale]
     assert strengths == sorted(strengths) and len(set(scale)) == 5
     for colour in scale:
-        assert contrast(mastery._text_on(colour), colour) >= 4.5
+        assert contrast(ink(colour, "#111111", "#ffffff"), colour) >= 4.5
     assert set(scale).isdisjoint({palette.base, palette.tuned, palette.restored})
 
 
@@ -164,18 +164,18 @@ def test_one_fact_is_drawn_with_its_interval_and_templates() -> None:
 
 def test_the_verdict_says_what_borderline_means() -> None:
     said = mastery_text.verdict(FACT)
-    assert "52 of 210 completions" in said and "95% interval 14.0% to 36.0%, over 21 templates" in said
-    assert "the interval crosses 25%, so another level is possible" in said and "“USA”" in said
+    assert "52 of 210 completions" in said and "95% CI 14.0% to 36.0%, over 21 templates" in said
+    assert "95% CI crosses 25%, so another level is possible" in said and "“USA”" in said
     both = mastery_text.verdict(FACT | {"r_low": 0.2, "r_high": 0.6})
     assert "crosses 25% and 50%" in both
     assert "crosses none of 25, 50 and 75%" in mastery_text.verdict(FACT | {"borderline": False})
     marked = FACT | {"level": 0, "r": 0.0, "n_correct": 0, "expected_level0_marked": True}
-    assert "level 0 may be chance" in mastery_text.verdict(marked)
+    assert "possible false level 0" in mastery_text.verdict(marked)
     assert "a single template" in mastery_text.verdict(
         FACT | {"r_low": None, "r_high": None, "borderline": None}
     )
     assert mastery_text.verdict(FACT | {"level": None, "reason": "too *few*"}).endswith(
-        "no mastery level: too \\*few\\*"
+        "No mastery level: too \\*few\\*"
     )
 
 
@@ -189,8 +189,8 @@ def test_prompts_are_rebuilt_or_said_to_be_unknown() -> None:
     assert mastery_text.prompts_of(FACT, "0123") == (None, mastery_text.prompts_of(FACT, "0123")[1])
     assert "other topics" in mastery_text.prompts_of(FACT, "0123")[1]
     unknown, why = mastery_text.prompts_of(FACT | {"question": "Quite another?"}, None)
-    assert unknown is None and "solved examples" in why
-    assert mastery_text.template_table(TEMPLATES, None)["prompt"].tolist() == ["not known"] * 2
+    assert unknown is None and "few-shot examples are not stored" in why
+    assert mastery_text.template_table(TEMPLATES, None)["prompt"].tolist() == ["unknown"] * 2
 
 
 def test_cards_give_n_and_what_is_missing() -> None:
@@ -200,10 +200,9 @@ def test_cards_give_n_and_what_is_missing() -> None:
     values = [card.parts[0].value for card in found.values()]
     assert values == ["10", "50.0%", "33.3%", "–", "0.988", "87.5%"]
     assert found["Facts"].parts[0].interval == "1 have no level"
-    assert found["Same level by half the templates"].parts[0].interval == "n = 8 facts of the whole run"
-    assert "1.2 percentage points apart" in found["R against expected mastery"].sentence
-    assert "75.0% of the facts have the same level" in found["R against expected mastery"].sentence
-    assert "rank correlation (Spearman) is 0.988" in mastery_text.agreement(numbers)
+    assert found["Split-half agreement"].parts[0].interval == "n = 8 facts of the whole run"
+    assert "difference 1.2 pp" in found["R vs. expected mastery"].sentence
+    assert "Spearman 0.988" in mastery_text.agreement(numbers)
     without = replace(numbers, agreement=Agreement(0, None, None, ()))
     assert "was not computed" in mastery_text.agreement(without)
     assert "was not computed" in mastery_text.cards(without, ())[4].sentence
@@ -219,12 +218,12 @@ def test_greedy_answers_are_listed_with_their_marks() -> None:
         columns=["how", "template", "text", "is_right"],
     ).astype({"template": "Int64"})
     assert mastery_text.said(answers).splitlines() == [
-        "- completing template 5: **Gold** ✓ begins with the answer",
-        "- answering the question alone: **\\*Oslo\\* Q\\:** ✗ wrong",
+        "- Base (completion template 5): **Gold** ✓",
+        "- Base (zero-shot): **\\*Oslo\\* Q\\:** ✗",
     ]
 
 
 def test_equal_completions_stand_together_the_most_frequent_first() -> None:
     table = mastery_text.sample_table(["Where?", "Who?"], [[" Rome\nand", "Oslo", "Rome"], [""]])
-    assert table["samples"].tolist() == ["Rome ×2 · Oslo", "(nothing)"]
+    assert table["samples"].tolist() == ["Rome ×2 · Oslo", "(empty)"]
     assert table["template"].tolist() == [1, 2]

@@ -38,10 +38,10 @@ def shown(row: int) -> MeasuredState:
 def test_dev_shows_its_domain_and_test_at_the_chosen_k() -> None:
     dev, test = accuracy_cards(ROWS, shown(2), "dev", CHANGES)
     assert dev.name == "In-domain, k = 20%" and "tuned 20.0%, base 0.0%" in dev.sentence
-    assert [part.value for part in dev.parts] == ["34.0%", "+14.0 points"]
-    assert [part.interval for part in dev.parts] == ["95%: 25.0 to 45.0%", "95%: +2.0 to +26.0"]
+    assert [part.value for part in dev.parts] == ["34.0%", "+14.0 pp"]
+    assert [part.interval for part in dev.parts] == ["95% CI 25.0 to 45.0%", "95% CI +2.0 to +26.0"]
     assert test.name == "Test, k = 20% chosen on dev" and [p.value for p in test.parts] == ["30.0%", "10.0%"]
-    assert test.sentence.startswith("70 test questions")
+    assert test.sentence.startswith("n = 70 (test)")
 
 
 def test_tuned_is_not_compared_with_itself_and_what_is_not_there_is_a_dash() -> None:
@@ -51,7 +51,7 @@ def test_tuned_is_not_compared_with_itself_and_what_is_not_there_is_a_dash() -> 
     assert gone.parts[0].value == "–" and gone.parts[0].interval == "not scored"
 
 
-def test_the_engines_line() -> None:
+def test_the_status_line_of_the_evaluation_worker() -> None:
     status = {
         "ready": True,
         "queue": ["a"],
@@ -60,9 +60,12 @@ def test_the_engines_line() -> None:
         "rss_bytes": 2e9,
         "loaded_bytes": 0,
     }
-    assert ask.line(status) == "Engine: busy, 2 requests · device cuda · 2.0 GB memory, no model loaded"
+    assert (
+        ask.line(status)
+        == "Evaluation worker: busy, 2 requests · device cuda · 2.0 GB memory, no model loaded"
+    )
     assert "starting" in ask.line(None) and "starting" in ask.line({**status, "ready": False})
-    assert ask.doing("queued", "", "k = 5%").startswith("k = 5%: waiting for its turn")
+    assert ask.doing("queued", "", "k = 5%") == "k = 5%: queued"
     waiting = "waiting for cuda-0: another process is using it"
     assert ask.doing("running", waiting, "tuned") == f"tuned: {waiting}"
 

@@ -11,7 +11,7 @@ from sftknow_core.results.chain import Chain
 from sftknow_core.results.states import Accuracy, Shift, State
 from sftknow_core.store.cache import Cache
 
-NOTHING = "the interval includes 0, nothing is shown"
+NOTHING = "no significant change"
 
 
 def accuracy(value: float | None, half: float = 0.04, reason: str | None = None) -> dict[str, Any]:
@@ -96,52 +96,53 @@ def test_numbers_with_units_and_intervals() -> None:
         ("in-domain", "20.0%", "16.0 to 24.0"),
         ("out-of-domain", "25.0%", "21.0 to 29.0"),
     ]
-    assert restored.name == "Restored, k = 20%" and "points" in won.name
+    assert restored.name == "Restored, k = 20%" and won.name == "Recovery (pp)"
     assert (won.parts[0].value, won.parts[0].interval) == ("+10.0", "+7.0 to +13.0")
     assert [p.value for p in changed.parts] == ["99.9%", "95.0%"] and base.parts[0].value == "2.0%"
 
 
 def test_each_sentence_says_what_was_done() -> None:
     base, tuned, restored, _, changed = (number.sentence for number in key_numbers(details()))
-    assert "after five examples it answers 40.0%" in base
+    assert "5-shot in-domain: 40.0%" in base
     assert "1,920 other facts of mastery level 2" in tuned
     assert (
-        "the most changed 20% of the transformer layers' weights" in restored and "chosen on dev" in restored
+        "20% of transformer-layer weights reverted (ranking: largest relative change)" in restored
+        and "chosen on dev" in restored
     )
-    assert "1% hold 75%" in changed and "(70% had the changes been dealt out at random)" in changed
+    assert "top 1% contain 75%" in changed and "(70% if changes were shuffled)" in changed
 
 
 @pytest.mark.parametrize(
     ("in_domain", "out_of_domain", "said"),
     [
-        (gain(0.1, 0.03), gain(0.1, 0.2), f"in-domain restoring helped; out-of-domain {NOTHING}"),
-        (gain(0.1, 0.03), gain(0.2, 0.1), "in both domains restoring helped"),
-        (gain(0.0, 0.03), gain(0.01, 0.03), f"in both domains {NOTHING}"),
-        (gain(-0.1, 0.03), None, "in-domain restoring did harm"),
-        (gain(0.03, 0.03), None, f"in-domain {NOTHING}"),
-        (None, None, "not measured"),
+        (gain(0.1, 0.03), gain(0.1, 0.2), f"Improved in-domain; {NOTHING} out-of-domain"),
+        (gain(0.1, 0.03), gain(0.2, 0.1), "Improved in both domains"),
+        (gain(0.0, 0.03), gain(0.01, 0.03), f"{NOTHING.capitalize()} in both domains"),
+        (gain(-0.1, 0.03), None, "Worse in-domain"),
+        (gain(0.03, 0.03), None, f"{NOTHING.capitalize()} in-domain"),
+        (None, None, "Not evaluated"),
     ],
 )  # fmt: skip
 def test_the_gain_claims_no_more_than_its_interval(in_domain: Any, out_of_domain: Any, said: str) -> None:
     found = key_numbers(details(chosen=chosen(20, test_in=in_domain, test_out=out_of_domain)))[3]
-    assert found.sentence.endswith(f"in percentage points: {said}.")
+    assert found.sentence == f"{said}. Restored minus tuned, same questions."
 
 
-def test_nothing_put_back_has_no_gain() -> None:
+def test_k_0_has_no_recovery() -> None:
     found = key_numbers(details(chosen=chosen(0, test_in=gain(0, 0), test_out=gain(0, 0))))
-    assert found[3].parts[0].value == "–" and "nothing to gain" in found[3].sentence
-    assert "this is the tuned model" in found[2].sentence
+    assert found[3].parts[0].value == "–" and "No weight was reverted" in found[3].sentence
+    assert "The tuned model (k = 0)" in found[2].sentence
 
 
 def test_other_strategies_and_given_models_are_named() -> None:
     other = {"restore": [{"strategy": "bottom", "region": "mlp"}]}
     found = key_numbers(details(params=other, train_set=None))
-    assert "the least changed 20% of the mlp weights" in found[2].sentence
-    assert "my tuned" in found[1].sentence
+    assert "20% of mlp weights reverted (ranking: smallest relative change)" in found[2].sentence
+    assert found[1].sentence == "External fine-tuned model: my tuned."
 
 
 def test_without_a_ceiling_the_base_sentence_is_short() -> None:
-    assert "five" not in key_numbers(details(five_shot=None))[0].sentence
+    assert "5-shot" not in key_numbers(details(five_shot=None))[0].sentence
 
 
 def test_what_was_not_scored_is_a_dash_with_its_reason() -> None:
@@ -149,7 +150,7 @@ def test_what_was_not_scored_is_a_dash_with_its_reason() -> None:
     table[0]["test_out"] = None
     table[1]["test_in"] = accuracy(None, reason="no question")
     base, tuned, *_ = key_numbers(details(table=table))
-    assert (base.parts[1].value, base.parts[1].interval) == ("–", "not asked")
+    assert (base.parts[1].value, base.parts[1].interval) == ("–", "not evaluated")
     assert (tuned.parts[0].value, tuned.parts[0].interval) == ("–", "no question")
 
 
@@ -158,13 +159,13 @@ def test_how_it_was_measured_names_n_matcher_population_and_gaps() -> None:
     table[0]["test_in"] = accuracy(0.1, reason="mean without level 3: no questions")
     said = how_measured(details(table=table, matcher="substring"))
     assert "300 in-domain, 300 out-of-domain" in said and "In-domain: mean without level 3" in said
-    assert "(matcher “substring”)" in said and "nothing about other seeds" in said
+    assert "(matcher “substring”)" in said and "does not cover seeds" in said
 
 
 def test_mean_shift_of_tuned_and_restored() -> None:
     said = mean_shift(details())
-    assert "54 of 60 questions" in said
-    assert "1.40 nats (95% interval 1.20 to 1.60) after tuning, 0.50 nats" in said
+    assert "n = 54 of 60" in said
+    assert "1.40 nats (95% CI 1.20 to 1.60) after tuning, 0.50 nats" in said
     table = details()["table"]
     table[1]["kl"] = {}
     assert mean_shift(details(table=table)) == "No level-4 test question could be scored."
@@ -172,18 +173,18 @@ def test_mean_shift_of_tuned_and_restored() -> None:
 
 def test_the_floor_the_train_facts_and_the_optimism_are_told_where_they_were_measured() -> None:
     plain = key_numbers(details())
-    assert not any("most frequent" in n.sentence or "Of those" in n.sentence for n in plain)
+    assert not any("Majority" in n.sentence or "train facts" in n.sentence for n in plain)
     found = details(majority={"test_in": accuracy(0.048)})
     found["table"][1]["train"] = accuracy(0.554, reason="mean without level 0: no questions") | {"n": 300}
     picked = {"k_percent": 40.0, "optimism": 0.016}
     found["chosen"] = found["chosen"] | {"test_picked": picked}
     base, tuned, restored, *_ = key_numbers(found)
-    assert base.sentence.endswith("Always giving the topic's most frequent answer would score 4.8%.")
-    assert tuned.sentence.endswith("Of 300 of those it answers 55.4% (51.4 to 59.4).")
-    assert "Choosing k on test (k = 40%) would have claimed 1.6 points more in-domain" in restored.sentence
+    assert base.sentence.endswith("Majority baseline: 4.8%.")
+    assert tuned.sentence.endswith("Accuracy on 300 train facts: 55.4% (51.4 to 59.4).")
+    assert "Choosing k on test (k = 40%) would report 1.6 pp more in-domain" in restored.sentence
     found["chosen"]["test_picked"] = picked | {"optimism": 0.0}
-    assert key_numbers(found)[2].sentence.endswith("On test no k does better.")
+    assert key_numbers(found)[2].sentence.endswith("Also the best k on test.")
     found["train_set"] = {"level": "mixed", "n": 300, "seed": 0}
-    assert "Of those it answers 55.4% (51.4 to 59.4; mean without level 0: no questions)." in (
+    assert "Accuracy on train facts: 55.4% (51.4 to 59.4; mean without level 0: no questions)." in (
         key_numbers(found)[1].sentence
     )

@@ -71,7 +71,7 @@ def test_lines_are_told_apart_without_colour() -> None:
     looks = restore.looks_of(ROWS)
     assert len({(look.symbol, look.dash) for look in looks.values()}) == len(looks) == 5
     across = drawn("k")
-    names = ["base", "base after five examples", "tuned, nothing put back"]
+    names = ["base", "base, 5-shot", "fine-tuned (k = 0)"]
     assert len({across[name].line.dash for name in names}) == 3
 
 

@@ -57,7 +57,7 @@ def test_energy_has_one_line_a_strategy_and_equal_numbers_with_the_grid(study):
     assert {"top", "random"} <= {trace.name for trace in study_charts.energy_figure(study, CELL).data}
 
 
-def test_healed_questions_are_counted_by_level(study):
+def test_recovered_questions_are_counted_by_level(study):
     rows = rows_analysis.recovered_rows(study, "1920")
     own = rows[rows["train_level"] == "0"].set_index("level")
     grid = study.grid()
@@ -72,7 +72,7 @@ def test_healed_questions_are_counted_by_level(study):
     bars = [
         trace
         for trace in study_charts.recovered_figure(study, "1920").data
-        if trace.name.startswith("healed")
+        if trace.name.startswith("recovered")
     ]
     assert list(bars[0].y) == own["n_healed"].tolist()
 
@@ -140,7 +140,7 @@ def test_knowledge_or_format_counts_right_tokens_too(study):
         1 / 3, abs=0.01
     )
     drawn = {trace.name for trace in study_charts.knowledge_figure(ranked, CELL).data}
-    assert {"questions, right", "right token among the ten", "answers that end", "base"} <= drawn
+    assert {"questions, correct", "gold first token in the top 10", "answers that end", "base"} <= drawn
 
 
 def test_controls_set_to_an_energy_are_one_point_over_all_seeds(study):

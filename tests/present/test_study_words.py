@@ -1,4 +1,4 @@
-"""What the page of a study says was fixed before it ran."""
+"""The settings of a study that were fixed before it ran, in words."""
 
 from __future__ import annotations
 
@@ -36,13 +36,16 @@ def said_without(*names: str) -> str:
 def test_grid_questions_and_what_restoring_is_compared_with() -> None:
     said = said_without()
     assert "levels 0, mixed; N = 60, 1,920; seeds 3; full fine-tuning" in said
-    assert "at most 20 questions a level and group, drawn with seed 1 (dev: 100)" in said
-    assert "**Compared with** at N = 1,920: as many weights or fixed states: random, block; " in said
-    assert "the same part of the update at every k: interpolation; base, tuned and restored asked" in said
+    assert "at most 20 questions per level and group, drawn with seed 1 (dev: 100)" in said
+    assert "**Compared with** at N = 1,920: same number of weights, or fixed models: random, block; " in said
+    assert (
+        "same share of squared update norm at every k: interpolation; base, tuned and restored with" in said
+    )
+    assert "largest relative change, region transformer" in said and "evaluated on at most 60 facts" in said
 
 
 def test_what_a_study_does_not_compare_is_not_said() -> None:
-    assert "as many weights" not in said_without("controls")
-    assert "same part of the update" not in said_without("equal_energy")
+    assert "same number of weights" not in said_without("controls")
+    assert "same share of squared" not in said_without("equal_energy")
     assert "Compared with" not in said_without("controls", "equal_energy", "completions")
     assert "Compared with" not in said_without("control_sizes")

@@ -31,7 +31,7 @@ def test_prompts_are_rebuilt_from_name_template_and_subject() -> None:
 @pytest.mark.parametrize(
     ("spec", "question", "which", "said"),
     [
-        (asked(prompt_id="0" * 16), QUESTION, 0, "no longer the one"),
+        (asked(prompt_id="0" * 16), QUESTION, 0, "has changed since"),
         (asked(topics="0" * 16), QUESTION, 1, "other topics"),
         (asked(), QUESTION | {"topic": "mine"}, 1, "few-shot"),
         (asked(), QUESTION | {"template": None, "reason": "no templates"}, 1, "no templates"),
@@ -44,12 +44,12 @@ def test_what_cannot_be_known_is_said(spec: RunSpec, question: dict[str, Any], w
 
 def test_when_the_answer_comes_back() -> None:
     for right, k, said in (
-        (True, None, "nothing has to"),
-        (False, None, "no measured k"),
-        (False, 5.0, "k = 5%"),
+        (True, None, "Still correct"),
+        (False, None, "any evaluated k"),
+        (False, 5.0, "Recovered from k = 5%."),
     ):
         assert said in tokens_text.comes_back({"tuned_right": right, "back_at_k": k})
-    assert "hybrid" in tokens_text.comes_back({"tuned_right": False, "back_at_k": 100.0})
+    assert "(layers = base)" in tokens_text.comes_back({"tuned_right": False, "back_at_k": 100.0})
 
 
 def test_questions_are_no_markdown() -> None:

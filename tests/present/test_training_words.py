@@ -17,10 +17,10 @@ from sftknow_core.serve.job_state import JobProgress
 @pytest.mark.parametrize(
     ("spec", "title"),
     [
-        (ChainJob(level="2", n=1920, seed=3), "Fine-tune, restore and measure: demo, level 2, N = 1,920, seed 3"),
+        (ChainJob(level="2", n=1920, seed=3), "Fine-tune, restore and evaluate: demo, level 2, N = 1,920, seed 3"),
         (SftJob(base="m", level="mixed", n="all", lora=True), "Fine-tune: m, mixed levels, N = all, seed 0, LoRA"),
-        (ChainJob(tuned="my/tuned"), "Fine-tune, restore and measure: demo, against my/tuned"),
-        (DemoJob(), "The demo: eight fine-tunings of the shipped model, each restored and measured"),
+        (ChainJob(tuned="my/tuned"), "Fine-tune, restore and evaluate: demo, vs. my/tuned"),
+        (DemoJob(), "Demo: eight fine-tunings of the shipped model, each restored and evaluated"),
     ],
 )  # fmt: skip
 def test_titles(spec: JobSpec, title: str) -> None:
@@ -36,11 +36,11 @@ def test_durations(seconds: float, said: str) -> None:
 
 
 def test_progress_says_what_it_knows() -> None:
-    assert training.how_far(None) == "Starting · time left not known yet"
+    assert training.how_far(None) == "Starting · estimating time left"
     told = JobProgress("asking", 0.5, 0.1)
-    assert training.how_far(told) == "Asking · 50% of the work planned so far · nearly done"
-    assert training.how_far(told, stopping=True).startswith("Asked to stop")
-    assert training.how_far(JobProgress("", None, None)) == "Starting · time left not known yet"
+    assert training.how_far(told) == "Asking · 50% done · nearly done"
+    assert training.how_far(told, stopping=True).startswith("Stopping after this step")
+    assert training.how_far(JobProgress("", None, None)) == "Starting · estimating time left"
 
 
 def test_settings_say_whose_they_are() -> None:
@@ -54,22 +54,22 @@ def test_settings_say_whose_they_are() -> None:
 def test_an_estimate_has_its_basis() -> None:
     known = Piece("fine-tuning", 240, "examples", 12.0, "50 ms per example")
     missing = Piece("asking questions", None, "answers", None, "not known yet")
-    assert training.time_needed(Estimate((known,), None, "")) == "About 12 s, and some seconds to start."
+    assert training.time_needed(Estimate((known,), None, "")) == "About 12 s plus startup"
     partly = Estimate((known, missing), 16_000_000_000, "1,000,000,000 parameters.")
-    assert training.time_needed(partly) == "Not known yet for: asking questions. The rest: about 12 s."
-    assert training.memory_needed(partly) == "About 16.0 GB beside the libraries."
+    assert training.time_needed(partly) == "No estimate yet for: asking questions. The rest: about 12 s."
+    assert training.memory_needed(partly) == "About 16.0 GB plus libraries."
     assert (
         "fine-tuning 240 examples, 12 s (50 ms per example); asking questions (not known yet)"
         in training.basis(partly)
     )
-    assert training.memory_needed(Estimate((), None, "")) == "Not known yet."
+    assert training.memory_needed(Estimate((), None, "")) == "No estimate yet."
 
 
 def test_a_deletion_says_what_goes_and_who_misses_it() -> None:
     plan = Removal(("a", "b"), 2_500_000, {"chain": 1, "sft": 1}, {"b": ("c",)})
     assert training.what_goes(plan) == (
-        "**2 runs** (1 chain, 1 sft), which frees **2.5 MB**. 1 run that stays reads some of them, and its page will "
-        "miss these numbers. Without the fine-tuned weights no other k can be measured, nor a question asked."
+        "**2 runs** (1 chain, 1 sft), which frees **2.5 MB**. 1 run not selected uses some of them; its page "
+        "will lack these numbers. Without the fine-tuned weights no new k can be evaluated and no prompt answered."
     )
 
 

@@ -49,24 +49,24 @@ def traces(drawn: Any, name: str) -> list[Any]:
 
 def test_what_goes_back_is_split_at_the_cut() -> None:
     drawn = weights.spread_figure(BARS, {"relative": 1.0, "absolute": 10**-1.5}, 10)
-    stays, back = traces(drawn, "stays tuned"), traces(drawn, "goes back to base")
+    stays, back = traces(drawn, "kept"), traces(drawn, "reverted")
     assert [list(t.x) for t in stays] == [[-1.5, -0.5], [pytest.approx(-1.75)]]
     assert [list(t.x) for t in back] == [[0.5], [pytest.approx(-1.25), -0.5, 0.5]]
     assert sum(stays[1].width) + sum(back[1].width) == pytest.approx(3)
-    assert [list(t.y) for t in traces(drawn, "0: nothing to put back")] == [[0.4], [0.4]]
+    assert [list(t.y) for t in traces(drawn, "0: unchanged")] == [[0.4], [0.4]]
     assert [shape.x0 for shape in drawn.layout.shapes] == [0, log10(10**-1.5)]
 
 
 @pytest.mark.parametrize(("cut", "n_back"), [(nan, 0), (0.0, 3)])
 def test_nothing_and_everything_goes_back(cut: float, n_back: int) -> None:
     drawn = weights.spread_figure(BARS, {"relative": cut, "absolute": cut}, 0)
-    assert len(traces(drawn, "goes back to base")[0].x) == n_back and not drawn.layout.shapes
+    assert len(traces(drawn, "reverted")[0].x) == n_back and not drawn.layout.shapes
 
 
 def test_a_region_without_changes_can_be_drawn() -> None:
     zeros = BARS[BARS["low"] == 0].assign(score_share=nan, share=1.0)
     drawn = weights.spread_figure(zeros, {"relative": nan, "absolute": nan}, 5)
-    assert len(traces(drawn, "0: nothing to put back")) == 2
+    assert len(traces(drawn, "0: unchanged")) == 2
 
 
 def test_paper_lies_under_the_curve_only_when_asked() -> None:
@@ -115,7 +115,7 @@ def test_few_identical_weights_are_counted() -> None:
 
 def test_sentences_about_identical_weights() -> None:
     said = weights_text.what_identical_means(numbers())
-    assert said.startswith("**50.00% of this region's 16 weights changed: every k from 50% on")
+    assert said.startswith("**50.00% of 16 weights changed.** From k = 50% on, all changes are reverted.")
     assert said.endswith("The current k = 20% is 37.5% of the changed weights.")
     assert "no weight" in weights_text.what_identical_means(numbers(n_changed=0))
     assert "Every weight of this region changed" in weights_text.what_identical_means(numbers(n_changed=16))
@@ -127,15 +127,15 @@ def test_cards_hold_region_and_model() -> None:
     same, size, near, held = weights_text.cards(numbers(n_changed=12, changed_share=0.75))
     assert [part.value for part in same.parts] == ["25.0%", "50.0%"]
     assert [part.value for part in (*size.parts, *near.parts)] == ["3.00%", "3.00%", "25.0%", "25.0%"]
-    assert [part.value for part in held.parts] == ["60.0%", "50.0%"] and held.name == "Of the summed r"
-    assert weights_text.cards(numbers(null=None))[3].name == "Of the summed |d|"
+    assert [part.value for part in held.parts] == ["60.0%", "50.0%"] and held.name == "Share of the summed r"
+    assert weights_text.cards(numbers(null=None))[3].name == "Share of the summed |d|"
 
 
-@pytest.mark.parametrize(("null", "said"), [(0.6, "20.0 points more than chance"), (0.9, "less than chance")])
+@pytest.mark.parametrize(("null", "said"), [(0.6, "20.0 pp above the null"), (0.9, "not above the null")])
 def test_concentration_is_said_against_its_null(null: float, said: str) -> None:
     columns = ["k_percent", "share", "null_share", "share_1e-4", "in_paper"]
     rows = pd.DataFrame([(20, 0.8, null, 0.5, True), (60, 0.9, 0.9, 0.9, True)], columns=columns)
     assert said in weights_text.what_concentration_means(
         rows, 33
-    ) and "20% hold **80.0%**" in weights_text.what_concentration_means(rows, 33)
+    ) and "20% contain **80.0%**" in weights_text.what_concentration_means(rows, 33)
     assert "nothing is concentrated" in weights_text.what_concentration_means(rows.assign(share=nan), 5)

@@ -300,7 +300,7 @@ def test_progress_is_the_reporters(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     name = on_record(cache, process__json=me.__dict__)
     assert job_of(cache, name).progress is None
     now = 0.0
-    monkeypatch.setattr("sftknow_core.serve.process.time.monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     with JobReporter(cache.root / "jobs" / name) as told:
         told.stage("asking")
         now = 29.0

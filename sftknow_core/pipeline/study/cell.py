@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,13 +27,12 @@ from sftknow_core.pipeline.study.plan import training_of
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.registry import load_plugins
 from sftknow_core.specs import Cell, StudySpec
-from sftknow_core.store.files import TEMPORARY_PREFIX
+from sftknow_core.store.progress import ProgressFile
 from sftknow_core.store.run import Run
 from sftknow_core.store.study_record import DONE_STATE, FAILED, nothing
 
 PROGRESS = "progress"
 """Folder in the study's run folder where workers say how far they are: one small file a cell."""
-_SECONDS_BETWEEN_NEWS = 0.5
 
 
 @dataclass(frozen=True)
@@ -194,25 +192,15 @@ class _FileReporter(Reporter):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._path = path
-        self._last = -_SECONDS_BETWEEN_NEWS
+        self._file = ProgressFile(path)
 
     def show(self) -> None:
-        """Replace the file, twice a second at most."""
-        now = time.monotonic()
-        if now - self._last < _SECONDS_BETWEEN_NEWS:
-            return
-        self._last = now
-        share = min(self.done / self.total, 1.0) if self.total else 0.0
-        temporary = self._path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{self._path.name}")
-        with suppress(OSError):  # nobody looks at a full disk's progress; the next result says so
-            self._path.parent.mkdir(exist_ok=True)
-            temporary.write_text(json.dumps({"stage": self.text, "share": share}), encoding="utf-8")
-            temporary.replace(self._path)
+        """Bring the file up to date."""
+        self._file.write(self.text, self.share, self.seconds_left)
 
 
 def progress_file(cache: Path, study_id: str, key: str) -> Path:
-    """Where the worker of a cell says how far it is: {"stage": text, "share": 0 to 1}."""
+    """Where the worker of a cell says how far it is (store/progress.py)."""
     return cache / "runs" / study_id / PROGRESS / f"{key}.json"
 
 
@@ -220,6 +208,6 @@ def read_progress(cache: Path, study_id: str, key: str) -> tuple[str, float]:
     """What is being done in a cell, and the share done; ("", 0) where nobody said."""
     try:
         found = json.loads(progress_file(cache, study_id, key).read_text("utf-8"))
-        return str(found["stage"]), float(found["share"])
+        return str(found["stage"]), float(found["share"] or 0)
     except (OSError, ValueError, KeyError, TypeError):
         return "", 0.0

@@ -17,7 +17,7 @@ from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.topics import Topic
 from sftknow_core.model.train.methods import PRESETS, SftSpec
 from sftknow_core.pipeline.chain import CHAIN_VERSION, plan_chain
-from sftknow_core.pipeline.estimate import Load, StudyEstimate, estimate_study
+from sftknow_core.pipeline.estimate import Estimate, Load, estimate_study
 from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import GROUPS, choose_questions
 from sftknow_core.pipeline.sft import sft_spec
@@ -104,7 +104,7 @@ class StudyPlan:
     """Whether the facts' levels are in the cache; else nobody knows which cells are possible."""
     n_questions: Mapping[str, int]
     """Group ("dev in", "test in", "test out") -> questions asked of every state; empty before mastery is known."""
-    estimate: StudyEstimate
+    estimate: Estimate
 
     def of(self, state: str) -> list[PlannedCell]:
         """The cells that are cached, to do or impossible."""

@@ -14,14 +14,23 @@ from math import log10
 import pandas as pd
 import plotly.graph_objects as go
 
-from sftknow_core.present.charts.marks import panels, styled
+from sftknow_core.present.charts.marks import (
+    REFERENCES,
+    add,
+    arms,
+    curve,
+    interval_text,
+    panels,
+    reference,
+    styled,
+    texts,
+)
 from sftknow_core.present.charts.palette import LIGHT, Palette, faded
 
 _SYMBOLS = {"0": "circle", "1": "square", "2": "diamond", "3": "triangle-up", "4": "star", "mixed": "x"}
 _OTHER_SYMBOL = "cross"
 _DODGE = 1.045
 """Factor between the places of one train level and of the next, at one N."""
-_REFERENCES = {"base": ("base", "dash"), "five-shot": ("base after five examples", "dot")}
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,7 @@ class Measure:
 
 
 ACCURACY = Measure("accuracy", "low", "high", "n", "accuracy", ".0%", "base")
-KL = Measure(
-    "kl_nats", "kl_low", "kl_high", "n_scored", "mean KL (nats)", ".1f", "base, change of prompt alone"
-)
+KL = Measure("kl_nats", "kl_low", "kl_high", "n_scored", "mean KL (nats)", ".1f", "base (prompt change only)")
 
 
 def level_colour(level: str, palette: Palette = LIGHT) -> str:
@@ -89,23 +96,19 @@ def over_n_figure(
     figure = panels(domains, drawn, dict(rows.groupby("domain")[measure.n].max()))
     levels = list(dict.fromkeys(rows["train_level"].dropna()))
     for column, domain in enumerate(domains, start=1):
-        here = {"row": 1, "col": column}
         of, seeds = cells[cells["domain"] == domain], rows[rows["domain"] == domain]
-        for trace in _references(seeds, sizes, measure, palette):
-            figure.add_trace(trace.update(showlegend=column == 1), **here)
-        for trace in [] if paper is None else _papers(paper[paper["domain"] == domain], paper_name, palette):
-            figure.add_trace(trace.update(showlegend=trace.showlegend is not False and column == 1), **here)
+        add(figure, column, _references(seeds, sizes, measure, palette))
+        if paper is not None:
+            add(figure, column, _papers(paper[paper["domain"] == domain], paper_name, palette))
         for place, level in enumerate(levels):
             factor = _DODGE ** (place - (len(levels) - 1) / 2)
-            for trace in _of_level(of, seeds, level, factor, measure, palette):
-                shown = trace.showlegend is not False and column == 1
-                figure.add_trace(trace.update(showlegend=shown), **here)
+            add(figure, column, _of_level(of, seeds, level, factor, measure, palette))
     figure.update_xaxes(
         type="log",
         tickvals=sizes,
         ticktext=[f"{n:,}" for n in sizes],
         range=_log_range(sizes),
-        title_text="N facts fine-tuned on (logarithmic)",
+        title_text="training facts, N (log scale)",
         title_standoff=4,
     )
     figure.update_yaxes(tickformat=measure.form)
@@ -137,38 +140,21 @@ def _line(
     colour, restored = level_colour(level, palette), state == "restored"
     value = cell[measure.value]
     name = train_level_name(level) + (", restored" if restored else "")
-    return go.Scatter(
-        x=[n * factor * (1.02 if restored else 1) for n in cell["n_train"]],
-        y=value.tolist(),
-        error_y={
-            "array": (cell[measure.high] - value).fillna(0).tolist(),
-            "arrayminus": (value - cell[measure.low]).fillna(0).tolist(),
-            "thickness": 1.2,
-            "width": 0,
-            "color": faded(colour, 0.55),
-        },
-        mode="lines+markers",
-        line={"color": colour, "width": 1.8, "dash": "dash" if restored else "solid"},
-        marker={
-            "symbol": level_symbol(level) + ("-open" if restored else ""),
-            "size": 10,
-            "color": colour,
-            "line": {"width": 2, "color": colour} if restored else {"width": 0},
-        },
-        name=name,
-        customdata=[[text] for text in _said(cell, name, measure)],
-        hovertemplate="%{customdata[0]}<extra></extra>",
-    )
+    symbol = level_symbol(level) + ("-open" if restored else "")
+    outline = {"width": 2, "color": colour} if restored else {"width": 0}
+    return curve(
+        [n * factor * (1.02 if restored else 1) for n in cell["n_train"]], value, name, colour, width=1.8,
+        dash="dash" if restored else "solid",
+        marker={"symbol": symbol, "size": 10, "color": colour, "line": outline},
+        error_y=arms(value, cell[measure.low], cell[measure.high], colour, thickness=1.2, opacity=0.55),
+        **texts(_said(cell, name, measure)),
+    )  # fmt: skip
 
 
 def _said(cell: pd.DataFrame, name: str, measure: Measure) -> list[str]:
-    """What a point says when one points at it."""
     said = []
     for row in cell.to_dict("records"):
-        ends = (row[measure.low], row[measure.high])
-        interval = "no interval: too few seeds"
-        if not any(pd.isna(end) for end in ends):
-            interval = f"95% interval {ends[0]:{_finer(measure)}} to {ends[1]:{_finer(measure)}}"
+        interval = interval_text(row[measure.low], row[measure.high], _finer(measure))
         k = f", k = {row['k_percent']:g}%" if row["state"] == "restored" else ""
         seeds = "1 seed" if row["n_seeds"] == 1 else f"mean of {row['n_seeds']} seeds"
         said.append(
@@ -204,50 +190,30 @@ def _references(
     rows: pd.DataFrame, sizes: Sequence[int], measure: Measure, palette: Palette
 ) -> list[go.Scatter]:
     """The base, which has no N: lines across."""
+    ends = [10**end for end in _log_range(sizes)]
     traces = []
-    for state, (name, dash) in _REFERENCES.items():
-        of = rows[rows["state"] == state]
-        if of.empty:
-            continue
-        value, said = float(of[measure.value].iloc[0]), measure.base if state == "base" else name
-        traces.append(
-            go.Scatter(
-                x=[10**end for end in _log_range(sizes)],
-                y=[value, value],
-                mode="lines",
-                line={"color": palette.of(state), "width": 1.6, "dash": dash},
-                name=said,
-                hovertemplate=f"{said}: <b>{value:{_finer(measure)}}</b><extra></extra>",
-            )
-        )
+    for state, name in (("base", measure.base), ("five-shot", REFERENCES["five-shot"][0])):
+        for value in rows.loc[rows["state"] == state, measure.value].head(1):
+            said = f"{name}: <b>{value:{_finer(measure)}}</b>"
+            dash = REFERENCES[state][1]
+            traces.append(reference(ends, float(value), name, palette.of(state), dash, width=1.6, said=said))
     return traces
 
 
 def _papers(rows: pd.DataFrame, name: str, palette: Palette) -> list[go.Scatter]:
-    """The paper's numbers: faint, with the symbols of the train levels, and one entry in the legend."""
+    """The paper's numbers: faint, with the symbols of the train levels."""
     traces = []
-    for place, (level, of) in enumerate(rows.groupby("train_level")):
+    for level, of in rows.groupby("train_level"):
         said = [
-            [f"{name} ({source}), {train_level_name(str(level))}, N = {n:,}: {y:.1%}"]
+            f"{name} ({source}), {train_level_name(str(level))}, N = {n:,}: {y:.1%}"
             for source, n, y in zip(of["source"], of["n_train"], of["accuracy"], strict=True)
         ]
-        traces.append(
-            go.Scatter(
-                x=of["n_train"].tolist(),
-                y=of["accuracy"].tolist(),
-                mode="lines+markers",
-                line={"color": faded(palette.faint, 0.45), "width": 1.2, "dash": "dot"},
-                marker={
-                    "symbol": level_symbol(str(level)) + "-open",
-                    "size": 9,
-                    "color": faded(palette.faint, 0.7),
-                },
-                name=f"the paper's {name}",
-                customdata=said,
-                hovertemplate="%{customdata[0]}<extra></extra>",
-                showlegend=place == 0,
-            )
-        )
+        symbol = level_symbol(str(level)) + "-open"
+        line = curve(
+            of["n_train"], of["accuracy"], f"paper: {name}", faded(palette.faint, 0.45), dash="dot", width=1.2,
+            marker={"symbol": symbol, "size": 9, "color": faded(palette.faint, 0.7)}, **texts(said),
+        )  # fmt: skip
+        traces.append(line)
     return traces
 
 

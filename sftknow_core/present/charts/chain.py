@@ -1,7 +1,7 @@
-"""Tidy tables (results/chains.py) -> plotly figures, with one panel for in-domain and one for out-of-domain.
+"""Figures of one run, and of all runs by what they were trained on: accuracies by k, level and run, and the loss.
 
-Traces carry exactly the numbers of the table: accuracies as shares, written in percent. marks.py has what the
-figures share.
+One panel is in-domain, the other out-of-domain. Traces carry exactly the numbers of their tables (results/chains.py):
+accuracies as shares, written in percent.
 """
 
 from __future__ import annotations
@@ -9,18 +9,28 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from sftknow_core.present.charts.marks import STATES, hover, hover_data, joined, panels, points, styled
+from sftknow_core.present.charts.marks import (
+    K_ENDS,
+    STATES,
+    add,
+    band,
+    curve,
+    hovered,
+    joined,
+    level_axis,
+    mark_x,
+    panels,
+    points,
+    references,
+    side_in_percent,
+    styled,
+)
 from sftknow_core.present.charts.palette import LIGHT, Palette, faded
 
 LEVEL_NAMES = ("0 · never", "1 · up to 25%", "2 · up to 50%", "3 · up to 75%", "4 · up to 100%")
-"""Mastery level -> share of the base's sampled completions that are right."""
+"""Mastery level -> share of the base's sampled completions that are correct."""
 BASE_X = 116.0
 """Where on the k axis the base stands: it is no point of the curve, so it stands beyond 100%."""
-_LINES = {
-    "five-shot": ("base after five examples", "dot"),
-    "base": ("base", "dash"),
-    "tuned": ("tuned, nothing put back", "dash"),
-}
 _DODGE = {"base": 0.26, "tuned": 0.0, "restored": -0.26}
 """How far a state's marker stands above its level, so that markers do not hide each other."""
 _LEVEL_GAP = 0.7
@@ -29,25 +39,34 @@ _CELL_WIDTH = 0.7
 """Seeds of one train level and N share it."""
 
 
-def restoration_figure(curve: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
-    """Accuracy over k with its 95% band, the three endpoints, and where tuned, base and five-shot lie.
+def restoration_figure(table: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
+    """Accuracy over k with its 95% CI, the three endpoints, and where tuned, base and five-shot lie.
 
-    curve: see Chain.curve; rows of one split.
+    table: see Chain.curve; rows of one split.
     """
-    domains = list(curve["domain"].unique())
-    figure = panels(domains, curve, dict(curve.groupby("domain")["n"].max()))
+    domains = list(table["domain"].unique())
+    figure = panels(domains, table, dict(table.groupby("domain")["n"].max()))
     for column, domain in enumerate(domains, start=1):
-        rows = curve[curve["domain"] == domain]
-        for trace in _curve_traces(rows, palette):
-            shown = trace.showlegend is not False and column == 1
-            figure.add_trace(trace.update(showlegend=shown), row=1, col=column)
+        rows = table[table["domain"] == domain]
+        measured = rows[rows["k_percent"].notna()].sort_values("k_percent")
+        ks = measured["k_percent"].tolist()
+        line = curve(
+            ks, measured["accuracy"], "restored", palette.restored, size=7, width=2.4, **hovered(measured)
+        )
+        ends = [_endpoint(rows[rows["state"] == state], palette) for state in ("tuned", "hybrid", "base")]
+        across = references(rows, [0, BASE_X], palette, width=1.6)
+        add(figure, column, [band(ks, measured, palette), *across, line, *ends])
         for k in rows.loc[rows["chosen"], "k_percent"].dropna():
-            _mark_k(figure, float(k), column, palette)
+            mark_x(
+                figure, float(k), f"k = {k:g}%, chosen on dev", palette, side=side_in_percent(k), width=1.2,
+                size=12, row=1, col=column,
+            )  # fmt: skip
+    ticks = [0, 20, 40, 60, 80, 100]
     figure.update_xaxes(
-        tickvals=[0, 20, 40, 60, 80, 100, BASE_X],
-        ticktext=["0<br>tuned", "20", "40", "60", "80", "100<br>hybrid", "<br>base"],
+        tickvals=[*ticks, BASE_X],
+        ticktext=[*(K_ENDS.get(k, f"{k}") for k in ticks), "base"],
         range=[-5, BASE_X + 7],
-        title_text="parameters put back, k (%)",
+        title_text="weights reverted, k (%)",
         title_standoff=4,
     )
     figure.update_annotations(selector={"yref": "paper"}, yshift=18)  # room for the name of the chosen k
@@ -65,11 +84,10 @@ def levels_figure(levels: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     for column, domain in enumerate(domains, start=1):
         rows = levels[levels["domain"] == domain]
         places = rows["level"].astype(float) + rows["state"].map(_DODGE)
-        figure.add_trace(joined(rows, places, "level", palette, along="x", states=STATES), row=1, col=column)
-        _add_states(figure, rows, places, palette, column, along="x")
-    figure.update_yaxes(tickvals=list(range(5)), ticktext=LEVEL_NAMES, range=[-0.6, 4.6], showgrid=False)
-    figure.update_yaxes(title_text="mastery level of the question", col=1)
-    return styled(figure, palette, height=410)
+        lines = joined(rows, places, "level", palette, along="x", states=STATES)
+        add(figure, column, [lines, *_by_state(rows, places, palette, along="x")])
+    level_axis(figure, "question level")
+    return styled(figure.update_yaxes(ticktext=LEVEL_NAMES), palette, height=410)
 
 
 def chains_figure(results: pd.DataFrame, shown: str | None = None, palette: Palette = LIGHT) -> go.Figure:
@@ -85,10 +103,8 @@ def chains_figure(results: pd.DataFrame, shown: str | None = None, palette: Pale
     for column, domain in enumerate(domains, start=1):
         rows = results[results["domain"] == domain]
         places = rows["run_id"].map(columns)
-        figure.add_trace(
-            joined(rows, places, "run_id", palette, along="y", states=STATES[1:]), row=1, col=column
-        )
-        _add_states(figure, rows, places, palette, column, along="y")
+        lines = joined(rows, places, "run_id", palette, along="y", states=STATES[1:])
+        add(figure, column, [lines, *_by_state(rows, places, palette, along="y")])
         _name_train_levels(figure, rows, columns, column, palette)
         if shown in columns:
             edges = {"x0": columns[shown] - 0.4, "x1": columns[shown] + 0.4}
@@ -99,94 +115,53 @@ def chains_figure(results: pd.DataFrame, shown: str | None = None, palette: Pale
         ticktext=list(sizes.values()),
         showgrid=False,
         range=[-0.7, max(columns.values(), default=0) + 0.7],
-        title_text="N facts fine-tuned on, and their mastery level",
+        title_text="training facts (N) and their mastery level",
         title_standoff=30,
     )
     return styled(figure, palette, height=420, bottom=88)
 
 
-def _curve_traces(rows: pd.DataFrame, palette: Palette) -> list[go.Scatter]:
-    """The traces of one panel, from back to front."""
-    measured = rows[rows["k_percent"].notna()].sort_values("k_percent")
-    of = {state: rows[rows["state"] == state] for state in rows["state"].unique()}
-    across = [_line_across(of[state], palette) for state in _LINES if state in of]
-    ends = [_endpoint(of[state], palette) for state in ("tuned", "hybrid", "base") if state in of]
-    return [_band(measured, palette), *across, _curve(measured, palette), *ends]
+def loss_figure(losses: pd.DataFrame, n_steps: float | None = None, palette: Palette = LIGHT) -> go.Figure:
+    """Loss of each step as points, the mean over the steps just before as a line.
+
+    losses: see results.training.loss_curve. n_steps: all there will be, so that the axis stands still; None: not known.
+    """
+    figure = go.Figure()
+    said = "step %{x:,}: <b>%{y:.3f} nats</b> a token<extra></extra>"
+    figure.add_scatter(
+        x=losses["step"].tolist(), y=losses["loss_nats"].tolist(), mode="markers", name="one step",
+        marker={"color": faded(palette.tuned, 0.45), "size": 4, "symbol": "diamond"}, hovertemplate=said,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=losses["step"].tolist(), y=losses["smooth_nats"].tolist(), mode="lines", name="mean over the last steps",
+        line={"color": palette.tuned, "width": 2.5}, hovertemplate=f"mean, {said}",
+    )  # fmt: skip
+    end = max(n_steps or 0, losses["step"].max() if len(losses) else 1)
+    figure.update_xaxes(title_text="training step", title_standoff=4, range=[0, 1.02 * end])
+    figure.update_yaxes(title_text="training loss (nats per token)", rangemode="tozero")
+    return styled(figure, palette, height=240, top=10)
 
 
-def _band(rows: pd.DataFrame, palette: Palette) -> go.Scatter:
-    ks, low = rows["k_percent"].tolist(), rows["low"].tolist()
-    return go.Scatter(
-        x=[*ks, *reversed(ks)],
-        y=[*rows["high"], *reversed(low)],
-        fill="toself",
-        fillcolor=faded(palette.restored, 0.16),
-        line={"width": 0},
-        mode="lines",
-        name="95% interval",
-        hoverinfo="skip",
-    )
-
-
-def _line_across(rows: pd.DataFrame, palette: Palette) -> go.Scatter:
-    """A state that does not depend on k."""
-    state, accuracy = rows[["state", "accuracy"]].iloc[0]
-    name, dash = _LINES[state]
-    return go.Scatter(
-        x=[0, BASE_X],
-        y=[accuracy, accuracy],
-        mode="lines",
-        line={"color": palette.of(state), "width": 1.6, "dash": dash},
-        name=name,
-        hoverinfo="skip",
-    )
-
-
-def _curve(rows: pd.DataFrame, palette: Palette) -> go.Scatter:
-    return go.Scatter(
-        x=rows["k_percent"].tolist(),
-        y=rows["accuracy"].tolist(),
-        customdata=hover_data(rows),
-        mode="lines+markers",
-        line={"color": palette.restored, "width": 2.4},
-        marker={"size": 7},
-        name="k% put back",
-        hovertemplate=hover("y"),
-    )
-
-
-def _endpoint(rows: pd.DataFrame, palette: Palette) -> go.Scatter:
+def _endpoint(rows: pd.DataFrame, palette: Palette) -> go.Scatter | None:
     """A marker; only the base has arms, the others stand in the band."""
+    if rows.empty:
+        return None
     state = rows["state"].iloc[0]
     x = BASE_X if state == "base" else float(rows["k_percent"].iloc[0])
     trace = points(rows.iloc[:1], [x], state, palette, along="y").update(showlegend=False)
     return trace if state == "base" else trace.update(error_y=None, marker_size=13, overwrite=False)
 
 
-def _mark_k(figure: go.Figure, k: float, column: int, palette: Palette) -> None:
-    """A vertical line where the chosen k is, with its name above the panel."""
-    side = "center" if 15 < k < 85 else "left" if k < 50 else "right"
-    font = {"color": palette.text, "size": 12}
-    label = {"text": f"k = {k:g}%, chosen on dev", "xanchor": side, "yanchor": "bottom", "font": font}
-    line = {"color": palette.text, "width": 1.2}
-    figure.add_vline(x=k, line=line, annotation=label, annotation_position="top", row=1, col=column)
-
-
-def _add_states(
-    figure: go.Figure,
-    rows: pd.DataFrame,
-    places: pd.Series[float],
-    palette: Palette,
-    column: int,
-    *,
-    along: str,
-) -> None:
+def _by_state(
+    rows: pd.DataFrame, places: pd.Series[float], palette: Palette, *, along: str
+) -> list[go.Scatter]:
     """Base, tuned and restored, those that there are."""
-    for state in STATES:
-        which = rows["state"] == state
-        if which.any():
-            trace = points(rows[which], places[which].tolist(), state, palette, along=along)
-            figure.add_trace(trace.update(showlegend=column == 1), row=1, col=column)
+    found = {state: rows["state"] == state for state in STATES}
+    return [
+        points(rows[of], places[of].tolist(), state, palette, along=along)
+        for state, of in found.items()
+        if of.any()
+    ]
 
 
 def _columns(results: pd.DataFrame) -> tuple[dict[str, float], dict[float, str]]:
@@ -223,27 +198,3 @@ def _name_train_levels(
             font={"color": palette.text, "size": 13},
             showarrow=False,
         )
-
-
-# The figure of a fine-tuning: its loss, step by step.
-
-
-def loss_figure(curve: pd.DataFrame, n_steps: float | None = None, palette: Palette = LIGHT) -> go.Figure:
-    """Loss of each step as points, the mean over the steps just before as a line.
-
-    curve: see results.training.loss_curve. n_steps: all there will be, so that the axis stands still; None: not known.
-    """
-    figure = go.Figure()
-    said = "step %{x:,}: <b>%{y:.3f} nats</b> a token<extra></extra>"
-    figure.add_scatter(
-        x=curve["step"].tolist(), y=curve["loss_nats"].tolist(), mode="markers", name="one step",
-        marker={"color": faded(palette.tuned, 0.45), "size": 4, "symbol": "diamond"}, hovertemplate=said,
-    )  # fmt: skip
-    figure.add_scatter(
-        x=curve["step"].tolist(), y=curve["smooth_nats"].tolist(), mode="lines", name="mean over the last steps",
-        line={"color": palette.tuned, "width": 2.5}, hovertemplate=f"mean, {said}",
-    )  # fmt: skip
-    end = max(n_steps or 0, curve["step"].max() if len(curve) else 1)
-    figure.update_xaxes(title_text="training step", title_standoff=4, range=[0, 1.02 * end])
-    figure.update_yaxes(title_text="training loss (nats per token)", rangemode="tozero")
-    return styled(figure, palette, height=240, top=10)

@@ -1,7 +1,8 @@
-"""Figures of a base model's mastery of facts: tidy tables (results/mastery.py, mastery_facts.py) -> plotly figures.
+"""Figures of a base model's mastery of facts: levels, topics, R and expected mastery, one fact and its templates.
 
-Mastery levels are an ordered scale of one hue, from pale (0) to strong (4), and always stand beside their number or
-at their place on an axis, so that nobody has to tell the hues apart. R and shares run from 0 to 1, written in percent.
+Tables come from results/mastery.py and mastery_facts.py. Mastery levels are an ordered scale of one hue, from pale (0)
+to strong (4), and always stand beside their number or at their place on an axis, so that nobody has to tell the hues
+apart. R and shares run from 0 to 1, written in percent.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import plotly.graph_objects as go
 
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present.charts.chain import LEVEL_NAMES
-from sftknow_core.present.charts.marks import styled
-from sftknow_core.present.charts.palette import LIGHT, Palette, faded
+from sftknow_core.present.charts.marks import reference, styled
+from sftknow_core.present.charts.palette import LIGHT, Palette, faded, ink
 
 BORDERS = (0.25, 0.5, 0.75)
 """Values of R where one level ends and the next begins; level 0 is R = 0 alone."""
@@ -25,12 +26,14 @@ _PAPER_SYMBOLS = ("circle-open", "square-open", "triangle-up-open", "diamond-ope
 _ZERO_X = -0.035
 """Where the bar of R = 0 stands, beside the bins of (0, 1]."""
 _ROW_PIXELS = 25
+_TICKS = (0, 5, 10, 15, 20)
+_TICK_NAMES = ("0", "25%", "50%", "75%", "100%")
 
 
 def distribution_figure(levels: pd.DataFrame, paper: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     """Share of the facts on each level as bars, with counts; the paper's models as symbols beside.
 
-    levels: see Mastery.by_level; paper: see published.mastery_distribution, may be empty.
+    levels: see results.mastery.by_level; paper: see published.mastery_distribution, may be empty.
     """
     figure = go.Figure()
     said = [f"<b>{s:.1%}</b><br>{n:,}" for s, n in zip(levels["share"], levels["n_facts"], strict=True)]
@@ -67,9 +70,9 @@ def distribution_figure(levels: pd.DataFrame, paper: pd.DataFrame, palette: Pale
         )
     names = [name.replace(" · ", "<br>") for name in LEVEL_NAMES]
     figure.update_xaxes(tickvals=list(range(5)), ticktext=names, range=[-0.5, 4.62], showgrid=False)
-    figure.update_xaxes(title_text="mastery level: share of right completions, R", title_standoff=4)
+    figure.update_xaxes(title_text="mastery level: share of correct completions, R", title_standoff=4)
     top = max(0.05, 1.22 * levels["share"].fillna(0).max(), 1.08 * (paper["share"].max() if models else 0))
-    figure.update_yaxes(tickformat=".0%", range=[0, top], title_text="share of the facts")
+    figure.update_yaxes(tickformat=".0%", range=[0, top], title_text="share of facts")
     figure.update_layout(showlegend=bool(models))
     return styled(figure, palette, height=380 if models else 330, top=10, bottom=92 if models else 36)
 
@@ -77,7 +80,7 @@ def distribution_figure(levels: pd.DataFrame, paper: pd.DataFrame, palette: Pale
 def topics_figure(topics: pd.DataFrame, names: dict[str, str], palette: Palette = LIGHT) -> go.Figure:
     """One row a topic: its facts' shares by level, side by side, best known topic of each domain on top.
 
-    topics: see Mastery.by_topic; names: topic -> what people read.
+    topics: see results.mastery.by_topic; names: topic -> what people read.
     """
     order = topics[topics["level"] == 0].reset_index(drop=True)
     places = {key: i + (domain != order["domain"].iloc[0]) for i, (key, domain) in enumerate(_keys(order))}
@@ -98,7 +101,7 @@ def topics_figure(topics: pd.DataFrame, names: dict[str, str], palette: Palette 
             insidetextanchor="middle",
             textangle=0,
             constraintext="none",
-            textfont={"color": _text_on(palette.levels[level]), "size": 12},
+            textfont={"color": ink(palette.levels[level], "#111111", "#ffffff"), "size": 12},
             customdata=[
                 [escape(names.get(t, t)), n, n_topic, r]
                 for t, n, n_topic, r in zip(
@@ -133,7 +136,7 @@ def topics_figure(topics: pd.DataFrame, names: dict[str, str], palette: Palette 
 def histogram_figure(bins: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     """How many facts have which R, R = 0 as a bar of its own, with the borders of the levels.
 
-    bins: see Mastery.histogram.
+    bins: see results.mastery.histogram.
     """
     zero = bins["r_to"] == 0
     middles = ((bins["r_from"] + bins["r_to"]) / 2).mask(zero, _ZERO_X)
@@ -163,7 +166,7 @@ def histogram_figure(bins: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
         tickvals=[_ZERO_X, *BORDERS, 1],
         ticktext=["R = 0", "25%", "50%", "75%", "100%"],
         showgrid=False,
-        title_text="R: share of right completions",
+        title_text="R: share of correct completions",
         title_standoff=4,
     )
     figure.update_yaxes(title_text="facts", rangemode="tozero", tickformat=",")
@@ -171,40 +174,10 @@ def histogram_figure(bins: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     return styled(figure, palette, height=254, top=26, bottom=14)  # without the legend's room
 
 
-def _keys(rows: pd.DataFrame) -> list[tuple[tuple[str, str], str]]:
-    """((topic, domain), domain) of each row."""
-    return [((topic, domain), domain) for topic, domain in zip(rows["topic"], rows["domain"], strict=True)]
-
-
-def _filled(palette: Palette, levels: list[int]) -> dict[str, object]:
-    """Bars in the colours of their levels, with an outline where the colour is near the background's."""
-    line = {"color": faded(palette.faint, 0.9), "width": 1}
-    return {"color": [palette.levels[int(level)] for level in levels], "line": line}
-
-
-def _border(palette: Palette) -> dict[str, object]:
-    return {"color": palette.faint, "width": 1, "dash": "dot"}
-
-
-def _text_on(colour: str) -> str:
-    """Black or white, whichever is easier to read on it."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#111111" if 0.299 * red + 0.587 * green + 0.114 * blue > 125 else "#ffffff"
-
-
-# Figures that put one measure of mastery beside another: R against expected mastery, one fact's templates and place.
-#
-# A cell of the heat map counts facts; its colour is the logarithm of the count, and pointing at it gives the number.
-
-
-_TICKS = (0, 5, 10, 15, 20)
-_TICK_NAMES = ("0", "25%", "50%", "75%", "100%")
-
-
 def expected_figure(cells: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
     """R (across) against expected mastery (up): how many facts fall into each cell; on the diagonal both agree.
 
-    cells: see Mastery.against_expected, with its 20 bins between 0 and 1 and a bin for 0.
+    cells: see results.mastery.against_expected, with its 20 bins between 0 and 1 and a bin for 0.
     """
     n = 21
     counts: list[list[int]] = [[0] * n for _ in range(n)]
@@ -242,8 +215,8 @@ def expected_figure(cells: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
         line={"color": palette.faint, "width": 1.3, "dash": "dash"},
     )  # fmt: skip
     for border in (0.5, 5.5, 10.5, 15.5):
-        figure.add_vline(x=border, line={"color": palette.faint, "width": 1, "dash": "dot"})
-        figure.add_hline(y=border, line={"color": palette.faint, "width": 1, "dash": "dot"})
+        figure.add_vline(x=border, line=_border(palette))
+        figure.add_hline(y=border, line=_border(palette))
     edges = [0, *(i + 0.5 for i in _TICKS[1:])]
     axis = {"tickvals": edges, "ticktext": _TICK_NAMES, "range": [-0.5, 20.5], "showgrid": False}
     figure.update_xaxes(**axis, title_text="R, sampled", title_standoff=4)
@@ -253,7 +226,7 @@ def expected_figure(cells: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
 
 
 def place_figure(fact: Mapping[str, Any], palette: Palette = LIGHT) -> go.Figure:
-    """One fact's R with its 95% interval on the scale of levels, and its expected mastery.
+    """One fact's R with its 95% CI on the scale of levels, and its expected mastery.
 
     fact: a row of Mastered.facts with a level.
     """
@@ -270,7 +243,7 @@ def place_figure(fact: Mapping[str, Any], palette: Palette = LIGHT) -> go.Figure
             }
         }
     figure.add_scatter(
-        x=[fact["r"]], y=[0.62], mode="markers", name="R with its 95% interval",
+        x=[fact["r"]], y=[0.62], mode="markers", name="R with its 95% CI",
         marker={"size": 12, "color": palette.base, "line": {"color": palette.text, "width": 1.5}},
         hovertemplate="R: <b>%{x:.1%}</b><extra></extra>", **arms,
     )  # fmt: skip
@@ -282,24 +255,24 @@ def place_figure(fact: Mapping[str, Any], palette: Palette = LIGHT) -> go.Figure
         )  # fmt: skip
     figure.update_xaxes(
         range=[-0.02, 1.02], tickvals=[0, *BORDERS, 1], tickformat=".0%", showgrid=False,
-        title_text="share of right completions", title_standoff=4,
+        title_text="share of correct completions", title_standoff=4,
     )  # fmt: skip
     figure.update_yaxes(range=[0, 1], visible=False)
     return styled(figure, palette, height=112, top=24, bottom=42)
 
 
 def templates_figure(templates: pd.DataFrame, r: float, palette: Palette = LIGHT) -> go.Figure:
-    """One fact by template: share of right completions as bars, the expected share as diamonds, R as a line.
+    """One fact by template: share of correct completions as bars, the expected share as diamonds, R as a line.
 
     templates: see Mastery.templates; r: the fact's R, 0 to 1.
     """
     numbers = (templates["template"] + 1).tolist()
     figure = go.Figure()
     figure.add_bar(
-        x=numbers, y=templates["share"].tolist(), name="right, sampled", width=0.68,
+        x=numbers, y=templates["share"].tolist(), name="correct, sampled", width=0.68,
         customdata=templates[["n_correct", "n_samples"]].to_numpy().tolist(),
         marker={"color": faded(palette.base, 0.75), "line": {"color": palette.base, "width": 1}},
-        hovertemplate="template %{x}: <b>%{customdata[0]} of %{customdata[1]}</b> right<extra></extra>",
+        hovertemplate="template %{x}: <b>%{customdata[0]} of %{customdata[1]}</b> correct<extra></extra>",
     )  # fmt: skip
     if templates["expected"].notna().any():
         figure.add_scatter(
@@ -307,16 +280,30 @@ def templates_figure(templates: pd.DataFrame, r: float, palette: Palette = LIGHT
             marker={"size": 9, "symbol": "diamond-open", "color": palette.text, "line": {"width": 1.8}},
             hovertemplate="template %{x}: expected <b>%{y:.1%}</b><extra></extra>",
         )  # fmt: skip
-    figure.add_scatter(
-        x=[0.4, max(numbers, default=1) + 0.6], y=[r, r], mode="lines", name=f"R = {r:.1%}", hoverinfo="skip",
-        line={"color": palette.text, "width": 1.4, "dash": "dash"},
-    )  # fmt: skip
+    ends = [0.4, max(numbers, default=1) + 0.6]
+    name = f"R = {r:.1%}"
+    figure.add_trace(reference(ends, r, name, palette.text, "dash", width=1.4, said=name))
     figure.update_xaxes(
         title_text="completion template", title_standoff=4, showgrid=False,
         tickvals=[i for i in numbers if i % 5 == 1], range=[0.3, max(numbers, default=1) + 0.7],
     )  # fmt: skip
-    figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.06], title_text="right completions")
+    figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.06], title_text="correct completions")
     return styled(figure, palette, height=250, top=10)
+
+
+def _keys(rows: pd.DataFrame) -> list[tuple[tuple[str, str], str]]:
+    """((topic, domain), domain) of each row."""
+    return [((topic, domain), domain) for topic, domain in zip(rows["topic"], rows["domain"], strict=True)]
+
+
+def _filled(palette: Palette, levels: list[int]) -> dict[str, object]:
+    """Bars in the colours of their levels, with an outline where the colour is near the background's."""
+    line = {"color": faded(palette.faint, 0.9), "width": 1}
+    return {"color": [palette.levels[int(level)] for level in levels], "line": line}
+
+
+def _border(palette: Palette) -> dict[str, object]:
+    return {"color": palette.faint, "width": 1, "dash": "dot"}
 
 
 def _bands(palette: Palette) -> dict[str, Any]:
@@ -328,10 +315,8 @@ def _bands(palette: Palette) -> dict[str, Any]:
         bands.append({**band, "fillcolor": scale[level], "opacity": 0.32, "line": {"width": 0}})
         name = {"x": (low + high) / 2, "y": 1, "yref": "paper", "yanchor": "bottom", "text": f"level {level}"}
         names.append({**name, "showarrow": False, "font": {"color": palette.text}})
-    line = {"color": palette.faint, "width": 1, "dash": "dot"}
-    lines = [
-        {"type": "line", "x0": b, "x1": b, "y0": 0, "y1": 1, "yref": "paper", "line": line} for b in BORDERS
-    ]
+    place = {"type": "line", "y0": 0, "y1": 1, "yref": "paper", "line": _border(palette)}
+    lines = [{**place, "x0": border, "x1": border} for border in BORDERS]
     return {"shapes": [*bands, *lines], "annotations": names}
 
 

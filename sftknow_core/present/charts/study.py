@@ -1,14 +1,13 @@
-"""The figures of a study: accuracy and KL over N, restoration curves, knowledge or format, what restoring heals.
+"""The figures of a study: accuracy and KL over N, curves over k, knowledge or format, recovered questions, all claims.
 
-    analysis/rows.py  --tidy rows-->  plotly figures
-
-Train levels have the colours and symbols of charts/across.py. A figure without data is None.
+Rows come from analysis/rows.py. Training levels have the colours and symbols of across.py. A figure without data is
+None. The effects of claims have one figure a unit, because points of accuracy and nats share no axis; right of 0 the
+data agree with the claim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -35,11 +34,39 @@ from sftknow_core.present.charts.across import (
     over_n_figure,
     train_level_name,
 )
-from sftknow_core.present.charts.marks import panels, styled
+from sftknow_core.present.charts.marks import (
+    K_ENDS,
+    NAMES,
+    REFERENCES,
+    add,
+    arms,
+    curve,
+    interval_text,
+    panels,
+    reference,
+    references,
+    styled,
+    texts,
+)
 from sftknow_core.present.charts.palette import LIGHT, Palette, faded
 from sftknow_core.present.charts.restore import strategies_figure
 
-_ACROSS = {"five-shot": ("base after five examples", "dot"), "base": ("base", "dash")}
+_REFERENCES = {state: REFERENCES[state] for state in ("five-shot", "base")}
+UNITS = {
+    "pp": "percentage points of accuracy",
+    "nats": "nats of KL",
+    "enrichment - 1": "enrichment above 1",
+    "% of the region": "percent of the region",
+}
+"""A unit -> its name on the axis; other units are written as they are."""
+_SYMBOLS = {
+    Status.SHOWN: "circle",
+    Status.NOT_SHOWN: "square-open",
+    Status.CONTRADICTED: "x",
+    Status.UNDECIDED: "diamond-open",
+    Status.NOT_TESTED: "line-ns-open",
+}
+_PART_PIXELS, _CLAIM_GAP = 15, 0.9
 
 
 def figure2(study: Study, palette: Palette = LIGHT, paper_model: str | None = None) -> go.Figure | None:
@@ -96,12 +123,11 @@ def restoration_figure(study: Study, size: str | None = None, palette: Palette =
     levels = list(dict.fromkeys(curves["train_level"]))
     for column, domain in enumerate(domains, start=1):
         here = rows[rows["domain"] == domain]
-        traces = [_across(here, state, len(ks), palette) for state in _ACROSS]
+        traces: list[go.Scatter | None] = [*references(here, _ends(ks), palette, _REFERENCES)]
         for place, level in enumerate(levels):
             shift = 0.09 * (place - (len(levels) - 1) / 2)
             traces.append(_curve(here[here["train_level"] == level], level, ks, shift, palette))
-        for trace in (t for t in traces if t is not None):
-            figure.add_trace(trace.update(showlegend=column == 1), row=1, col=column)
+        add(figure, column, traces)
     _k_axis(figure, ks)
     return styled(figure, palette, height=420, bottom=62)
 
@@ -112,17 +138,12 @@ def _curve(
     if rows.empty:
         return None
     colour, name = level_colour(level, palette), train_level_name(level)
-    return go.Scatter(
-        x=[ks.index(k) + shift for k in rows["k_percent"]],
-        y=rows["accuracy"].tolist(),
-        error_y=_arms(rows, "accuracy", colour),
-        mode="lines+markers",
-        line={"color": colour, "width": 1.8},
-        marker={"symbol": level_symbol(level), "size": 9, "color": colour},
-        name=name,
-        customdata=[[text] for text in _said(rows, name)],
-        hovertemplate="%{customdata[0]}<extra></extra>",
-    )
+    bars = arms(rows["accuracy"], rows["low"], rows["high"], colour, thickness=1.2, opacity=0.5)
+    xs = [ks.index(k) + shift for k in rows["k_percent"]]
+    return curve(
+        xs, rows["accuracy"], name, colour, symbol=level_symbol(level), width=1.8, error_y=bars,
+        **texts(_said(rows, name)),
+    )  # fmt: skip
 
 
 def _said(rows: pd.DataFrame, name: str) -> list[str]:
@@ -130,32 +151,16 @@ def _said(rows: pd.DataFrame, name: str) -> list[str]:
     for row in rows.to_dict("records"):
         text = f"{name}, k = {row['k_percent']:g}%: <b>{row['accuracy']:.1%}</b>{_interval(row['low'], row['high'])}"
         if pd.notna(row["gain"]):
-            text += f"<br>{100 * row['gain']:+.1f} points against tuned"
+            text += f"<br>{100 * row['gain']:+.1f} pp vs. fine-tuned"
         text += f"<br>{row['n_seeds']} seeds, {row['n']:,} questions"
         said.append(text + (f"<br>chosen on dev by {row['n_chosen']} seeds" if row["n_chosen"] else ""))
     return said
 
 
-def _across(rows: pd.DataFrame, state: str, n: int, palette: Palette) -> go.Scatter | None:
-    of = rows[rows["state"] == state]
-    if of.empty:
-        return None
-    name, dash = _ACROSS[state]
-    value = float(of["accuracy"].iloc[0])
-    return go.Scatter(
-        x=[-0.5, n - 0.5],
-        y=[value, value],
-        mode="lines",
-        line={"color": palette.of(state), "width": 1.8, "dash": dash},
-        name=name,
-        hovertemplate=f"{name}: <b>{value:.1%}</b><extra></extra>",
-    )
-
-
 def knowledge_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.Figure | None:
-    """Is the gain knowledge or format? Right answers, right tokens and answers that end, over k, against the base.
+    """Knowledge or format: correct answers, gold first tokens and answers that end, over k, against the base.
 
-    Where restoring lifts questions but not completion prompts, or only up to the base after five exemplars together
+    Where restoring lifts questions but not completion prompts, or only up to the five-shot base together
     with the share of answers that end, it gives back a format rather than knowledge.
     """
     rows = format_rows(study, cell)
@@ -164,56 +169,44 @@ def knowledge_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.F
         return None
     ks = sorted(curves["k_percent"].unique())
     looks = {
-        "questions, right": (palette.restored, "circle", "solid"),
-        "completion prompts, right": (palette.levels[2], "diamond", "dashdot"),
-        "right token among the ten": (palette.levels[4], "square", "dash"),
-        "answers that end": (palette.tuned, "triangle-up", "dot"),
+        "questions, right": ("questions, correct", palette.restored, "circle", "solid"),
+        "completion prompts, right": ("completion prompts, correct", palette.levels[2], "diamond", "dashdot"),
+        "right token among the ten": ("gold first token in the top 10", palette.levels[4], "square", "dash"),
+        "answers that end": ("answers that end", palette.tuned, "triangle-up", "dot"),
     }
     lines = {
-        "base": (palette.base, "dash"),
-        "base after five examples": (palette.ceiling, "dot"),
-        "base, completion prompts": (palette.levels[2], "longdash"),
+        "base": ("base", palette.base, "dash"),
+        "base after five examples": (NAMES["five-shot"], palette.ceiling, "dot"),
+        "base, completion prompts": ("base, completion prompts", palette.levels[2], "longdash"),
     }
     figure = go.Figure()
-    for name, (colour, symbol, dash) in looks.items():
-        of = curves[curves["measure"] == name]
+    for measure, look in looks.items():
+        of = curves[curves["measure"] == measure]
         if len(of):
-            figure.add_trace(_measured(of, name, ks, colour, symbol, dash))
-    for name, (colour, dash) in lines.items():
-        for value in rows.loc[rows["measure"] == name, "share"]:
-            line = {"color": colour, "width": 1.8, "dash": dash}
-            said = f"{name}: <b>{value:.1%}</b><extra></extra>"
-            figure.add_scatter(
-                x=[-0.5, len(ks) - 0.5], y=[value] * 2, mode="lines", line=line, name=name, hovertemplate=said
-            )
+            figure.add_trace(_measured(of, ks, *look))
+    for measure, (name, colour, dash) in lines.items():
+        for value in rows.loc[rows["measure"] == measure, "share"]:
+            figure.add_trace(reference(_ends(ks), value, name, colour, dash))
     figure.update_yaxes(range=[-0.03, 1.06], tickformat=".0%", title_text="share of test questions")
     _k_axis(figure, ks)
     return styled(figure, palette, height=380, bottom=62)
 
 
 def _measured(
-    rows: pd.DataFrame, name: str, ks: Sequence[float], colour: str, symbol: str, dash: str
+    rows: pd.DataFrame, ks: Sequence[float], name: str, colour: str, symbol: str, dash: str
 ) -> go.Scatter:
     said = [
         f"{name}, k = {row['k_percent']:g}%: <b>{row['share']:.1%}</b>{_interval(row['low'], row['high'])}<br>"
         f"{row['n_seeds']} seeds, {row['n']:,} questions"
         for row in rows.to_dict("records")
     ]
-    return go.Scatter(
-        x=[ks.index(k) for k in rows["k_percent"]],
-        y=rows["share"].tolist(),
-        error_y=_arms(rows, "share", colour),
-        mode="lines+markers",
-        line={"color": colour, "width": 2, "dash": dash},
-        marker={"symbol": symbol, "size": 9, "color": colour},
-        name=name,
-        customdata=[[text] for text in said],
-        hovertemplate="%{customdata[0]}<extra></extra>",
-    )
+    bars = arms(rows["share"], rows["low"], rows["high"], colour, thickness=1.2, opacity=0.5)
+    xs = [ks.index(k) for k in rows["k_percent"]]
+    return curve(xs, rows["share"], name, colour, symbol=symbol, dash=dash, error_y=bars, **texts(said))
 
 
 def energy_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.Figure | None:
-    """All strategies the study restored with, over the part of the update they take back; one cell, mean of seeds."""
+    """All strategies the study restored with, over the part of the update they revert; one cell, mean of seeds."""
     rows = energy_rows(study, cell)
     if not (rows["line"] != "").any():
         return None
@@ -222,7 +215,7 @@ def energy_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.Figu
 
 
 def recovered_figure(study: Study, size: str | None = None, palette: Palette = LIGHT) -> go.Figure | None:
-    """Questions restoring heals and breaks by their mastery level, one panel a train level; counts of all seeds."""
+    """Questions that restoring recovers and breaks, by level; one panel a training level, counts of all seeds."""
     size = size or next(iter(reversed(study.sizes())), None)
     rows = recovered_rows(study, size)
     if size is None or not len(rows):
@@ -232,9 +225,8 @@ def recovered_figure(study: Study, size: str | None = None, palette: Palette = L
     figure = make_subplots(1, len(levels), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.015)
     for column, level in enumerate(levels, start=1):
         of = rows[rows["train_level"] == level]
-        for name, sign, colour in (("healed", 1, palette.restored), ("broken", -1, palette.tuned)):
-            trace = _bars(of, name, sign, colour).update(showlegend=column == 1)
-            figure.add_trace(trace, row=1, col=column)
+        sides = ((True, palette.restored), (False, palette.tuned))
+        add(figure, column, [_bars(of, gained, colour) for gained, colour in sides])
     figure.update_xaxes(tickvals=list(range(5)), range=[-0.6, 4.6])
     figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
     most = max(1, int(rows[["n_healed", "n_broken"]].max().max()))
@@ -243,79 +235,34 @@ def recovered_figure(study: Study, size: str | None = None, palette: Palette = L
     figure.update_yaxes(
         range=[-1.25 * most, 1.25 * most], tickvals=ticks, ticktext=[f"{abs(t):,}" for t in ticks]
     )
-    figure.update_yaxes(title_text="broken ↓ questions ↑ healed", col=1)
+    figure.update_yaxes(title_text="← broken   questions   recovered →", col=1)
     figure.update_xaxes(title_text="mastery level", title_standoff=4)
     figure.update_layout(barmode="relative", bargap=0.25)
     return styled(figure, palette, height=360, bottom=62).update_yaxes(zeroline=True)
 
 
-def _bars(rows: pd.DataFrame, name: str, sign: int, colour: str) -> go.Bar:
-    counts, shares = rows[f"n_{name}"], rows[f"share_{name}"]
-    among = rows["n_wrong"] if name == "healed" else rows["n"] - rows["n_wrong"]
-    of = "that were wrong" if name == "healed" else "that were right"
+def _bars(rows: pd.DataFrame, gained: bool, colour: str) -> go.Bar:
+    """Upwards the recovered questions, downwards (hatched) the broken ones."""
+    name, column, of = (
+        ("recovered", "healed", "of incorrect") if gained else ("broken", "broken", "of correct")
+    )
+    counts, shares = rows[f"n_{column}"], rows[f"share_{column}"]
+    among = rows["n_wrong"] if gained else rows["n"] - rows["n_wrong"]
     said = [
-        f"level {level}: <b>{count:,} {name}</b> of {n:,} {of}"
-        + (f" ({share:.1%})" if pd.notna(share) else "")
+        f"level {level}: <b>{count:,} {name}</b> {of} {n:,}" + (f" ({share:.1%})" if pd.notna(share) else "")
         for level, count, n, share in zip(rows["level"], counts, among, shares, strict=True)
     ]
     return go.Bar(
         x=rows["level"].tolist(),
-        y=(sign * counts).tolist(),
-        name=f"{name}, {of}",
-        marker={"color": faded(colour, 0.85), "pattern": {"shape": "" if name == "healed" else "/"}},
+        y=(counts if gained else -counts).tolist(),
+        name=f"{name} ({of})",
+        marker={"color": faded(colour, 0.85), "pattern": {"shape": "" if gained else "/"}},
         text=[f"{share:.0%}" if pd.notna(share) and count else "" for share, count in zip(shares, counts, strict=True)],
         textposition="outside",
         textangle=0,
         cliponaxis=False,
-        customdata=[[text] for text in said],
-        hovertemplate="%{customdata[0]}<extra></extra>",
+        **texts(said),
     )  # fmt: skip
-
-
-def _k_axis(figure: go.Figure, ks: Sequence[float]) -> None:
-    names = {0.0: "0<br>tuned", 100.0: "100<br>hybrid"}
-    figure.update_xaxes(
-        tickvals=list(range(len(ks))),
-        ticktext=[names.get(k, f"{k:g}") for k in ks],
-        range=[-0.5, len(ks) - 0.5],
-        title_text="parameters put back, k (%), not to scale",
-        title_standoff=4,
-    )
-
-
-def _arms(rows: pd.DataFrame, value: str, colour: str) -> Mapping[str, Any]:
-    up, down = (rows["high"] - rows[value]).fillna(0), (rows[value] - rows["low"]).fillna(0)
-    arms = {"array": up.tolist(), "arrayminus": down.tolist()}
-    return {**arms, "thickness": 1.2, "width": 0, "color": faded(colour, 0.5)}
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if pd.isna(low) else f"<br>95% interval {low:.1%} to {high:.1%}"
-
-
-def _most(rows: pd.DataFrame, by: str, value: str) -> dict[str, int]:
-    return {str(name): int(n) for name, n in rows.groupby(by)[value].max().items()}
-
-
-# All claims of a study at a glance: the effect of every part with its interval, by colour and symbol of its verdict.
-#
-# One figure a unit, because points of accuracy and nats share no axis. Right of 0 the data say what the claim says.
-
-UNITS = {
-    "pp": "percentage points of accuracy",
-    "nats": "nats of KL",
-    "enrichment - 1": "enrichment above 1",
-    "% of the region": "percent of the region",
-}
-"""A unit -> its name on the axis; other units are written as they are."""
-_SYMBOLS = {
-    Status.SHOWN: "circle",
-    Status.NOT_SHOWN: "square-open",
-    Status.CONTRADICTED: "x",
-    Status.UNDECIDED: "diamond-open",
-    Status.NOT_TESTED: "line-ns-open",
-}
-_PART_PIXELS, _CLAIM_GAP = 15, 0.9
 
 
 def status_colour(status: Status, palette: Palette = LIGHT) -> str:
@@ -332,10 +279,33 @@ def verdict_figures(verdicts: Sequence[Verdict], palette: Palette = LIGHT) -> di
     units = dict.fromkeys(v.unit for v in verdicts if any(p.effect is not None for p in v.parts))
     by_unit = {unit: [v for v in verdicts if v.unit == unit] for unit in units}
     ordered = sorted(by_unit, key=lambda unit: -len(by_unit[unit]))
-    return {unit: _figure(by_unit[unit], unit, palette) for unit in ordered}
+    return {unit: _verdict_figure(by_unit[unit], unit, palette) for unit in ordered}
 
 
-def _figure(verdicts: Sequence[Verdict], unit: str, palette: Palette) -> go.Figure:
+def _k_axis(figure: go.Figure, ks: Sequence[float]) -> None:
+    figure.update_xaxes(
+        tickvals=list(range(len(ks))),
+        ticktext=[K_ENDS.get(k, f"{k:g}") for k in ks],
+        range=_ends(ks),
+        title_text="weights reverted, k (%), not to scale",
+        title_standoff=4,
+    )
+
+
+def _ends(ks: Sequence[float]) -> list[float]:
+    """The ends of an axis on which the k stand at equal distances."""
+    return [-0.5, len(ks) - 0.5]
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if pd.isna(low) else f"<br>{interval_text(low, high)}"
+
+
+def _most(rows: pd.DataFrame, by: str, value: str) -> dict[str, int]:
+    return {str(name): int(n) for name, n in rows.groupby(by)[value].max().items()}
+
+
+def _verdict_figure(verdicts: Sequence[Verdict], unit: str, palette: Palette) -> go.Figure:
     ticks: list[tuple[float, str]] = []
     points: list[tuple[float, Part, Verdict]] = []
     place = 0.0
@@ -353,41 +323,34 @@ def _figure(verdicts: Sequence[Verdict], unit: str, palette: Palette) -> go.Figu
     for status in Status:
         of = [point for point in points if point[1].status is status]
         if of:
-            figure.add_trace(_points(of, status, unit, palette))
+            figure.add_trace(_effects(of, status, unit, palette))
     figure.update_yaxes(
         tickvals=[y for y, _ in ticks],
         ticktext=[name for _, name in ticks],
         range=[place - _CLAIM_GAP + 0.4, -1],
         showgrid=False,
     )
-    title = f"effect, {UNITS.get(unit, unit)}; right of 0: as the claim says"
+    title = f"effect, {UNITS.get(unit, unit)}; right of 0: as claimed"
     figure.update_xaxes(title_text=title, title_standoff=4)
     height = max(150, round(_PART_PIXELS * (place + 2)))
     styled(figure, palette, height=height, top=12, bottom=62)
     return figure.update_layout(showlegend=True)
 
 
-def _points(
+def _effects(
     points: Sequence[tuple[float, Part, Verdict]], status: Status, unit: str, palette: Palette
 ) -> go.Scatter:
     colour = status_colour(status, palette)
-    effects = [part.effect or 0.0 for _, part, _ in points]
-    up = [
-        (part.high if part.high is not None else e) - e
-        for (_, part, _), e in zip(points, effects, strict=True)
-    ]
-    down = [
-        e - (part.low if part.low is not None else e) for (_, part, _), e in zip(points, effects, strict=True)
-    ]
+    parts = pd.DataFrame([(part.effect, part.low, part.high) for _, part, _ in points], dtype=float)
+    effects, low, high = (parts[column] for column in range(3))
     return go.Scatter(
-        x=effects,
+        x=effects.tolist(),
         y=[y for y, _, _ in points],
-        error_x={"array": up, "arrayminus": down, "thickness": 1.3, "width": 0, "color": faded(colour, 0.6)},
+        error_x=arms(effects, low, high, colour, opacity=0.6),
         mode="markers",
         marker={"symbol": _SYMBOLS[status], "size": 9, "color": colour, "line": {"width": 2, "color": colour}},
         name=str(status),
-        customdata=[[_said_of_verdict(part, verdict, unit)] for _, part, verdict in points],
-        hovertemplate="%{customdata[0]}<extra></extra>",
+        **texts(_said_of_verdict(part, verdict, unit) for _, part, verdict in points),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Figures of the token shifts: one question's ten tokens and its course over k; all questions' KL, and KL by level.
+"""Figures of first tokens and of the token shift: one question's tokens and its course over k; KL of all questions.
 
 States are told apart by pattern or symbol as well as by colour: base dots and a dash, tuned plain and a diamond,
 restored hatched and a circle. Probabilities are shares over the whole vocabulary, KL is in nats.
@@ -12,14 +12,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from sftknow_core.present.charts.marks import styled
+from sftknow_core.present.charts.marks import K_ENDS, arms, hatched, histogram, mark_x, reference, styled
 from sftknow_core.present.charts.palette import LIGHT, Palette, faded
 from sftknow_core.present.text.ask import OTHERS
 
 GOLD = "★"
-"""Marks the right answer's first token."""
+"""Marks the gold answer's first token."""
 _PATTERNS = {"base": ".", "tuned": "", "restored": "/"}
-_ROW_PIXELS = 36
+_ROW_PIXELS, _PANEL_ROW_PIXELS = 36, 26
 _IN_BIN = "%{customdata[0]:.2f} to %{customdata[1]:.2f} nats: <b>%{y:,}</b> questions<extra></extra>"
 _BEYOND_PLACE = 1.06
 """Where the bin of what lies beyond stands, in lengths of the axis."""
@@ -33,7 +33,7 @@ def spelled(token: str) -> str:
 def tokens_figure(tokens: pd.DataFrame, k_percent: float, palette: Palette = LIGHT) -> go.Figure:
     """Paired bars, one group a token, likeliest after tuning on top; gold has a star.
 
-    tokens: see FirstToken.
+    tokens: see results.question_detail.FirstToken.
     """
     labels = [
         f"<b>{GOLD} {escape(spelled(t))}</b>" if gold else escape(spelled(t))
@@ -48,35 +48,22 @@ def tokens_figure(tokens: pd.DataFrame, k_percent: float, palette: Palette = LIG
             customdata=list(zip(labels, said, strict=True)),
             orientation="h",
             name=name,
-            marker={
-                "color": palette.of(state),
-                "line": {"color": palette.of(state), "width": 1},
-                "pattern": {
-                    "shape": _PATTERNS[state],
-                    "fillmode": "overlay",
-                    "fgcolor": palette.background,
-                    "fgopacity": 0.9,
-                    "size": 5,
-                    "solidity": 0.3,
-                },
-            },
+            marker=hatched(palette.of(state), _PATTERNS[state], palette.background, size=5),
             hovertemplate=f"{name}, %{{customdata[0]}}: <b>%{{customdata[1]}}</b><extra></extra>",
         )
     figure.update_layout(barmode="group", bargap=0.22, bargroupgap=0.05)
     figure.update_yaxes(
         tickvals=list(range(len(tokens))), ticktext=labels, autorange="reversed", showgrid=False
     )
-    figure.update_xaxes(
-        tickformat=".0%", rangemode="tozero", title_text="probability of the token", title_standoff=4
-    )
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero", title_text="probability", title_standoff=4)
     figure = styled(figure, palette, height=90 + _ROW_PIXELS * len(tokens), top=8)
     return figure.update_layout(legend_traceorder="normal")
 
 
 def course_figure(course: pd.DataFrame, k_percent: float, palette: Palette = LIGHT) -> go.Figure:
-    """Gold's probability at each measured k; a full circle where the answer is right, a cross where it is wrong.
+    """Gold's probability at each measured k; a full circle where the answer is correct, a cross where it is not.
 
-    course: see questions.course. The dashed line is the base, asked in the same way.
+    course: see results.questions.course. The dashed line is the base, asked in the same way.
     """
     rows = course[course["k_percent"].notna()]
     figure = go.Figure()
@@ -84,7 +71,7 @@ def course_figure(course: pd.DataFrame, k_percent: float, palette: Palette = LIG
         x=rows["k_percent"].tolist(), y=rows["gold_p"].tolist(), mode="lines", hoverinfo="skip", showlegend=False,
         line={"color": faded(palette.restored, 0.7), "width": 2},
     )  # fmt: skip
-    for right, name, symbol in ((True, "✓ right answer", "circle"), (False, "✗ wrong answer", "x-thin-open")):
+    for right, name, symbol in ((True, "✓ correct", "circle"), (False, "✗ incorrect", "x-thin-open")):
         some = rows[rows["is_right"] == right]
         figure.add_scatter(
             x=some["k_percent"].tolist(),
@@ -103,16 +90,20 @@ def course_figure(course: pd.DataFrame, k_percent: float, palette: Palette = LIG
             },
             hovertemplate="%{customdata[0]}, k = %{x:g}%: <b>%{y:.1%}</b><br>answers %{customdata[1]}<extra></extra>",
         )
-    _base_line(figure, course, palette)
+    for p in course.loc[course["state"] == "base", "gold_p"].head(1).dropna():
+        said = f"base, same prompt: <b>{p:.1%}</b>"
+        line = reference([0, 100], p, "base, same prompt", palette.base, "dash", width=1.6, said=said)
+        figure.add_trace(line)
     figure.add_vline(x=k_percent, line={"color": palette.text, "width": 1, "dash": "dot"})
+    ticks = [0, 20, 40, 60, 80, 100]
     figure.update_xaxes(
-        title_text="weights put back, k (%)",
+        title_text="weights reverted, k (%)",
         title_standoff=4,
         range=[-5, 106],
-        tickvals=[0, 20, 40, 60, 80, 100],
-        ticktext=["0<br>tuned", "20", "40", "60", "80", "100<br>hybrid"],
+        tickvals=ticks,
+        ticktext=[K_ENDS.get(k, f"{k}") for k in ticks],
     )
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero", title_text="gold token's probability")
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero", title_text="P(gold first token)")
     return styled(figure, palette, height=250, top=12, bottom=64)
 
 
@@ -121,18 +112,19 @@ def spread_figure(
 ) -> go.Figure:
     """How many questions moved how far: tuned as bars, restored as a stepped line, the opened question as a line.
 
-    spread: see Questions.spread. The bin of what lies beyond the axis stands apart, hatched and named; the
-    restored model has a circle there.
+    spread: see results.question_detail.spread. The bin of what lies beyond the axis stands apart, hatched and
+    named; the restored model has a circle there.
     """
     inside, beyond = spread[~spread["beyond"]], spread[spread["beyond"]]
     figure = go.Figure()
     middles = (inside["low"] + inside["high"]) / 2
     edges = inside[["low", "high"]].to_numpy().tolist()
-    figure.add_bar(
-        x=middles.tolist(), y=inside["n_tuned"].tolist(), width=(inside["high"] - inside["low"]).tolist(),
-        customdata=edges, name="tuned", hovertemplate=f"tuned, {_IN_BIN}",
+    bars = histogram(
+        inside["low"], inside["high"], inside["n_tuned"], name="tuned", customdata=edges,
         marker={"color": faded(palette.tuned, 0.75), "line": {"color": palette.background, "width": 1}},
+        hovertemplate=f"tuned, {_IN_BIN}",
     )  # fmt: skip
+    figure.add_trace(bars)
     figure.add_scatter(
         x=middles.tolist(), y=inside["n_restored"].tolist(), mode="lines", customdata=edges,
         line={"color": palette.restored, "width": 2, "shape": "hvh"}, name=f"restored {k_percent:g}%",
@@ -145,6 +137,67 @@ def spread_figure(
     if here_nats is not None and not spread.empty:
         _mark_here(figure, here_nats, spread, palette)
     return styled(figure, palette, height=300, top=34)
+
+
+def by_level_figure(levels: pd.DataFrame, k_percent: float, palette: Palette = LIGHT) -> go.Figure:
+    """Accuracy against mean KL, one point a mastery level and state, each with its level's number; bars: 95% CIs.
+
+    levels: see results.question_detail.by_level.
+    """
+    figure = go.Figure()
+    looks = {
+        "tuned": ("diamond", "tuned", "top left"),
+        "restored": ("circle", f"restored {k_percent:g}%", "bottom right"),
+    }
+    for state, (symbol, name, place) in looks.items():
+        rows = levels[levels["state"] == state]
+        colour, kl, accuracy = palette.of(state), rows["kl_nats"], rows["accuracy"]
+        figure.add_scatter(
+            x=kl.tolist(),
+            y=accuracy.tolist(),
+            error_x=arms(kl, rows["kl_low"], rows["kl_high"], colour, thickness=1, opacity=0.5),
+            error_y=arms(accuracy, rows["low"], rows["high"], colour, thickness=1, opacity=0.5),
+            text=[str(level) for level in rows["level"]],
+            textposition=place,
+            textfont={"color": palette.text, "size": 14},
+            customdata=rows[["level", "n", "n_scored"]].to_numpy().tolist(),
+            mode="lines+markers+text",
+            line={"color": faded(colour, 0.55), "width": 1.4, "dash": "dot"},
+            marker={"symbol": symbol, "size": 11, "color": colour},
+            name=name,
+            hovertemplate=(
+                f"{name}, level %{{customdata[0]}}: accuracy <b>%{{y:.1%}}</b> of %{{customdata[1]:,}}<br>"
+                "mean KL <b>%{x:.2f} nats</b> over %{customdata[2]:,} scored<extra></extra>"
+            ),
+        )
+    figure.update_xaxes(title_text="mean KL against base (nats)", title_standoff=4, rangemode="tozero")
+    figure.update_yaxes(title_text="accuracy", tickformat=".0%", rangemode="tozero")
+    return styled(figure, palette, height=300, top=12)
+
+
+def first_tokens_figure(tokens: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
+    """One panel a state: its ten likeliest first tokens and what lies outside them, likeliest on top, one scale.
+
+    tokens: text.ask.token_table. States are told apart by pattern and title as well as by colour.
+    """
+    states = list(dict.fromkeys(tokens["state"]))
+    figure = make_subplots(
+        1,
+        max(len(states), 1),
+        subplot_titles=[f"<b>{escape(state)}</b>" for state in states],
+        horizontal_spacing=0.1,
+    )
+    for column, state in enumerate(states, start=1):
+        rows = tokens[tokens["state"] == state].reset_index(drop=True)
+        figure.add_trace(_bars(rows, state, palette), row=1, col=column)
+        names = [name if name == OTHERS else escape(spelled(name)) for name in rows["token"]]
+        figure.update_yaxes(
+            tickvals=list(range(len(rows))), ticktext=names, autorange="reversed", showgrid=False, col=column
+        )
+    top = min(1.0, 1.28 * float(tokens["p"].max())) if len(tokens) else 1.0
+    figure.update_xaxes(range=[0, top], tickformat=".0%", nticks=4)
+    figure.update_xaxes(title_text="probability", title_standoff=4)
+    return styled(figure, palette, height=110 + _PANEL_ROW_PIXELS * 11, bottom=24)
 
 
 def _add_beyond(figure: go.Figure, beyond: pd.DataFrame, palette: Palette) -> None:
@@ -177,104 +230,8 @@ def _mark_here(figure: go.Figure, here_nats: float, spread: pd.DataFrame, palett
     inside = spread[~spread["beyond"]]
     end = inside["high"].max()
     is_beyond = bool(spread["beyond"].any()) and here_nats > end
-    figure.add_vline(
-        x=end * _BEYOND_PLACE if is_beyond else here_nats,
-        line={"color": palette.text, "width": 2, "dash": "dash"},
-        annotation={
-            "text": f"▼ this question, {here_nats:.2f}",
-            "font": {"color": palette.text},
-            "xanchor": "right" if here_nats > end / 2 else "left",
-        },
-        annotation_position="top",
-    )
-
-
-def by_level_figure(levels: pd.DataFrame, k_percent: float, palette: Palette = LIGHT) -> go.Figure:
-    """Accuracy against mean KL, one point a mastery level and state, each with its level's number; bars: 95% intervals.
-
-    levels: see Questions.by_level.
-    """
-    figure = go.Figure()
-    looks = {
-        "tuned": ("diamond", "tuned", "top left"),
-        "restored": ("circle", f"restored {k_percent:g}%", "bottom right"),
-    }
-    for state, (symbol, name, place) in looks.items():
-        rows = levels[levels["state"] == state]
-        arms = {"thickness": 1, "width": 0, "color": faded(palette.of(state), 0.5)}
-        figure.add_scatter(
-            x=rows["kl_nats"].tolist(),
-            y=rows["accuracy"].tolist(),
-            error_x={
-                "array": (rows["kl_high"] - rows["kl_nats"]).fillna(0).tolist(),
-                "arrayminus": (rows["kl_nats"] - rows["kl_low"]).fillna(0).tolist(),
-                **arms,
-            },
-            error_y={
-                "array": (rows["high"] - rows["accuracy"]).tolist(),
-                "arrayminus": (rows["accuracy"] - rows["low"]).tolist(),
-                **arms,
-            },
-            text=[str(level) for level in rows["level"]],
-            textposition=place,
-            textfont={"color": palette.text, "size": 14},
-            customdata=rows[["level", "n", "n_scored"]].to_numpy().tolist(),
-            mode="lines+markers+text",
-            line={"color": faded(palette.of(state), 0.55), "width": 1.4, "dash": "dot"},
-            marker={"symbol": symbol, "size": 11, "color": palette.of(state)},
-            name=name,
-            hovertemplate=(
-                f"{name}, level %{{customdata[0]}}: accuracy <b>%{{y:.1%}}</b> of %{{customdata[1]:,}}<br>"
-                "mean KL <b>%{x:.2f} nats</b> over %{customdata[2]:,} scored<extra></extra>"
-            ),
-        )
-    figure.update_xaxes(title_text="mean KL against base (nats)", title_standoff=4, rangemode="tozero")
-    figure.update_yaxes(title_text="accuracy", tickformat=".0%", rangemode="tozero")
-    return styled(figure, palette, height=300, top=12)
-
-
-def _base_line(figure: go.Figure, course: pd.DataFrame, palette: Palette) -> None:
-    """Where the base lies, asked with the question alone."""
-    base = course[course["state"] == "base"]
-    if base.empty or base["gold_p"].isna().all():
-        return
-    p = float(base["gold_p"].iloc[0])
-    figure.add_scatter(
-        x=[0, 100], y=[p, p], mode="lines", line={"color": palette.base, "width": 1.6, "dash": "dash"},
-        name="base, same prompt", hovertemplate="base, same prompt: <b>%{y:.1%}</b><extra></extra>",
-    )  # fmt: skip
-
-
-# First-token distributions of several states side by side -> a plotly figure.
-
-
-_ASK_PATTERNS = {"base": ".", "tuned": "", "restored": "/"}
-_ASK_ROW_PIXELS = 26
-
-
-def first_tokens_figure(tokens: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
-    """One panel a state: its ten likeliest first tokens and what lies outside them, likeliest on top, one scale.
-
-    tokens: text.ask.token_table. States are told apart by pattern and title as well as by colour.
-    """
-    states = list(dict.fromkeys(tokens["state"]))
-    figure = make_subplots(
-        1,
-        max(len(states), 1),
-        subplot_titles=[f"<b>{escape(state)}</b>" for state in states],
-        horizontal_spacing=0.1,
-    )
-    for column, state in enumerate(states, start=1):
-        rows = tokens[tokens["state"] == state].reset_index(drop=True)
-        figure.add_trace(_bars(rows, state, palette), row=1, col=column)
-        names = [name if name == OTHERS else escape(spelled(name)) for name in rows["token"]]
-        figure.update_yaxes(
-            tickvals=list(range(len(rows))), ticktext=names, autorange="reversed", showgrid=False, col=column
-        )
-    top = min(1.0, 1.28 * float(tokens["p"].max())) if len(tokens) else 1.0
-    figure.update_xaxes(range=[0, top], tickformat=".0%", nticks=4)
-    figure.update_xaxes(title_text="probability", title_standoff=4)
-    return styled(figure, palette, height=110 + _ASK_ROW_PIXELS * 11, bottom=24)
+    at, side = end * _BEYOND_PLACE if is_beyond else here_nats, "right" if here_nats > end / 2 else "left"
+    mark_x(figure, at, f"▼ this question, {here_nats:.2f}", palette, side=side, width=2, dash="dash")
 
 
 def _bars(rows: pd.DataFrame, state: str, palette: Palette) -> go.Bar:
@@ -291,19 +248,8 @@ def _bars(rows: pd.DataFrame, state: str, palette: Palette) -> go.Bar:
         cliponaxis=False,
         textfont={"color": palette.text, "size": 12},
         customdata=[name if name == OTHERS else escape(spelled(name)) for name in rows["token"]],
-        marker={
-            "color": colour,
-            "opacity": faint,
-            "line": {"color": colour, "width": 1},
-            "pattern": {
-                "shape": _ASK_PATTERNS.get(kind, "/"),
-                "fillmode": "overlay",
-                "fgcolor": palette.background,
-                "fgopacity": 0.5,
-                "size": 6,
-                "solidity": 0.2,
-            },
-        },
+        marker=hatched(colour, _PATTERNS.get(kind, "/"), palette.background, opacity=0.5, solidity=0.2)
+        | {"opacity": faint},
         showlegend=False,
         hovertemplate=f"{state}, %{{customdata}}: <b>%{{x:.2%}}</b><extra></extra>",
     )

@@ -1,6 +1,7 @@
-"""Tables of the changes (results/weights.py) -> plotly figures that mark what the current k puts back.
+"""Figures of the changes: identical weights, their spread, how concentrated they are, and where the first k% sit.
 
-Amber is what stays tuned and teal, hatched, what goes back to base, as on every page.
+Tables come from results/weights.py. Amber is what stays tuned and teal, hatched, what is reverted to base, as on every
+page.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from sftknow_core.present.charts.marks import styled
+from sftknow_core.present.charts.marks import add, curve, heat_map, histogram, mark_x, styled
 from sftknow_core.present.charts.palette import LIGHT, Palette, faded
 
 SCORES = {"relative": ("r", "no unit"), "absolute": ("|d|", "units of the weights")}
@@ -22,12 +23,17 @@ SCORES = {"relative": ("r", "no unit"), "absolute": ("|d|", "units of the weight
 _PIXELS_A_BAR = 22
 _HATCHED = {"shape": "/", "size": 6, "solidity": 0.5}
 _CURVES = (
-    ("share", "measured: share of the summed r", "solid", 2.8),
-    ("null_share", "null: changes dealt out at random", "dash", 1.8),
-    ("share_1e-6", "measured, r with ε = 10⁻⁶", "dot", 2.0),
-    ("share_1e-4", "measured, r with ε = 10⁻⁴", "dashdot", 2.0),
+    ("share", "share of the summed r", "solid", 2.8),
+    ("null_share", "if changes were shuffled", "dash", 1.8),
+    ("share_1e-6", "r with ε = 10⁻⁶", "dot", 2.0),
+    ("share_1e-4", "r with ε = 10⁻⁴", "dashdot", 2.0),
 )
 _K_TICKS = (0.01, 0.1, 1, 3, 10, 20, 40, 100)
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_PIXELS_A_ROW = 30
+_MOST_COLUMNS = 9
+"""Of a heat map with two numbers in a cell and names that lie flat."""
+_CELL = ("share", "enrichment", "weight_share")
 
 
 def same_figure(rows: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
@@ -47,12 +53,12 @@ def same_figure(rows: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
             textfont={"color": palette.text},
             customdata=group[["n_same", "n_weights"]].to_numpy().tolist(),
             showlegend=False,
-            hovertemplate=f"{name} %{{y}}: <b>%{{x:.2%}}</b> kept their bits<br>%{{customdata[0]:,}} of "
+            hovertemplate=f"{name} %{{y}}: <b>%{{x:.2%}}</b> identical<br>%{{customdata[0]:,}} of "
             "%{customdata[1]:,} weights<extra></extra>",
         )
         figure.add_trace(bars, row=1, col=column)
     figure.update_xaxes(range=[0, 1.16], tickvals=[0, 0.5, 1], tickformat=".0%")
-    figure.update_xaxes(title_text="bit-identical", title_standoff=4)
+    figure.update_xaxes(title_text="identical", title_standoff=4)
     figure.update_yaxes(type="category", autorange="reversed", ticklabelstandoff=6)
     most = max((len(group) for _, group in found), default=1)
     drawn = styled(figure, palette, height=80 + _PIXELS_A_BAR * most, bottom=8)
@@ -62,9 +68,9 @@ def same_figure(rows: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
 def spread_figure(
     bars: pd.DataFrame, cuts: Mapping[str, float], k: float, palette: Palette = LIGHT
 ) -> go.Figure:
-    """How the weights spread over r and |d| (logarithmic), and from where on the current k puts them back.
+    """How the weights spread over r and |d| (logarithmic), and from where on the current k reverts them.
 
-    bars, cuts: results.weights.Spread. The step line is each bar's part of the summed score.
+    bars, cuts: results.weights.Spread. The step line is each bar's share of the summed score.
     """
     titles = [f"<b>{name}</b>, {unit}" for name, unit in SCORES.values()]
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.08, shared_yaxes=True)
@@ -73,11 +79,9 @@ def spread_figure(
         zero, others = rows.iloc[:1], rows.iloc[1:]
         edges = _edges(others)
         where: dict[str, Any] = {"row": 1, "col": column}
-        for trace in _bars(zero, others, edges, cut, name, palette):
-            figure.add_trace(trace.update(showlegend=column == 1 and bool(trace.showlegend)), **where)
-        steps = _steps(others, edges, name, palette)
-        figure.add_trace(steps.update(showlegend=column == 1), **where)
-        _mark(figure, log10(cut) if cut > 0 else float("nan"), f"k = {k:g}%", palette, **where)
+        bars_of = _bars(zero, others, edges, cut, name, palette)
+        add(figure, column, [*bars_of, _steps(others, edges, palette)])
+        mark_x(figure, log10(cut) if cut > 0 else float("nan"), f"k = {k:g}%", palette, **where)
         figure.update_xaxes(**_decades(edges), **where)
     top = max(0.02, 1.12 * float(bars[["share", "score_share"]].max().max()))
     figure.update_yaxes(range=[0, top], tickformat=".0%" if top > 0.05 else ".1%")
@@ -118,8 +122,54 @@ def concentration_figure(
     ticks = {"tickvals": list(_K_TICKS), "ticktext": [f"{t:g}" for t in _K_TICKS]}
     figure.update_xaxes(type="log", range=[-2.05, 2.05], **ticks)
     figure.update_xaxes(title_text="the most changed k% of the region's weights", title_standoff=4)
-    _mark(figure, log10(k) if k >= 0.01 else float("nan"), f"k = {k:g}%", palette, log=True)
+    mark_x(figure, k if k >= 0.01 else float("nan"), f"k = {k:g}%", palette)
     return styled(figure, palette, height=380, top=30, bottom=84)
+
+
+def heat_figure(
+    cells: pd.DataFrame, layers: pd.DataFrame, modules: pd.DataFrame, palette: Palette = LIGHT
+) -> go.Figure:
+    """Layer x module: the share of the reverted weights that are there, and its enrichment, as numbers.
+
+    See results.weights.Heat. The last row and column are all layers and all modules; the shade is the enrichment.
+    """
+    whole_row = modules.assign(layer="<b>all layers</b>")
+    whole_column = layers.assign(layer=layers["layer"].map(_layer_name), module="<b>all modules</b>")
+    parts = [cells.assign(layer=cells["layer"].map(_layer_name)), whole_column, whole_row]
+    rows = pd.concat(parts, ignore_index=True)
+    names = [*dict.fromkeys(cells["module"]), "<b>all modules</b>"]
+    order = [*dict.fromkeys(parts[0]["layer"]), "<b>all layers</b>"]
+    table = {c: rows.pivot(index="layer", columns="module", values=c).loc[order, names] for c in _CELL}
+    enrichment = table["enrichment"].to_numpy(dtype=float)
+    text = [
+        [_cell(share, times, of, len(names)) for share, times, of in zip(*row, strict=True)]
+        for row in zip(*(table[c].to_numpy(dtype=float) for c in _CELL), strict=True)
+    ]
+    said = np.stack([table[c].to_numpy(dtype=float) for c in _CELL], axis=-1)
+    figure = go.Figure(
+        heat_map(
+            np.nan_to_num(enrichment),  # where nothing is reverted plotly would drop rows and columns
+            (faded(palette.restored, 0), faded(palette.restored, 0.5)),
+            most=max(2.0, float(np.nanmax(enrichment, initial=0))),
+            gap=2,
+            said=said,
+            template="layer %{y}, %{x}<br><b>%{customdata[0]:.2%}</b> of all reverted weights; "
+            "%{customdata[2]:.2%} of the region's weights<br>enrichment %{customdata[1]:.2f}",
+            x=names if len(names) > _MOST_COLUMNS else [_wrapped(name) for name in names],
+            y=order,
+            text=text,
+            texttemplate="%{text}",
+            textfont={"color": palette.text, "size": 13 if len(names) <= _MOST_COLUMNS else 11},
+        )
+    )
+    figure.update_yaxes(type="category", autorange="reversed", title_text="layer")
+    figure.update_xaxes(side="top", type="category")
+    many = len(names) > _MOST_COLUMNS
+    deep = (
+        7 * max(map(len, names)) if many else 18 * (1 + max(_wrapped(name).count("<br>") for name in names))
+    )
+    drawn = styled(figure, palette, height=30 + deep + _PIXELS_A_ROW * len(order), top=10 + deep, bottom=-24)
+    return drawn.update_yaxes(showgrid=False).update_xaxes(showgrid=False, tickangle=-90 if many else 0)
 
 
 def _same(n: int, share: float) -> str:
@@ -143,9 +193,6 @@ def _decades(edges: pd.DataFrame) -> dict[str, Any]:
     return {"range": [_zero_at(edges) - 0.8, last + 0.2], "tickvals": ticks, "ticktext": names}
 
 
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
 def _zero_at(edges: pd.DataFrame) -> float:
     return floor(float(edges["low"].min())) - 1.2 if len(edges) else -1.0
 
@@ -153,7 +200,7 @@ def _zero_at(edges: pd.DataFrame) -> float:
 def _bars(
     zero: pd.DataFrame, others: pd.DataFrame, edges: pd.DataFrame, cut: float, name: str, palette: Palette
 ) -> list[go.Bar]:
-    """The bars below the cut, which stay tuned, those from it on, which go back, and the bar of the zeros.
+    """The bars below the cut, which are kept, those from it on, which are reverted, and the bar of the zeros.
 
     The bar that the cut goes through is drawn in two parts of its height.
     """
@@ -165,130 +212,44 @@ def _bars(
         zero, np.array([_zero_at(edges) - 0.3]), np.array([_zero_at(edges) + 0.3]), name, palette
     )
     return [
-        stays.update(name="stays tuned", marker_color=palette.tuned),
-        back.update(name="goes back to base", marker={"color": palette.restored, "pattern": _HATCHED}),
-        unchanged.update(name="0: nothing to put back", marker_color=palette.base),
+        stays.update(name="kept", marker_color=palette.tuned),
+        back.update(name="reverted", marker={"color": palette.restored, "pattern": _HATCHED}),
+        unchanged.update(name="0: unchanged", marker_color=palette.base),
     ]
 
 
 def _bar(rows: pd.DataFrame, low: Any, high: Any, name: str, palette: Palette) -> go.Bar:
     kept = high > low
     said = rows.loc[kept, ["low", "high", "n_weights", "score_share"]].to_numpy(dtype=float).tolist()
-    return go.Bar(
-        x=((low + high) / 2)[kept].tolist(),
-        width=(high - low)[kept].tolist(),
-        y=rows.loc[kept, "share"].tolist(),
+    return histogram(
+        low[kept],
+        high[kept],
+        rows.loc[kept, "share"],
         customdata=said,
         marker={"line": {"width": 0}},
-        showlegend=True,
         hovertemplate=f"{name} from %{{customdata[0]:.2g}} to %{{customdata[1]:.2g}}: %{{customdata[2]:,}} weights, "
         f"<b>%{{y:.2%}}</b><br>%{{customdata[3]:.2%}} of the summed {name}<extra></extra>",
     )
 
 
-def _steps(rows: pd.DataFrame, edges: pd.DataFrame, name: str, palette: Palette) -> go.Scatter:
+def _steps(rows: pd.DataFrame, edges: pd.DataFrame, palette: Palette) -> go.Scatter:
     xs = np.column_stack([edges["low"], edges["high"]]).ravel().tolist()
     ys = np.repeat(rows["score_share"].to_numpy(dtype=float), 2).tolist()
     look = {"color": palette.text, "width": 1.6, "dash": "dot"}
-    return go.Scatter(x=xs, y=ys, mode="lines", line=look, name="part of the sum", hoverinfo="skip")
+    return go.Scatter(x=xs, y=ys, mode="lines", line=look, name="share of total", hoverinfo="skip")
 
 
 def _add_paper(figure: go.Figure, paper: pd.DataFrame, palette: Palette) -> None:
     """One faint line a fine-tuning of the paper, with one entry in the legend."""
     for number, (_, rows) in enumerate(paper.groupby(["n_train", "train_level"])):
-        figure.add_trace(
-            go.Scatter(
-                x=rows["k_percent"].tolist(),
-                y=rows["share"].tolist(),
-                mode="lines+markers",
-                line={"color": faded(palette.text, 0.4), "width": 1},
-                marker={"symbol": "x-thin-open", "size": 8, "color": faded(palette.text, 0.7)},
-                name="paper, LLaMA-3-8B (ten fine-tunings)",
-                legendgroup="paper",
-                showlegend=number == 0,
-                customdata=rows[["n_train", "train_level"]].to_numpy().tolist(),
-                hovertemplate="paper, N = %{customdata[0]:,}, level %{customdata[1]}<br>k = %{x:g}%: "
-                "<b>%{y:.1%}</b><extra></extra>",
-            )
-        )
-
-
-def _mark(
-    figure: go.Figure, at: float, name: str, palette: Palette, *, log: bool = False, **where: int
-) -> None:
-    """A vertical line with its name above; `at` is the logarithm where log is set."""
-    if isnan(at):
-        return
-    figure.add_vline(x=10**at if log else at, line={"color": palette.text, "width": 1.6}, **where)
-    figure.add_annotation(
-        x=at,
-        y=1,
-        yref="y domain",
-        text=name,
-        showarrow=False,
-        yanchor="bottom",
-        font={"color": palette.text, "size": 13},
-        **where,
-    )
-
-
-# Where the first k% sit (results/weights.py, `Heat`) -> a heat map whose cells hold their numbers.
-
-_PIXELS_A_ROW = 30
-_MOST_COLUMNS = 9
-"""Of a heat map with two numbers in a cell and names that lie flat."""
-
-
-def heat_figure(
-    cells: pd.DataFrame, layers: pd.DataFrame, modules: pd.DataFrame, palette: Palette = LIGHT
-) -> go.Figure:
-    """Layer x module: the share of what k% puts back that sits there, and its enrichment, as numbers.
-
-    See results.weights.Heat. The last row and column are all layers and all modules; the shade is the enrichment.
-    """
-    whole_row = modules.assign(layer="<b>all layers</b>")
-    whole_column = layers.assign(layer=layers["layer"].map(_layer_name), module="<b>all modules</b>")
-    parts = [cells.assign(layer=cells["layer"].map(_layer_name)), whole_column, whole_row]
-    rows = pd.concat(parts, ignore_index=True)
-    names = [*dict.fromkeys(cells["module"]), "<b>all modules</b>"]
-    order = [*dict.fromkeys(parts[0]["layer"]), "<b>all layers</b>"]
-    table = {c: rows.pivot(index="layer", columns="module", values=c).loc[order, names] for c in _CELL}
-    enrichment = table["enrichment"].to_numpy(dtype=float)
-    text = [
-        [_cell(share, times, of, len(names)) for share, times, of in zip(*row, strict=True)]
-        for row in zip(*(table[c].to_numpy(dtype=float) for c in _CELL), strict=True)
-    ]
-    said = np.stack([table[c].to_numpy(dtype=float) for c in _CELL], axis=-1)
-    figure = go.Figure(
-        go.Heatmap(
-            z=np.nan_to_num(enrichment),  # where nothing is put back plotly would drop rows and columns
-            x=names if len(names) > _MOST_COLUMNS else [_wrapped(name) for name in names],
-            y=order,
-            zmin=0,
-            zmax=max(2.0, float(np.nanmax(enrichment, initial=0))),
-            colorscale=[[0, faded(palette.restored, 0)], [1, faded(palette.restored, 0.5)]],
-            showscale=False,
-            text=text,
-            texttemplate="%{text}",
-            textfont={"color": palette.text, "size": 13 if len(names) <= _MOST_COLUMNS else 11},
-            customdata=said,
-            xgap=2,
-            ygap=2,
-            hovertemplate="layer %{y}, %{x}<br><b>%{customdata[0]:.2%}</b> of all that is put back; "
-            "%{customdata[2]:.2%} of the region's weights<br>enrichment %{customdata[1]:.2f}<extra></extra>",
-        )
-    )
-    figure.update_yaxes(type="category", autorange="reversed", title_text="layer")
-    figure.update_xaxes(side="top", type="category")
-    many = len(names) > _MOST_COLUMNS
-    deep = (
-        7 * max(map(len, names)) if many else 18 * (1 + max(_wrapped(name).count("<br>") for name in names))
-    )
-    drawn = styled(figure, palette, height=30 + deep + _PIXELS_A_ROW * len(order), top=10 + deep, bottom=-24)
-    return drawn.update_yaxes(showgrid=False).update_xaxes(showgrid=False, tickangle=-90 if many else 0)
-
-
-_CELL = ("share", "enrichment", "weight_share")
+        line = curve(
+            rows["k_percent"], rows["share"], "paper, LLaMA-3-8B (ten fine-tunings)", faded(palette.text, 0.4), width=1,
+            marker={"symbol": "x-thin-open", "size": 8, "color": faded(palette.text, 0.7)}, legendgroup="paper",
+            showlegend=number == 0, customdata=rows[["n_train", "train_level"]].to_numpy().tolist(),
+            hovertemplate="paper, N = %{customdata[0]:,}, level %{customdata[1]}<br>k = %{x:g}%: "
+            "<b>%{y:.1%}</b><extra></extra>",
+        )  # fmt: skip
+        figure.add_trace(line)
 
 
 def _cell(share: float, times: float, weight_share: float, n_columns: int) -> str:

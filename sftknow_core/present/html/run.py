@@ -1,4 +1,4 @@
-"""The static report's part on token shifts: how far answers moved, which moved most, and the ten tokens of a few."""
+"""The static report of a run: one HTML file, and its part on token shifts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def add_tokens(shown: Shown, questions: Questions, slider: Slider) -> tuple[list
     asked = questions.table
     split = "test" if "test" in asked.splits else asked.splits[0]
     if not asked.ks or questions.spread(Filters(asked.ks[0], split=split)).empty:
-        return [], "First tokens were not measured in this chain, or base begins no answer rightly."
+        return (
+            [],
+            "No token shifts: first tokens were not evaluated, or no base completion begins with the answer.",
+        )
     opened: list[Plain] = []
     for i, k in enumerate(slider.ks):
         filters = Filters(_restored(asked.ks, k), split=split)
@@ -117,7 +120,7 @@ def _add_ten(
     shown.draw(name, lambda p: tokens_charts.tokens_figure(tokens, k, p), tokens)
     shown.tables[name] = _plain_table(tokens_text.token_table(tokens))
     about = (
-        f"{tokens_text.topic_name(question['topic'])} · mastery level {question['level']} · right answer: "
+        f"{tokens_text.topic_name(question['topic'])} · mastery level {question['level']} · gold answer: "
         f"{question['gold']} · KL {question['kl']:.2f} nats"
     )
     return {"question": str(question["question"]), "about": about, "back": tokens_text.comes_back(question)}
@@ -162,6 +165,7 @@ def render(cache: Cache, run_id: str) -> str:
         "no_tokens": no_tokens,
         "splits": slider.splits,
         "test_costs": restore.TEST_COSTS,
+        "flips_say": restore.FLIPS_SAY,
         "colours": THEMES,
     }
     return page_of("report.html.j2", page, _data(shown, slider))
@@ -169,8 +173,8 @@ def render(cache: Cache, run_id: str) -> str:
 
 def _definitions() -> list[tuple[str, Any]]:
     parts = (
-        ("The chain", story.DEFINITIONS),
-        ("The slider", restore.DEFINITIONS),
+        ("Summary", story.DEFINITIONS),
+        ("Restore", restore.DEFINITIONS),
         ("Token shifts", tokens_text.DEFINITIONS),
     )
     return [(name, bullets(text)) for name, text in parts]

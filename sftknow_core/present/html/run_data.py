@@ -32,7 +32,7 @@ from sftknow_core.results.measured import MeasuredState
 from sftknow_core.results.weights import Cube
 
 MOST_FLIPPED = 100
-"""Questions listed of those that healed, and as many of those that broke, at each k."""
+"""Most recovered questions listed at each k, and most broken ones."""
 _PLACES = ("layer", "module", "n_restored", "share", "weight_share", "enrichment")
 Draw = Callable[[Palette], go.Figure]
 
@@ -80,7 +80,7 @@ class Slider:
     """The measured k, and what they are called."""
 
     ks: tuple[float, ...]
-    """Increasing; 0 is tuned, 100 the hybrid."""
+    """Increasing; 0 is tuned, at 100 the layers are base."""
     chosen: int
     """Which of them was chosen on dev."""
     splits: tuple[str, ...]
@@ -90,8 +90,8 @@ class Slider:
 
     @property
     def labels(self) -> list[str]:
-        """What stands beside the slider."""
-        names = {0.0: "0% (tuned)", 100.0: "100% (hybrid)"}
+        """Labels of the slider's steps."""
+        names = {0.0: "0% (tuned)", 100.0: "100% (layers = base)"}
         return [names.get(k, f"{k:g}%") for k in self.ks]
 
 
@@ -101,7 +101,7 @@ def slider_of(chain: Chain, rows: pd.DataFrame) -> Slider:
     ks = tuple(sorted(float(k) for k in scored["k_percent"].dropna().unique()))
     splits = tuple(split for split in ("dev", "test") if (scored["split"] == split).any())
     if not ks or not splits:
-        raise CacheError("no answer of this chain was scored: there is nothing to report")
+        raise CacheError("no answer of this run was scored, so there is no report: evaluate it first")
     chosen = min(range(len(ks)), key=lambda i: abs(ks[i] - chain.best_k))
     return Slider(ks, chosen, splits, Cube.of_pair(chain.cache, chain.base_id, chain.tuned_id))
 
@@ -132,14 +132,14 @@ def _accuracies(headline: pd.DataFrame, k: float) -> list[KeyNumber]:
         states[f"k = {k:g}%" if k else "k = 0%, tuned"] = of[of["k_percent"] == k]
         parts = tuple(_part(name, rows) for name, rows in states.items() if k or name != "tuned")
         n = int(of["n"].max())
-        said = f"{n:,} questions; the mean over the mastery levels."
+        said = f"n = {n:,}; mean over the mastery levels."
         found.append(KeyNumber(DOMAIN_NAMES.get(domain, domain).capitalize(), parts, said))
     return found
 
 
 def _part(name: str, rows: pd.DataFrame) -> Part:
     if rows.empty or pd.isna(rows["accuracy"].iloc[0]):
-        return Part(name, "–", "not measured")
+        return Part(name, "–", "not evaluated")
     row = rows.iloc[0]
     return Part(name, f"{percent(row['accuracy'])}%", f"{percent(row['low'])} to {percent(row['high'])}")
 
@@ -147,26 +147,25 @@ def _part(name: str, rows: pd.DataFrame) -> Part:
 def _add_flips(shown: Shown, chain: Chain, name: str, state: MeasuredState | None, split: str) -> None:
     """Counts, tests and lists of the questions whose answer changed between tuned and this state."""
     if state is None:
-        shown.lists[f"flips.{name}"] = [
-            [("Nothing is put back here: this is the tuned model itself.", False)]
-        ]
+        shown.lists[f"flips.{name}"] = [[("k = 0 is the tuned model: no weight is reverted.", False)]]
         shown.tables[f"flips.{name}"] = as_table(pd.DataFrame(columns=["flip"]))
         return
     counts = chain.flip_counts(state, split)
     shown.lists[f"flips.{name}"] = bullets(restore_text.flip_sentences(counts, state.k_percent))
     some = [chain.flipped(state, split, flips=(flip,), most=MOST_FLIPPED) for flip in ("healed", "broken")]
-    shown.tables[f"flips.{name}"] = as_table(pd.concat(some, ignore_index=True))
+    listed = pd.concat(some, ignore_index=True).replace({"flip": restore_text.OUTCOMES})
+    shown.tables[f"flips.{name}"] = as_table(listed)
 
 
 def add_weights(shown: Shown, chain: Chain, slider: Slider) -> str | None:
-    """What each k puts back, from the cube; returns why there is nothing, or None."""
+    """The weights reverted at each k, from the cube; returns why there are none, or None."""
     cube = slider.cube
     if cube is None:
-        return "The weights of these two models were not compared in this cache."
+        return "The weights of these two models are not compared in this cache."
     try:
         curve = cube.curve(chain.restoring)
     except SpecError as error:
-        return f"Counts are not known for this way of choosing weights: {error}"
+        return f"No counts for this ranking: {error}"
     score = restore_text.score_of(chain.restoring)
     shown.draw("taken", partial(restore_charts.reverted_figure, curve, float("nan"), score), thinned(curve))
     for i, k in enumerate(slider.ks):
@@ -202,7 +201,7 @@ def add_chains(shown: Shown, chain: Chain) -> str:
 
 
 def first_or_reason(read: Callable[[], str | None]) -> str | None:
-    """What a part that may be lacking says of itself."""
+    """None, or why this part of the report is empty."""
     try:
         return read()
     except SftknowError as error:

@@ -104,18 +104,18 @@ def _figures(shown: Shown, results: StudyResults) -> list[Plain]:
     beyond = study_text.BEYOND
     curve = rows_analysis.curve_rows(study, large)
     restored = _of(study_charts.restoration_figure, study, large)
-    made.append(("restored", f"Restoration curves, N = {large}", beyond["restored"], restored, curve))
+    made.append(("restored", f"Restored vs. base, N = {large}", beyond["restored"], restored, curve))
     if cell is not None:
         where = f", {cell}"
         knowledge = _of(study_charts.knowledge_figure, study, cell)
         rows = rows_analysis.format_rows(study, cell)
-        made.append(("format", f"Knowledge or format{where}", beyond["format"], knowledge, rows))
+        made.append(("format", f"Knowledge and format{where}", beyond["format"], knowledge, rows))
         energy = _of(study_charts.energy_figure, study, cell)
         rows = rows_analysis.energy_rows(study, cell)
-        made.append(("energy", f"Strategies at equal energy{where}", beyond["energy"], energy, rows))
+        made.append(("energy", f"Rankings at equal update size{where}", beyond["energy"], energy, rows))
     healed = _of(study_charts.recovered_figure, study, large)
     rows = rows_analysis.recovered_rows(study, large)
-    made.append(("healed", f"What restoring heals, N = {large}", beyond["healed"], healed, rows))
+    made.append(("healed", f"Recovered questions, N = {large}", beyond["healed"], healed, rows))
     kept = [one for one in made if _draw(shown, one[0], one[3], one[4], columns.own("paper"))]
     return [
         {"name": name, "title": title, "caption": caption.replace("`", "")}

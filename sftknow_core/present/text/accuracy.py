@@ -1,4 +1,4 @@
-"""What the page of accuracies says: five numbers of a chain with sentences, and what stands beside a figure."""
+"""Texts and number cards of the page "Accuracy"."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from sftknow_core.analysis.published import TABLE2_N
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present import glossary
 from sftknow_core.present.terminal import points
-from sftknow_core.present.text.story import KeyNumber, Part, nothing_put_back
+from sftknow_core.present.text.story import KeyNumber, Part, nothing_reverted
+from sftknow_core.present.text.tokens import BASE_PROMPTS
 from sftknow_core.results.accuracy import Group
 from sftknow_core.results.questions import FIVE_SHOT
 from sftknow_core.results.states import Chosen
@@ -31,105 +32,94 @@ OFF = "off"
 
 
 def cards(changes: pd.DataFrame, k_percent: float, base: str) -> tuple[KeyNumber, ...]:
-    """Means before and after in both domains, and how many answers flipped. changes: results.accuracy.changes."""
+    """Mean changes in both domains, and how many answers changed. changes: see results/accuracy.py."""
     mean = changes[changes["level"].isna()]
     tuning, restoring = (mean[mean["step"] == step] for step in ("tuning", "restoring"))
-    said = "after five examples" if base == FIVE_SHOT else "asked with the question alone"
+    prompt = BASE_PROMPTS[base]
     found = [
-        KeyNumber("Change by tuning, points", _differences(tuning), f"Tuned minus base {said}."),
-        KeyNumber("Right → wrong by tuning", _counts(tuning, "n_lost", "n"), "Answers that tuning took."),
-        KeyNumber("Wrong → right by tuning", _counts(tuning, "n_gained", "n"), "Answers that tuning gave."),
+        KeyNumber("Change by tuning (pp)", _differences(tuning), f"Tuned minus base ({prompt})."),
+        KeyNumber("Correct → incorrect by tuning", _counts(tuning, "n_lost", "n"), "Lost by fine-tuning."),
+        KeyNumber(
+            "Incorrect → correct by tuning", _counts(tuning, "n_gained", "n"), "Gained by fine-tuning."
+        ),
     ]
     if k_percent:
-        about = f"Restored, k = {k_percent:g}%, minus tuned."
-        healed = "Answers that putting weights back healed, and (in brackets) broke."
+        about = f"Restored (k = {k_percent:g}%) minus tuned."
         found += [
-            KeyNumber("Change by restoring, points", _differences(restoring), about),
-            KeyNumber("Wrong → right by restoring", _healed(restoring), healed),
+            KeyNumber("Recovery (pp)", _differences(restoring), about),
+            KeyNumber(
+                "Recovered by restoring", _recovered(restoring), "Incorrect → correct; in brackets: broken."
+            ),
         ]
     return tuple(found)
 
 
 def which_base(base: str, chosen: Chosen) -> str:
-    """What "before" and "restored" are on this page."""
-    fair = (
-        "Base stands here **after five examples**, the fair before"
+    """Which base prompt and which k the page shows."""
+    baseline = (
+        "Baseline: **base, 5-shot**"
         if base == FIVE_SHOT
-        else "Base stands here **asked with the question alone**, a form it does not know: what looks learnt may be "
-        "the form alone"
+        else "Baseline: **base, zero-shot**, so gains may be answer format only"
     )
     restored = (
-        f"restored is k = {chosen.k_percent:g}%, chosen on dev"
+        f"restored: k = {chosen.k_percent:g}%, chosen on dev"
         if chosen.k_percent
-        else f"{nothing_put_back(chosen)}, so there is no restored state"
+        else f"no restored model: {nothing_reverted(chosen)}"
     )
-    return f"{fair}; {restored}. Test questions only."
+    return f"{baseline}; {restored}. Test questions only."
 
 
 def flipped(changes: pd.DataFrame) -> str:
-    """How many flipped by tuning, and how surprising that is, by domain, as Markdown."""
+    """How many answers changed by tuning and by restoring, with p, by domain, as a Markdown list."""
     lines = []
     for row in changes[changes["level"].isna() & (changes["step"] != "both")].to_dict("records"):
         p = f"p = {row['p_value']:.2g}" if row["p_value"] > 1e-4 else "p ≤ 0.0001"
         lines.append(
-            f"- {DOMAIN_NAMES.get(row['domain'], row['domain'])}, by {row['step']}: **{row['n_lost']:,}** right → "
-            f"wrong, **{row['n_gained']:,}** wrong → right, of {row['n']:,}; change of the mean "
-            f"{_signed(row['difference'])} points ({p})"
+            f"- {DOMAIN_NAMES.get(row['domain'], row['domain'])}, by {row['step']}: **{row['n_lost']:,}** correct → "
+            f"incorrect, **{row['n_gained']:,}** incorrect → correct, of {row['n']:,}; change of the mean "
+            f"{_signed(row['difference'])} pp ({p})"
         )
     return "\n".join(lines)
 
 
 def who_is_shown(group: Group, cells: pd.DataFrame) -> str:
-    """Which chains are in a figure of many, and what its intervals are."""
+    """Which runs are in a figure of many, and what its intervals cover."""
     one = (
-        "seeds are replicates: their mean, with each seed's point; from three seeds on the interval (Student t) speaks "
-        "for other seeds on these questions; two seeds have none"
+        "mean over seeds, with each seed's point; 95% CI over seeds (Student t) from three seeds on"
         if (cells["n_seeds"] > 1).any()
-        else "one seed a point, so a difference between points includes the one between seeds; the interval speaks for "
-        "other questions"
+        else "one seed each; 95% CIs cover questions, not seeds"
     )
-    others = (
-        f" {group.n_other_ways:,} more chains asked the same but were tuned or restored in another way."
-        if group.n_other_ways
-        else ""
-    )
+    others = f" {group.n_other_ways:,} more runs use other settings." if group.n_other_ways else ""
     n = len(group.run_ids)
-    chains = "1 chain" if n == 1 else f"{n:,} chains"
-    return (
-        f"{chains} that asked the same base the same questions, tuned and restored in the same way: {one}. 95% "
-        f"intervals.{others}"
-    )
+    runs = "1 comparable run" if n == 1 else f"{n:,} comparable runs"
+    return f"{runs} (same base, questions and settings): {one}.{others}"
 
 
 def about_heat(state: str, n_train: int, paper: str | None) -> str:
-    """What the heat map's cells are."""
-    how = " by its own k, chosen on dev" if state == "restored" else ""
+    """Caption of the heat map."""
+    how = " (k chosen on dev)" if state == "restored" else ""
     said = (
-        f"Accuracy in percent on test questions of each level (rows), {state}{how} after fine-tuning on {n_train:,} "
-        "facts of each level (columns); bottom: the mean over levels. Grey: base after five examples (5 ex.) and "
-        "asked with the question alone. Point at a cell for its interval and n."
+        f"Test accuracy (%), {state}{how}, N = {n_train:,}: question level (rows) by training level (columns); bottom: "
+        "mean. Grey: base, 5-shot and zero-shot. Hover for 95% CI and n."
     )
     if paper and n_train == TABLE2_N:
-        said += f" In brackets: the paper's {paper}, another model and other questions."
+        said += f" In brackets: the paper's {paper} (other model, other questions)."
     elif paper:
-        said += f" The paper prints such a table for N = {TABLE2_N:,} only."
+        said += f" The paper's table is for N = {TABLE2_N:,} only."
     return said
 
 
 def about_paper(paper: str | None) -> str:
-    """What the paper's numbers in a figure are; nothing where they are off."""
+    """Caption of the paper's numbers in a figure; "" where they are off."""
     if paper is None:
         return ""
     return (
-        f" Faint: {paper} as printed by Ye et al. (2025), another model asked other questions. Compare shapes; a "
-        "difference from ours means nothing. Source and caveats are at the end of the page."
+        f" Faint: {paper} as printed by Ye et al. (2025), other model and other questions. Compare shapes, not values. "
+        "Source and caveats: end of page."
     )
 
 
-NO_CELL = (
-    "This chain compares two given models: nothing was fine-tuned here, so it has no train level and no N, and stands "
-    "beside no other."
-)
+NO_CELL = "External model: no training level or N, so it cannot be placed among other runs."
 
 
 def _differences(rows: pd.DataFrame) -> tuple[Part, ...]:
@@ -141,7 +131,7 @@ def _differences(rows: pd.DataFrame) -> tuple[Part, ...]:
 
 
 def _signed(share: float) -> str:
-    """A difference in points, with a minus sign as wide as the plus."""
+    """A difference in pp, with a minus sign as wide as the plus."""
     return points(share).replace("-", "−")
 
 
@@ -151,7 +141,7 @@ def _counts(rows: pd.DataFrame, column: str, of: str) -> tuple[Part, ...]:
     )
 
 
-def _healed(rows: pd.DataFrame) -> tuple[Part, ...]:
+def _recovered(rows: pd.DataFrame) -> tuple[Part, ...]:
     return tuple(
         Part(_domain(row), f"{row['n_gained']:,}", f"({row['n_lost']:,} broken) of {row['n']:,}")
         for row in rows.to_dict("records")

@@ -1,4 +1,4 @@
-"""What base, tuned and restored answered to a free question -> tables and words."""
+"""Texts and tables of the page "Ask", and of the evaluation worker."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import pandas as pd
 from sftknow_core.present import glossary
 
 Answers = Sequence[Mapping[str, Any]]
-"""The engine's answers, one entry a state: state_id, label, rows (one a text; see serve/engine/tasks.py)."""
+"""The worker's answers, one entry a model: state_id, label, rows (one a text; see serve/engine/tasks.py)."""
 PROMPTS = {"paper": "as a question", "completion": "to be continued"}
-"""Kind of prompt -> what people read."""
+"""Kind of prompt -> its name, which an address holds too."""
 PROMPT_HELP = (
-    "As a question: put into the prompt the models are evaluated with, `<|question|> … <|answer|>`. To be continued: "
-    "the text is sent as it stands, and the model goes on writing. Base was never taught the question prompt, so it "
-    "often knows more when it may continue a sentence."
+    "As a question: in the evaluation prompt, `<|question|> … <|answer|>`. To be continued: the text alone, as a "
+    "completion prompt. Base is not trained on the question prompt and is often better at completions."
 )
 DEFINITIONS = (
     glossary.bullets("answer", "first token", "models")
@@ -25,7 +24,7 @@ DEFINITIONS = (
 
 
 def answer_table(answers: Answers, k_percent: float) -> pd.DataFrame:
-    """One row a state: state, answer, ended (whether the model ended it itself), n_tokens, mass_outside."""
+    """One row a model: state, answer, stopped (at EOS), n_tokens, mass_outside."""
     rows = [
         {"state": name, **{key: row[key] for key in ("answer", "stopped", "n_tokens", "mass_outside")}}
         for name, row in _named(answers, k_percent)
@@ -34,7 +33,7 @@ def answer_table(answers: Answers, k_percent: float) -> pd.DataFrame:
 
 
 def token_table(answers: Answers, k_percent: float) -> pd.DataFrame:
-    """One row a state and token: state, rank (1: the likeliest), token, p (0 to 1); last, rank <NA>: the rest."""
+    """One row a model and token: state, rank (1: the most probable), token, p (0 to 1); last, rank <NA>: the rest."""
     rows: list[dict[str, Any]] = []
     for name, row in _named(answers, k_percent):
         ten = zip(row["top_tokens"], row["p"], strict=True)
@@ -53,25 +52,25 @@ def _named(answers: Answers, k_percent: float) -> list[tuple[str, Mapping[str, A
     return [(name, answer["rows"][0]) for name, answer in zip(names, answers, strict=False)]
 
 
-# What the engine says of itself -> a line for people.
+# Status of the evaluation worker.
 
 
 def doing(state: str, text: str, name: str) -> str:
-    """What happens with one request now. state: queued, running, ...; name: of the request, for people."""
+    """The status of one request. state: queued, running, ...; name: of the request."""
     if state == "queued":
-        return f"{name}: waiting for its turn; the engine does one thing after the other"
+        return f"{name}: queued"
     return f"{name}: {text or 'starting'}"
 
 
 def line(status: Mapping[str, Any] | None) -> str:
-    """The engine in a line; None: it has not answered yet. status: worker.py."""
+    """The worker's status in a line; None: it has not replied yet. status: serve/engine/worker.py."""
     if status is None or not status["ready"]:
-        return "Engine: starting. It loads its libraries, which takes some seconds; what is measured is there already."
+        return "Evaluation worker is starting (a few seconds). Cached results are available."
     busy = len(status["queue"]) + (status["current"] is not None)
     doing_now = "ready" if not busy else f"busy, {busy} request{'s' if busy > 1 else ''}"
     held = status["loaded_bytes"]
     model = f"{size(held)} of weights loaded" if held else "no model loaded"
-    return f"Engine: {doing_now} · device {status['device']} · {size(status['rss_bytes'])} memory, {model}"
+    return f"Evaluation worker: {doing_now} · device {status['device']} · {size(status['rss_bytes'])} memory, {model}"
 
 
 def size(n_bytes: float) -> str:

@@ -1,4 +1,4 @@
-"""Studies on a terminal: what there is to do, what there is, and one study's cells."""
+"""What commands on weights and on studies print: changes, restored models, plans, cells and claims."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from rich.table import Table
 from rich.text import Text
 
 from sftknow_core.analysis.study import StudyResults
-from sftknow_core.present.terminal import PAPER_DEFINITION, Result, percent, points, print_lines, table_of
+from sftknow_core.present.terminal import (
+    PAPER_DEFINITION,
+    Result,
+    percent,
+    points,
+    print_lines,
+    table_of,
+)
 from sftknow_core.present.text import study
 from sftknow_core.results.studies import Headline, Study, StudyInfo, Way
 
-# What the commands on two models' weights found and did -> lines and tables on a terminal.
-
 
 def show_delta(result: Result) -> None:
-    """How much changed, and how concentrated that is."""
+    """Changed weights by region, and their concentration."""
     regions = table_of(
-        "What fine-tuning changed",
+        "Weight changes",
         "region",
-        "parameters",
-        "changed, %",
-        "energy of the change, %",
-        "sum of r from |p| < 1e-6, %",
+        "terminal.n_params",
+        "terminal.changed",
+        "terminal.energy",
+        "terminal.tiny_share",
     )
     for row in result["regions"]:
         share = row["energy"] / row["base_energy"] if row["base_energy"] else None
@@ -41,7 +46,11 @@ def show_delta(result: Result) -> None:
             percent(row["tiny_share_of_r"]),
         )
     curve = table_of(
-        "Share of the summed relative change in the most changed k%", "epsilon", "k, %", "share, %", "null, %"
+        "Share of the summed relative change in the top k%",
+        "terminal.eps",
+        "k_percent",
+        "terminal.share",
+        "terminal.null",
     )
     for row in result["concentration"]:
         curve.add_row(
@@ -50,43 +59,43 @@ def show_delta(result: Result) -> None:
     print_lines(
         regions,
         curve,
-        "r = |tuned - base| / (|base| + epsilon); null: the changes dealt out anew within each tensor",
+        "r = |tuned - base| / (|base| + epsilon); null: changes shuffled within each tensor",
         *result["notes"],
     )
 
 
 def show_restored(result: Result) -> None:
-    """What was put back, and what was written."""
+    """Reverted weights and written files."""
     print_lines(*_taken_back(result), *_written(result))
 
 
 def show_rebuilt(result: Result) -> None:
-    """The same of a model made again from a recipe or a patch."""
+    """Reverted weights and written files of a model rebuilt from a recipe or a patch."""
     checked = "the recipe" if isinstance(result.get("recipe"), str) else "the patch"
     print_lines(
-        *_taken_back(result), *_written(result), f"compared with {checked}: the same model, bit for bit"
+        *_taken_back(result), *_written(result), f"checked with {checked}: identical model, bit for bit"
     )
 
 
 def show_preflight(result: Result) -> None:
     """Every check in a line, and the verdict."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("status", "check"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("finding", overflow="fold")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in ("status", "name"):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for check in result["checks"]:
         table.add_row(*(Text(check[key]) for key in ("status", "name", "text")))
     failed = sum(check["status"] == "error" for check in result["checks"])
-    verdict = f"{failed} of {len(result['checks'])} checks failed" if failed else "nothing speaks against it"
+    verdict = f"{failed} of {len(result['checks'])} checks failed" if failed else "all checks passed"
     print_lines(table, f"{verdict}; nothing was written")
 
 
 def _taken_back(result: Result) -> list[str]:
     n = result["n_restored"] if result["n_restored"] is not None else result["n_touched"]
     lines = [
-        f"restored {n:,} of {result['n_region']:,} parameters of region {result['region']} ({result['strategy']}); "
+        f"reverted {n:,} of {result['n_region']:,} weights of region {result['region']} ({result['strategy']}); "
         f"{result['n_touched']:,} of them had changed",
-        f"taken back: {percent(result['energy_taken_back'])}% of the squared change"
+        f"update taken back: {percent(result['energy_taken_back'])}% of squared update norm"
         + (
             f", {percent(result['share_of_r'])}% of the summed relative change"
             if result["share_of_r"] is not None
@@ -95,11 +104,11 @@ def _taken_back(result: Result) -> list[str]:
     ]
     if result["k_of_changed_percent"] is not None:
         lines.append(
-            f"that is {result['k_of_changed_percent']:.1f}% of the region's changed parameters; "
-            f"{percent(result['n_touched'] / result['n_model'])}% of the model's are no longer tuned's"
+            f"share of the region's changed weights: {result['k_of_changed_percent']:.1f}%; of all weights of the "
+            f"model: {percent(result['n_touched'] / result['n_model'])}%"
         )
     if result["no_more_changes_from_k"]:
-        lines.append(f"all changes are already reverted from k = {result['no_more_changes_from_k']}% on")
+        lines.append(f"all changes are reverted from k = {result['no_more_changes_from_k']}% on")
     return lines
 
 
@@ -128,10 +137,12 @@ def _patch(patch: Mapping[str, Any]) -> str:
 
 
 def show_plan(result: Result) -> None:
-    """The table of `sftknow study run --dry-run`: cells by what there is to do, time and disk."""
+    """The table of `sftknow study run --dry-run`: cells by status, time and disk."""
     counts = Counter(cell["state"] for cell in result["cells"])
     table = table_of(
-        f"Study {result['name']} of {result['base_name']}, run {result['run_id']}", "level", *_sizes(result)
+        f"Study {result['name']} of {result['base_name']}, run {result['run_id']}",
+        "train_level",
+        more=_sizes(result),
     )
     for method, level in dict.fromkeys((c["method"], c["level"]) for c in result["cells"]):
         mine = [c for c in result["cells"] if (c["method"], c["level"]) == (method, level)]
@@ -141,11 +152,11 @@ def show_plan(result: Result) -> None:
     lines = [", ".join(f"{n} {state}" for state, n in counts.items()) + f" of {len(result['cells'])} cells"]
     if result["n_questions"]:
         asked = ", ".join(f"{group} {n:,}" for group, n in result["n_questions"].items())
-        lines.append(f"{sum(result['n_questions'].values()):,} questions an evaluation: {asked}")
+        lines.append(f"{sum(result['n_questions'].values()):,} questions per evaluation: {asked}")
     if not result["mastery_known"]:
         lines.append(
-            "The base model's mastery of the facts is not in the cache: it is computed first, and only then can "
-            "impossible cells be told."
+            "The base model's mastery of the facts is not in the cache: it is computed first, which then shows the "
+            "impossible cells."
         )
     lines += [f"impossible: {c['key']}: {c['reason']}" for c in result["cells"] if c["state"] == "impossible"]
     print_lines(table, *lines, *_cost(result))
@@ -156,7 +167,7 @@ def _cost(result: Result) -> list[str]:
         return [f"time and disk: {result['estimate']}"]
     return [
         f"time: about {clock(result['seconds'])} with {result['workers']} workers ({result['estimate']})",
-        f"disk: about {megabytes(result['disk_bytes'])} stay, {megabytes(result['peak_bytes'])} at most meanwhile "
+        f"disk: about {megabytes(result['disk_bytes'])} afterwards, {megabytes(result['peak_bytes'])} at peak "
         f"(checkpoints kept: {result['checkpoints']})",
     ]
 
@@ -233,8 +244,10 @@ def _sizes(result: Result) -> list[str]:
     return list(dict.fromkeys(_size(cell) for cell in result["cells"]))
 
 
-# `study claims`: every verdict with its effect, interval and sentence, the advice and the scorecard, for people and
-# as JSON.
+# `study claims`: every verdict with its effect, CI and sentence, the advice and the scorecard, as text and as JSON.
+
+_STATES = {"hybrid": "k = 100%"}
+"""Stored model name -> as read, where they differ."""
 
 
 def claims_result(results: StudyResults) -> dict[str, Any]:
@@ -270,24 +283,26 @@ def show_claims(result: Result) -> None:
     for claim in result["claims"]:
         domain = {"in": ", in-domain", "out": ", out-of-domain"}.get(claim["domain"], "")
         say(f"\n{claim['verdict']:<13}{claim['claim_id']}{domain}: {claim['title']}")
-        population = claim["population"] or "nothing measured"
-        say(f"  effect {_effect(claim)}; {claim['seeds']} seeds; speaks for: {population}")
+        population = claim["population"] or "not evaluated"
+        say(f"  effect {_effect(claim)}; {claim['seeds']} seeds; CI over: {population}")
         say(f"  {claim['sentence']}")
     say("\nVerdicts: " + ", ".join(f"{name} {n}" for name, n in result["counts"].items()))
     say("\nAdvice")
     for one in result["advice"]:
         say(f"  {one['text']}\n    {one['evidence']}")
     if not result["advice"]:
-        say("  none: no difference is certain enough")
-    say("\nScorecard (the smallest of kept, learnt and format, percent; mean over seeds)")
+        say("  none: no significant differences")
+    say("\nScorecard (smallest of kept, learnt and format, %; mean over seeds)")
     for row in result["scores"]:
-        states = "  ".join(f"{s} {_percent(row[s])}" for s in ("base", "tuned", "restored", "hybrid"))
+        states = "  ".join(
+            f"{_STATES.get(s, s)} {_percent(row[s])}" for s in ("base", "tuned", "restored", "hybrid")
+        )
         say(f"  {row['cell']:<28}{states}")
 
 
 def _effect(claim: Result) -> str:
     if claim["effect"] is None:
-        return "not measured"
+        return "not evaluated"
     text = f"{claim['effect']:+.3g} {claim['unit']}"
     return text if claim["low"] is None else f"{text} [{claim['low']:.3g}, {claim['high']:.3g}]"
 

@@ -1,4 +1,4 @@
-"""What the page "Facts and mastery" says: cards with their n, how a run was done, one fact, and its prompts.
+"""Texts and number cards of the page "Facts and mastery": one run, one fact, and its prompts.
 
 Prompts are not stored. They are rebuilt where the run used the topics that are shipped, from the template's number
 and the subject of the question.
@@ -33,24 +33,23 @@ DEFINITIONS = glossary.bullets(
     "domain",
 )
 NO_COMPLETIONS = (
-    "A mastery run counts right completions and does not keep the texts. Chance is a function of seed, fact, template "
-    "and sample, so the same ones can be drawn again."
+    "Mastery runs store counts, not texts. Sampling is seeded, so the same completions can be sampled again."
 )
 _HOW = {
-    "completion": "completing template {n}",
-    "question": "answering the question alone",
-    "five-shot": "answering after five solved examples",
+    "completion": "completion template {n}",
+    "question": "zero-shot",
+    "five-shot": "5-shot",
 }
 
 
 def how_measured(model: str, sampling: Sampling, n_chains: int) -> str:
-    """One line on how a run was done. model: its name; n_chains: the finished ones that took their levels from it."""
+    """The run's settings in one line. model: its name; n_chains: the finished ones that took their levels from it."""
     rule = {"words": "as whole words", "substring": "as part of the text"}.get(sampling.matcher, "exactly")
-    used = f"{n_chains} finished chains take" if n_chains != 1 else "1 finished chain takes"
+    used = f"{n_chains:,} finished run{'' if n_chains == 1 else 's'}"
     return (
         f"{plain(model)}: {sampling.n_samples} completions of each template at temperature "
-        f"{sampling.temperature:g}, at most {sampling.max_new_tokens} tokens, seed {sampling.seed}; right: the answer "
-        f"occurs {rule}. {used} their levels from here."
+        f"{sampling.temperature:g}, at most {sampling.max_new_tokens} tokens, seed {sampling.seed}; correct: the gold "
+        f"answer occurs {rule}. Used by {used}."
     )
 
 
@@ -64,17 +63,15 @@ def cards(numbers: Numbers, split_half: Sequence[Sequence[int]]) -> tuple[KeyNum
     away = (
         "Expected mastery was not computed."
         if difference is None
-        else f"R and expected mastery are {100 * difference:.1f} percentage points apart, on average; "
-        f"{_share(numbers.same_level)} of the facts have the same level by both."
+        else f"Mean absolute difference {100 * difference:.1f} pp; same level for {_share(numbers.same_level)} of "
+        "the facts."
     )
     return (
-        KeyNumber(
-            "Facts", (Part("in all", f"{n:,}", unscored),), "Facts of the split and domain chosen above."
-        ),
+        KeyNumber("Facts", (Part("in all", f"{n:,}", unscored),), "Selected split and domain."),
         KeyNumber(
             "Mean R",
             (Part("over facts", _share(numbers.mean_r), f"n = {n_scored:,} facts"),),
-            "Share of right completions, averaged over facts.",
+            "Share of correct completions, mean over facts.",
         ),
         KeyNumber(
             "Borderline",
@@ -85,28 +82,28 @@ def cards(numbers: Numbers, split_half: Sequence[Sequence[int]]) -> tuple[KeyNum
                     f"{numbers.n_borderline:,} of {numbers.n_with_interval:,} facts",
                 ),
             ),
-            "The 95% interval of R crosses 25, 50 or 75%: other templates could give another level.",
+            "95% CI of R crosses 25, 50 or 75%: another level is possible.",
         ),
         KeyNumber(
-            "Level 0, yet expected",
+            "Possible false level 0",
             (
                 Part(
-                    "of those on level 0",
+                    "of level 0",
                     _share(_ratio(numbers.n_marked, numbers.n_level0)),
                     f"{numbers.n_marked:,} of {numbers.n_level0:,} facts",
                 ),
             ),
-            "Never right in the samples, though more than one right completion was to be expected.",
+            "0 correct samples, but expected > 1.",
         ),
         KeyNumber(
-            "R against expected mastery",
+            "R vs. expected mastery",
             (Part("rank correlation", rank, f"n = {agreement.n:,} facts"),),
             away,
         ),
         KeyNumber(
-            "Same level by half the templates",
+            "Split-half agreement",
             (Part("of the facts", _share(half), f"n = {n_half:,} facts of the whole run"),),
-            "Even-numbered templates against odd-numbered ones: how firm a level is.",
+            "Same level from even and from odd templates.",
         ),
     )
 
@@ -114,22 +111,22 @@ def cards(numbers: Numbers, split_half: Sequence[Sequence[int]]) -> tuple[KeyNum
 def not_scored(reasons: Mapping[str, int]) -> str:
     """Why some facts have no level; "" where all have one."""
     why = "; ".join(f"{n:,}: {plain(reason)}" for reason, n in reasons.items())
-    return f"Without a level, and left out of all shares: {why}." if why else ""
+    return f"Excluded (no level): {why}." if why else ""
 
 
 def beside_paper(split: str | None, domain: str | None, models: list[str]) -> tuple[pd.DataFrame, str]:
-    """The paper's shares by level for some of its models, and what is said about them."""
+    """The paper's shares by level for some of its models, and their caption."""
     sets = sets_of(split, domain)
     if not sets:
         return mastery_distribution("none"), (
-            f"The paper ({CITATION}) gives no such numbers: it has no dev set, and no train facts out-of-domain."
+            f"No such numbers in the paper ({CITATION}): it has no dev set, and no train facts out-of-domain."
         )
     found = mastery_distribution(split, domain)
     said = (
         f"Symbols: the paper's models ({CITATION}) on its own facts of EntityQuestions, "
         f"{'; '.join(SET_NAMES[name] for name in sets)}; "
         f"n = {int(found[found['model'] == found['model'].iloc[0]]['n_facts'].sum()):,} facts. "
-        "Other facts and other models than here: compare the shape, not single numbers."
+        "Other facts and other models: compare shapes, not values."
     )
     return found[found["model"].isin(models)].reset_index(drop=True), said
 
@@ -140,22 +137,21 @@ def both(levels: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(numbers: Numbers) -> str:
-    """What the figure of sampled against expected mastery shows."""
+    """Caption of the figure of R vs. expected mastery."""
     found = numbers.agreement
     if found.mean_abs_difference is None:
         return "Expected mastery was not computed for these facts."
-    rank = "cannot be given" if found.spearman is None else f"is {found.spearman:.3f}"
+    rank = "undefined" if found.spearman is None else f"{found.spearman:.3f}"
     return (
-        f"R comes from samples, expected mastery from the model's own probabilities. Over n = {found.n:,} facts with "
-        f"both, the rank correlation (Spearman) {rank}, the mean absolute difference "
-        f"{100 * found.mean_abs_difference:.1f} percentage points, and {_share(numbers.same_level)} have the same "
-        "level by both. Dashed: both equal; dotted: borders of levels. Cells are 5 points wide; those at 0 hold R = 0, "
-        "and an expectation of at most one completion in all."
+        f"R is from samples, expected mastery from the model's probabilities. n = {found.n:,} facts: Spearman {rank}, "
+        f"mean absolute difference {100 * found.mean_abs_difference:.1f} pp, same level "
+        f"{_share(numbers.same_level)}. Dashed: equal; dotted: level borders. Cells are 5 pp wide; those at 0 are "
+        "R = 0, and at most one expected correct completion."
     )
 
 
 def topic_names(topics: pd.DataFrame) -> dict[str, str]:
-    """Topic -> what people read. topics: a table with a column of that name."""
+    """Topic -> its name. topics: a table with a column "topic"."""
     return {topic: topic_name(topic) for topic in topics["topic"].unique()}
 
 
@@ -174,7 +170,7 @@ def confusion_table(confusion: tuple[tuple[int, ...], ...]) -> pd.DataFrame:
 
 def about(fact: Mapping[str, Any], place: int | None, n: int) -> str:
     """One line under the fact's question."""
-    where = f"{place:,} of {n:,} in the list" if place else "not among the facts listed now"
+    where = f"{place:,} of {n:,} in the list" if place else "not in the list"
     domain = DOMAIN_NAMES.get(fact["domain"], fact["domain"])
     return f"{topic_name(fact['topic'])} · {domain} · {fact['split']} · {where}"
 
@@ -184,46 +180,45 @@ def verdict(fact: Mapping[str, Any]) -> str:
     gold = str(fact["gold"])
     others = [name for name in with_synonyms((gold,), _synonyms()) if name != gold]
     known = f", also {', '.join(f'“{plain(name)}”' for name in others)}" if others else ""
-    lines = [f"- answer: **{plain(gold)}**{known}"]
+    lines = [f"- Gold answer: **{plain(gold)}**{known}"]
     if fact["level"] is None:
         return "\n".join(
-            [*lines, f"- no mastery level: {plain(str(fact['reason'] or 'no reason was recorded'))}"]
+            [*lines, f"- No mastery level: {plain(str(fact['reason'] or 'no reason recorded'))}"]
         )
     interval = (
         "no interval: a single template"
         if fact["r_low"] is None
-        else f"95% interval {fact['r_low']:.1%} to {fact['r_high']:.1%}, over {fact['n_templates']} templates"
+        else f"95% CI {fact['r_low']:.1%} to {fact['r_high']:.1%}, over {fact['n_templates']} templates"
     )
     lines.append(
-        f"- **R = {fact['r']:.1%}**: {fact['n_correct']:,} of {fact['n_samples']:,} completions are right; {interval}"
+        f"- **R = {fact['r']:.1%}**: {fact['n_correct']:,} of {fact['n_samples']:,} completions correct; {interval}"
     )
-    lines.append(f"- **mastery level {fact['level']}**; {_borderline(fact)}")
+    lines.append(f"- **Mastery level {fact['level']}**; {_borderline(fact)}")
     if fact["expected_mastery"] is not None:
         marked = (
-            "; more than one right completion was to be expected, so level 0 may be chance"
+            "; possible false level 0: 0 correct samples, but expected > 1"
             if fact["expected_level0_marked"]
             else ""
         )
-        lines.append(f"- expected mastery: {fact['expected_mastery']:.1%}{marked}")
+        lines.append(f"- Expected mastery: {fact['expected_mastery']:.1%}{marked}")
     return "\n".join(lines)
 
 
 def prompts_of(fact: Mapping[str, Any], run_topics: str | None) -> tuple[list[str] | None, str]:
-    """The 21 prompts the fact was asked with, and what they are; None where they are not known.
+    """The fact's 21 prompts, and what they are; None where they are unknown.
 
     run_topics: the id of the topics that the run used (its input "topics").
     """
     if run_topics is not None and run_topics != topics_id(_topics()):
-        return None, "The prompts are not known: the run used other topics than those shipped."
+        return None, "Prompts unknown: the run used other topics than the shipped ones."
     topic = _topics().get(str(fact["topic"]))
     subject = topic.subject_of(str(fact["question"])) if topic else None
     if topic is None or subject is None:
         return None, (
-            "The prompts are not known here: this fact has no completion templates, and was asked after solved "
-            "examples drawn from train facts, which are not stored."
+            "Prompts unknown: this fact has no completion templates, and the few-shot examples are not stored."
         )
     return [topic.completion(i, subject) for i in range(len(topic.completions))], (
-        "The base model wrote on from each of these beginnings."
+        "The base model completed each of these prompts."
     )
 
 
@@ -231,7 +226,7 @@ def sample_table(prompts: Sequence[str], completions: Sequence[Sequence[str]]) -
     """template (from 1), prompt, samples ("Kurfu ×7 · Ruvas ×3", the most frequent first)."""
     rows = []
     for number, (prompt, samples) in enumerate(zip(prompts, completions, strict=True), start=1):
-        counts = Counter(text.strip().split("\n")[0] or "(nothing)" for text in samples).most_common()
+        counts = Counter(text.strip().split("\n")[0] or "(empty)" for text in samples).most_common()
         said = " · ".join(text if n == 1 else f"{text} ×{n}" for text, n in counts)
         rows.append({"template": number, "prompt": prompt, "samples": said})
     return pd.DataFrame(rows, columns=["template", "prompt", "samples"])
@@ -242,32 +237,32 @@ def template_table(templates: pd.DataFrame, prompts: list[str] | None) -> pd.Dat
     right = [
         f"{n} of {total}" for n, total in zip(templates["n_correct"], templates["n_samples"], strict=True)
     ]
-    texts = [prompts[i] if prompts and i < len(prompts) else "not known" for i in templates["template"]]
+    texts = [prompts[i] if prompts and i < len(prompts) else "unknown" for i in templates["template"]]
     table = templates.assign(template=templates["template"] + 1, prompt=texts, right=right)
     return table[["template", "prompt", "right", "share", "expected"]]
 
 
 def said(answers: pd.DataFrame) -> str:
-    """What the base wrote greedily, as a Markdown list. answers: Mastery.said_by_base."""
-    marks = {"completion": ("✓ begins with the answer", "✗ does not begin with the answer")}
+    """The base's greedy answers, as a Markdown list. answers: Mastery.said_by_base.
+
+    A completion is correct when it begins with the gold answer.
+    """
     lines = []
     for row in answers.itertuples(index=False):
         number = "" if row.how != "completion" else str(int(str(row.template)) + 1)
-        right, wrong = marks.get(str(row.how), ("✓ right", "✗ wrong"))
-        text = plain(str(row.text).strip().replace("\n", " ")) or "(nothing)"
-        lines.append(
-            f"- {_HOW[str(row.how)].format(n=number)}: **{text}** {right if row.is_right else wrong}"
-        )
+        mark = "✓" if row.is_right else "✗"
+        text = plain(str(row.text).strip().replace("\n", " ")) or "(empty)"
+        lines.append(f"- Base ({_HOW[str(row.how)].format(n=number)}): **{text}** {mark}")
     return "\n".join(lines)
 
 
 def _borderline(fact: Mapping[str, Any]) -> str:
     if fact["borderline"] is None:
-        return "whether it is borderline is not known"
+        return "borderline: unknown"
     if not fact["borderline"]:
-        return "not borderline: the interval crosses none of 25, 50 and 75%"
+        return "not borderline: 95% CI crosses none of 25, 50 and 75%"
     crossed = [f"{b:.0%}" for b in (0.25, 0.5, 0.75) if fact["r_low"] <= b < fact["r_high"]]
-    return f"⚠ **borderline**: the interval crosses {' and '.join(crossed)}, so another level is possible"
+    return f"⚠ **borderline**: 95% CI crosses {' and '.join(crossed)}, so another level is possible"
 
 
 def _same(confusion: Sequence[Sequence[int]]) -> tuple[float | None, int]:

@@ -1,4 +1,4 @@
-"""Numbers of the slider -> cards and sentences, which claim no more than the cube and the answers show."""
+"""Texts and number cards of the page "Restore": selected weights, evaluated k, changed answers, export."""
 
 from __future__ import annotations
 
@@ -21,55 +21,42 @@ from sftknow_core.update.strategies import STRATEGIES as REGISTERED
 
 Numbers = Mapping[str, Any]
 STRATEGIES = {found.name: found.title for found in REGISTERED.entries if found.measured}
-"""Strategies that the cube can answer for -> which weights go back first."""
+"""Rankings that the cube has exact counts for -> their order in words."""
 DOMAIN_NAMES = {"in": "In-domain", "out": "Out-of-domain"}
 AXES = {"k": "k", "changed": "changed weights", "update": "update taken back"}
-FLIP_NAMES = {
-    "healed": "healed",
-    "broken": "broken",
-    "still wrong": "still wrong",
-}
+OUTCOMES = {"healed": "recovered", "broken": "broken", "still wrong": "still incorrect"}
+"""Outcome as stored, and as named in an address -> as read."""
 COMPARED_WITH = {"tuned": "tuned", "previous": "previous k"}
 DOMAIN_CHOICES = {"both": "all", "in": "in-domain", "out": "out-of-domain"}
 SPLITS = {
-    "dev": "Dev questions: the ones to choose k on. They are of in-domain topics only.",
+    "dev": "Dev questions, in-domain topics only. Select k here.",
     "test": (
-        "You are looking at test for every k. A k picked from this curve is chosen on test: its accuracy is then too "
-        "good by chance, and there are no untouched questions left to say by how much. Choose k on dev, then look "
-        "here once."
+        "Test accuracy is shown for every k. If you select k here, the estimate is optimistically biased."
     ),
 }
-"""What it means to look at a split."""
-TEST_COSTS = (
-    "k is chosen on dev; test is for the k chosen there. Switching to test shows it for every k and costs that: for "
-    "a k picked there no untouched questions are left."
-)
-"""What stands beside the choice of a split before it is made."""
+"""Split -> caption."""
+TEST_COSTS = "Select k on dev. Viewing test at every k makes test accuracy optimistic."
+"""Caption of the choice of a split."""
 QUESTIONS_HELP = (
-    "How many questions of each mastery level are asked in each group: dev, test in-domain, test out-of-domain. All of "
-    "base, tuned, curve and intervals come from one set; a larger set contains the smaller one of the same seed. "
-    "Type another number for another size."
+    "Questions per mastery level in each group: dev, test in-domain, test out-of-domain. All numbers on this page use "
+    "one question set. Larger sets contain the smaller ones (same seed). Enter any number."
 )
-AT_ONCE_HELP = (
-    "When you let go of the slider at a k that was never measured, the models answer all questions there, seconds for "
-    "a small model. The result is kept in the cache. Off: a button asks for it."
-)
+AT_ONCE_HELP = "Evaluate a new k as soon as you release the slider. Off: use the Evaluate button."
 FLIPS_SAY = (
-    "Healed: wrong → right; broken: right → wrong. A test at one k, decided before looking; over many k the smallest p "
-    "is too small by chance."
+    "Recovered: incorrect → correct; broken: correct → incorrect. The p-value is for one pre-specified k; it is not "
+    "corrected for trying several."
 )
 EXPORTS = (
-    "Data: the tables behind this page. Selection: what is put back, and the command that does it. Recipe: the "
-    "selection with its threshold; with base and tuned it makes the restored model again, bit for bit "
-    "(`sftknow rebuild`). Patch: only the weights that go back; with tuned alone it makes the model "
-    "(`sftknow apply-patch`)."
+    "CSV: chart data. Selection: settings and command. Recipe: rebuilds the model from base + tuned "
+    "(`sftknow rebuild`). Patch: changed weights only; apply to the tuned model (`sftknow apply-patch`)."
 )
-RECIPE_HELP = "A small file. Making it reads both models once, to find the threshold and the new model's id."
+RECIPE_HELP = "Small file with the threshold and the new model's id. Creating it reads both models once."
+NO_NULL = "There is no null for |d|: shuffling the changes leaves their values the same."
 EXPORT_KINDS = {
     "Hugging Face folder": (
-        "Weights, config, tokenizer and a card with what was put back and measured: loads like any other model."
+        "Weights, config, tokenizer and a model card with settings and results. Loads like any other model."
     ),
-    "Patch": "One file with the changed weights alone. It needs the same tuned model to be applied to.",
+    "Patch": "One file with the changed weights only. Apply it to the same tuned model.",
 }
 DEFINITIONS = glossary.bullets(
     "k",
@@ -95,93 +82,88 @@ def score_of(spec: RestoreSpec) -> str:
 
 
 def cards(numbers: Selection, spec: RestoreSpec) -> tuple[KeyNumber, ...]:
-    """Three cards of two numbers each, from Cube.selection."""
-    return _put_back(numbers, spec), _held(numbers, spec), _update(numbers, spec)
+    """Three cards of two numbers each. numbers: Cube.selection."""
+    return _reverted(numbers, spec), _held(numbers, spec), _update(numbers, spec)
 
 
 def nothing_left(numbers: Selection) -> str | None:
-    """That more k changes nothing, where so."""
+    """Warning where a larger k reverts no further change; None elsewhere."""
     full = numbers.no_more_changes_from_k
     if numbers.n_changed == 0:
-        return "Fine-tuning changed no weight of this region: nothing can be put back."
+        return "Fine-tuning changed no weight of this region: there is nothing to revert."
     if isnan(full) or numbers.k_percent < full:
         return None
-    return (
-        f"All changes of this region are already reverted from k = {full:g}% on: a larger k puts back only weights "
-        "that fine-tuning left as they were."
-    )
+    return f"All changes of this region are reverted from k = {full:g}% on. A larger k adds unchanged weights only."
 
 
 def which_is_shown(k: Percent, shown: MeasuredState, split: str) -> str:
-    """Which measured k the answers are from."""
+    """Which evaluated k the accuracies are of."""
     n = f"{split} questions"
     if not k:
-        return f"k = 0% is the tuned model; measured on {n}."
+        return f"k = 0% is the tuned model. Evaluated on {n}."
     if rounded_percent(shown.k_percent) == k:
-        return f"Measured at k = {k}% itself, on {n}."
+        return f"Evaluated at k = {k}% ({split})."
     return (
-        f"**k = {k}% is not measured.** Shown instead, on {n}: the nearest measured "
-        f"**k = {shown.k_percent:g}%**. Accuracy between measured k is not interpolated."
+        f"**k = {k}% isn't evaluated.** Showing the nearest evaluated **k = {shown.k_percent:g}%** ({split}); accuracy "
+        "is not interpolated."
     )
 
 
 def still_shown(k: Percent, before: Percent) -> str:
-    """What the figures of answers show while a k is being measured; before: the k that they are about."""
+    """What the charts of answers show while k is being evaluated; before: the k that they show."""
     return (
-        f"k = {k}% is being measured. Until then the next three figures (accuracy, mastery levels, flipped questions)"
-        f" still show k = {before}%; what is put back, and what can be taken along, is that of k = {k}%."
+        f"Evaluating k = {k}%. The charts of accuracy, question levels and changed answers show k = {before}% until it "
+        "finishes."
     )
 
 
 def no_previous(name: str) -> str:
     """Why nothing is compared with a previous k; name: the one that a link names, empty for none."""
     if name:
-        return f"{name}, which was looked at before, is not measured on these questions. Move the slider to it once."
-    return (
-        "There is no previous k yet: move the slider, and the answers at the k before it are compared with."
-    )
+        return f"Previous {name} isn't evaluated on these questions. Move the slider to it once."
+    return "Move the slider once to compare with the previous k."
 
 
 def which_set(sets: pd.DataFrame, per_level: int | None, set_id: str | None) -> str:
-    """The questions in words. sets: question_sets.question_sets; the other two: the chosen one, None: the own."""
+    """The questions in words. sets: Chain.question_sets; the other two: the chosen one, None: the own."""
     known = sets[sets["own"]] if set_id is None else sets[sets["question_set"] == set_id]
     if known.empty:
-        return f"Another set, of {per_level:,} questions a level: not asked yet of these models."
+        return f"Other question set, {per_level:,} per level: not evaluated yet."
     row = known.iloc[0]
-    which = "The chain's own questions" if set_id is None else "Another set"
+    which = "Questions of the run" if set_id is None else "Other question set"
     return (
-        f"{which}: up to {row['n_level']:,} of each mastery level in each group, {row['n']:,} in all; "
-        f"{row['n_states']:,} states measured on it. Everything shown together comes from this one set."
+        f"{which}: up to {row['n_level']:,} per mastery level and group, {row['n']:,} in all; {row['n_states']:,} "
+        "models evaluated. All numbers on this page use this set."
     )
 
 
 def measure_label(lacking: tuple[str, ...], k: Percent) -> str:
-    """The button that has the engine measure what lacks."""
+    """Label of the button that evaluates what is missing."""
     names: list[str] = [name for name in ("tuned", "base", "five-shot") if name in lacking]
     if "restored" in lacking:
         names = [f"k = {k}%", *names]
-    return f"Measure {', '.join(names)}"
+    return f"Evaluate {', '.join(names)}"
 
 
 def in_a_line(numbers: Selection) -> str:
-    """What the selection amounts to, from Cube.selection."""
+    """Number of reverted weights and their share of the update, in a sentence. numbers: Cube.selection."""
     of_changed = numbers.k_of_changed_percent
-    changed = "" if isnan(of_changed) else f", {of_changed:.1f}% of those that changed"
+    changed = "" if isnan(of_changed) else f" ({of_changed:.1f}% of the changed weights)"
     energy = numbers.energy_taken_back
-    update = "" if isnan(energy) else f"; it takes back {percent(energy)}% of the update (squared change)"
-    return f"This puts back **{numbers.n_restored:,} weights**{changed}{update}."
+    update = "" if isnan(energy) else f": {percent(energy)}% of squared update norm"
+    return f"Reverts **{numbers.n_restored:,} weights**{changed}{update}."
 
 
 def not_compared(details: Chain) -> str:
     """What to do where base and tuned were not compared."""
     return (
-        "The weights of these two models are not compared in this cache, so what k puts back cannot be counted. In a "
-        f"terminal: `sftknow delta --base {details.base_name} --tuned {details.tuned_id}`"
+        "The weights of these two models are not compared in this cache. Run in a terminal: "
+        f"`sftknow delta --base {details.base_name} --tuned {details.tuned_id}`"
     )
 
 
 def command(details: Chain, spec: RestoreSpec, n_level: int) -> str:
-    """The command that measures this selection for the same two models and questions."""
+    """The command that evaluates this selection for the same two models and questions."""
     base = details.base_name
     words = ["sftknow", *plugin_arguments(), "run", "--base", base, "--tuned", details.tuned_id]
     words += ["--data", "demo" if base == "demo" else "FACTS", "--questions", str(n_level)]
@@ -208,19 +190,19 @@ def flip_sentences(counts: pd.DataFrame, k: float, before: str = "tuned") -> str
 def _flip_sentence(row: Numbers, k: float, before: str) -> str:
     name = DOMAIN_NAMES.get(row["domain"], row["domain"])
     said = (
-        f"- **{name}: {row['healed']:,} healed, {row['broken']:,} broken** of {row['n']:,} questions, from {before} to "
-        f"k = {k:g}%."
+        f"- **{name}: {row['healed']:,} recovered, {row['broken']:,} broken** of {row['n']:,} questions, from {before} "
+        f"to k = {k:g}%."
     )
     if isnan(row["gain"]):
         return said
     p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
     return (
-        f"{said} Accuracy {points(row['gain'])} points (95% interval {points(row['gain_low'])} to "
+        f"{said} Accuracy {points(row['gain'])} pp (95% CI {points(row['gain_low'])} to "
         f"{points(row['gain_high'])}, {p}; mean over levels)."
     )
 
 
-def _put_back(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
+def _reverted(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
     n, of_changed, full = (
         numbers.n_restored,
         numbers.k_of_changed_percent,
@@ -237,28 +219,20 @@ def _put_back(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
     said = f"{n:,} weights of the region, {percent(n / numbers.n_model)}% of the whole model."
     if spec.strategy in ("top", "largest") and not isnan(full):
         said += f" All changes are reverted from k = {full:g}% on."
-    return KeyNumber("Put back to base", parts, said)
+    return KeyNumber("Reverted weights", parts, said)
 
 
 def _held(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
     score, null = score_of(spec), numbers.null_share
     parts = [_share("these weights", numbers.share, numbers.share_error)]
     if null is None:
-        said = (
-            "Share of the region's summed |d| that these weights hold. There is no null: dealing the changes out at "
-            "random leaves the list of |d| as it is."
-        )
+        said = f"Share of the region's summed |d| in the reverted weights. {NO_NULL}"
     else:
         parts.append(_share("null", null, numbers.null_error))
         first = spec.strategy == "top"
         said = (
-            "Null: the same changes dealt out at random within each tensor. It is "
-            + (
-                "high because the largest r stand"
-                if first
-                else "low because the largest r, which come last, stand"
-            )
-            + " wherever base is near 0; only what differs from it comes from which weights were changed."
+            f"Null: changes shuffled within each tensor. It is {'high' if first else 'low'} because r is largest where "
+            "base is near 0; only the difference from it depends on which weights changed."
         )
     return KeyNumber(f"Share of the summed {score}", tuple(parts), said)
 
@@ -266,16 +240,16 @@ def _held(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
 def _update(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
     score, low, high = score_of(spec), numbers.threshold_low, numbers.threshold_high
     first = spec.strategy in ("top", "largest")
-    put_back = not isnan(low)
-    value, spread = (f"{low:.3g}", f"to {high:.4g}") if put_back else ("–", "none put back")
+    reverted = not isnan(low)
+    value, spread = (f"{low:.3g}", f"to {high:.4g}") if reverted else ("–", "none reverted")
     parts = (
         _share("of Σd²", numbers.energy_taken_back, numbers.energy_error),
         Part(f"threshold of {score}", value, spread),
     )
     unit = "no unit" if score == "r" else "in units of the weights"
     said = (
-        "Share of the region's squared change that is undone: compare strategies at equal values of this, not of k. "
-        f"Threshold: the {'smallest' if first else 'largest'} {score} that is put back ({unit})."
+        "Share of the region's squared update norm: compare rankings at equal values of this, not of k. "
+        f"Threshold: the {'smallest' if first else 'largest'} {score} among the reverted weights ({unit})."
     )
     return KeyNumber("Update taken back", parts, said)
 
@@ -284,7 +258,7 @@ def _share(label: str, share: float, error: float | None) -> Part:
     if isnan(share):
         return Part(label, "–", "nothing changed")
     off = 0.0 if error is None or isnan(error) else 100 * error
-    return Part(label, f"{percent(share)}%", "± < 0.1 points" if off < 0.05 else f"± {off:.1f} points")
+    return Part(label, f"{percent(share)}%", "± < 0.1 pp" if off < 0.05 else f"± {off:.1f} pp")
 
 
 def compact(n: float) -> str:

@@ -1,4 +1,4 @@
-"""The table of measured ways (results/measured.py) -> sentences that compare them fairly, and what to run next."""
+"""Accuracy cards at the current k, the comparison of rankings, and the exports of a selection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sftknow_core.results.measured import MeasuredState
 from sftknow_core.update.spec import RestoreSpec
 from sftknow_core.update.strategies import STRATEGIES
 
-# Accuracy at the current k -> the cards that a reader watches while sliding.
+# Accuracy at the current k.
 
 Row = Mapping[str, Any]
 
@@ -29,10 +29,10 @@ Row = Mapping[str, Any]
 def accuracy_cards(
     rows: pd.DataFrame, shown: MeasuredState, split: str, changes: pd.DataFrame
 ) -> tuple[KeyNumber, ...]:
-    """One card a domain of the split: accuracy of the shown state, and its difference to tuned.
+    """One card a domain of the split: accuracy of the shown model, and its difference to tuned.
 
-    rows: Chain.measured. shown: its row of the state. changes: Chain.flip_counts against tuned;
-    empty for tuned itself. On dev there is a further card: test at the k chosen on dev.
+    rows: Chain.measured. shown: one of its models. changes: Chain.flip_counts against tuned; empty for tuned itself.
+    On dev there is a further card: test at the k chosen on dev.
     """
     means = rows[rows["level"].isna()]
     of_split = means[means["split"] == split]
@@ -53,14 +53,14 @@ def _domain(
         if (row := _state(rows, rows["state"] == name)) is not None
     ]
     n = 0 if here is None else int(here["n"])
-    said = f"{n:,} {split} questions, mean over the mastery levels. For comparison: {', '.join(others)}."
+    said = f"n = {n:,} ({split}), mean over the mastery levels. Compare: {', '.join(others)}."
     against = changes[changes["domain"] == domain] if len(changes) else changes
     parts = (_accuracy("accuracy", here), _difference(against))
     return KeyNumber(f"{DOMAIN_NAMES.get(domain, domain).capitalize()}, {_k(shown)}", parts, said)
 
 
 def _on_test(means: pd.DataFrame) -> KeyNumber | None:
-    """Test at the k that was chosen on dev; None where that k was not asked on these questions."""
+    """Test at the k that was chosen on dev; None where that k is not evaluated on these questions."""
     chosen = means[means["chosen"] & (means["split"] == "test")]
     if chosen.empty:
         return None
@@ -72,24 +72,24 @@ def _on_test(means: pd.DataFrame) -> KeyNumber | None:
     return KeyNumber(
         f"Test, {_k(MeasuredState.of_row(chosen.iloc[0]))} chosen on dev",
         parts,
-        f"{n:,} test questions, which had no say in choosing k. This card stands still while you slide.",
+        f"n = {n:,} (test). Held-out; independent of the slider.",
     )
 
 
 def _difference(against: pd.DataFrame) -> Part:
     if against.empty:
-        return Part("against tuned", "–", "this is tuned")
+        return Part(_AGAINST, "–", "k = 0% is tuned")
     row = against.iloc[0]
     if pd.isna(row["gain"]):
-        return Part("against tuned", "–", "too few questions")
-    interval = f"95%: {points(row['gain_low'])} to {points(row['gain_high'])}"
-    return Part("against tuned", f"{points(row['gain'])} points", interval)
+        return Part(_AGAINST, "–", "too few questions")
+    interval = f"95% CI {points(row['gain_low'])} to {points(row['gain_high'])}"
+    return Part(_AGAINST, f"{points(row['gain'])} pp", interval)
 
 
 def _accuracy(label: str, row: Row | None) -> Part:
     if row is None or isnan(row["accuracy"]):
         return Part(label, "–", "not scored")
-    return Part(label, _value(row), f"95%: {percent(row['low'])} to {percent(row['high'])}%")
+    return Part(label, _value(row), f"95% CI {percent(row['low'])} to {percent(row['high'])}%")
 
 
 def _value(row: Row) -> str:
@@ -106,23 +106,24 @@ def _state(rows: pd.DataFrame, which: pd.Series[bool]) -> Row | None:
 
 
 OTHERS = ("top", "largest", "random")
-"""What is worth measuring first: the paper's order, the one that takes back most of the update, and chance."""
+"""Rankings to evaluate first: the paper's, the one that reverts most of the update, and random."""
+_AGAINST = "vs. fine-tuned"
 EQUAL_K = (
-    "**Equal k is not equal update.** The strategies take back very different parts of the squared change at the same "
-    "k: choose the axis “update taken back” to compare them at equal parts of it. Intervals speak for the questions of "
-    "this one fine-tuning, and the best of many points is too good by chance."
+    "**Same k, different update size.** At the same k the rankings revert very different shares of the squared update "
+    "norm. Select the axis “update taken back” to compare at equal shares. 95% CI over questions, for this run only; "
+    "the best of many points is optimistically biased."
 )
 
 
 def meanings(rows: pd.DataFrame) -> str:
-    """What the strategies of the figure are."""
+    """Definitions of the rankings in the figure."""
     there = [found for found in STRATEGIES.entries if (rows["strategy"] == found.stored_name).any()]
     said = "; ".join(f"{found.stored_name}: {found.title}" for found in there)
-    return f"{said}. r: change relative to the base weight; |d|: absolute change. Bars: 95% intervals."
+    return f"{said}. r: change relative to the base weight; |d|: absolute change. Bars: 95% CI."
 
 
 def equal_k(rows: pd.DataFrame) -> str:
-    """EQUAL_K, with the example of a k that at least two strategies were measured at."""
+    """EQUAL_K, with the example of a k that is evaluated for at least two rankings."""
     restored = rows[(rows["state"] == "restored") & rows["k_percent"].notna()].drop_duplicates("state_id")
     lines = restored.groupby("k_percent")["line"].nunique()
     shared = lines[lines == lines.max()] if len(lines) else lines
@@ -135,21 +136,21 @@ def equal_k(rows: pd.DataFrame) -> str:
 
 
 def left_out(rows: pd.DataFrame, column: str) -> str | None:
-    """Which measured states have no place on the axis; None where all have."""
+    """Which evaluated models have no place on the axis; None where all have."""
     missing = rows[(rows["line"] != "") & rows[column].isna()]
     if missing.empty:
         return None
-    return f"Not on this axis: {', '.join(dict.fromkeys(missing['line']))}. Choose “update taken back” to see it."
+    return f"Not on this axis: {', '.join(dict.fromkeys(missing['line']))}. Select “update taken back”."
 
 
 def lacking(rows: pd.DataFrame) -> list[str]:
-    """Of OTHERS, those that were not measured in the whole transformer region."""
+    """Of OTHERS, those that are not evaluated for the whole transformer region."""
     there = set(rows["line"])
     return [name for name in OTHERS if name not in there]
 
 
 def commands(details: Chain, rows: pd.DataFrame) -> str:
-    """The commands that measure what is lacking, at the k that were measured, for the same models and questions.
+    """The commands that evaluate what is lacking, at the evaluated k, for the same models and questions.
 
     rows: not empty.
     """
@@ -165,16 +166,16 @@ def commands(details: Chain, rows: pd.DataFrame) -> str:
     return "\n".join(shlex.join([*words, "--strategy", name]) for name in lacking(rows))
 
 
-# What can be downloaded of a slider position: the tables of its figures as one zip, and the selection as JSON.
+# Downloads for a slider position: the tables of its figures as one zip, and the selection as JSON.
 
 _WHEN = (1980, 1, 1, 0, 0, 0)
 """Equal tables give equal files."""
 
 
 def selection(details: Chain, spec: RestoreSpec) -> dict[str, Any]:
-    """Which weights of which two models go back: enough for `sftknow restore` to make the model.
+    """Which weights of which two models are reverted: enough for `sftknow restore` to make the model.
 
-    It is no recipe: that holds the threshold too, which takes a pass over the weights to find.
+    A recipe holds the threshold too, which takes a pass over the weights to find.
     """
     names = ("base_name", "base_id", "tuned_name", "tuned_id")
     plain = {name: value for name, value in spec.to_json().items() if value is not None}

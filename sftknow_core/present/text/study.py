@@ -1,4 +1,4 @@
-"""What the page of a study says beside its numbers: definitions, table headers, how far it is, what was fixed."""
+"""Texts and tables of the page "Studies": definitions, captions, progress, and the settings fixed before the run."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from sftknow_core.analysis.scorecard import MEANINGS
 from sftknow_core.analysis.verdict import Status, Verdict
 from sftknow_core.present import glossary
 from sftknow_core.present.columns import COLUMNS, Column
+from sftknow_core.present.text.story import RANKINGS
 from sftknow_core.results import studies
 from sftknow_core.results.studies import StudyInfo
 
 ABOUT = (
-    "One fine-tuned model is an anecdote. A **study** fine-tunes one base model on many train sets (mastery levels × "
-    "sizes N × seeds), restores each of them, asks all of them the same questions, and says which claims of "
-    "the paper hold for this model, which do not, and what the data do not decide."
+    "A single run is not evidence. A **study** trains one base model on many train sets (mastery levels × sizes N × "
+    "seeds), restores and evaluates each on the same questions, and tests the paper's claims: which are supported, "
+    "which are not, and which remain inconclusive."
 )
 EMPTY = (
     "No study in `{root}` yet. The shipped study `demo` fine-tunes the small demo model 54 times: levels 0 to 4 and "
-    "mixed, N = 60, 240 and 1,920, three seeds. It takes 10 to 20 minutes on two cores, needs no GPU, and the "
-    "page fills while it runs. In a terminal: `sftknow study run demo`. For a model of your own: "
-    "`sftknow study run paper --base MODEL --data FACTS`; with `--dry-run` it only says what there is to do, and how "
-    "long it will take."
+    "mixed, N = 60, 240 and 1,920, three seeds. It takes 10 to 20 minutes on two cores and needs no GPU; results "
+    "appear while it runs. In a terminal: `sftknow study run demo`. For your own model: "
+    "`sftknow study run paper --base MODEL --data FACTS`; `--dry-run` lists the cells and the expected time."
 )
-NO_CELLS = "No cell of this study is done yet, so there is nothing to say about its claims."
+NO_CELLS = "No cell of this study is done yet. Verdicts appear with the first results."
 _TERMS = (
     "cell",
     "mastery level",
@@ -45,12 +45,25 @@ _TERMS = (
     "study p",
 )
 DEFINITIONS = """\
-- **SHOWN**: the interval lies above zero, the effect reaches the margin, and p (Holm) < {alpha:g}. **CONTRADICTED**:
-  the interval lies below zero, and p (Holm) < {alpha:g}. **NOT SHOWN**: any effect as claimed is smaller than the
-  margin. **UNDECIDED**: anything else, and always with fewer than {min_seeds} seeds or {min_questions} questions in a
-  level. **NOT TESTED**: not run. Where a claim says "not worse by more than the margin", minus the margin stands for
-  zero. Where all parts are needed, one that is contradicted or not shown decides the claim.
+- **Supported** (SHOWN): the 95% CI is above zero, the effect reaches the margin, and p (Holm) < {alpha:g}.
+  **Contradicted**: the CI is below zero, and p (Holm) < {alpha:g}. **Below margin** (NOT SHOWN): any effect as claimed
+  is smaller than the margin. **Inconclusive** (UNDECIDED): anything else, and always with fewer than {min_seeds} seeds
+  or {min_questions} questions in a level. **Not tested**: not run. For a claim "not worse by more than the margin",
+  zero is replaced by minus the margin. Where all parts are needed, one contradicted or below margin decides the claim.
 """
+VERDICTS = {
+    Status.SHOWN: "Supported",
+    Status.NOT_SHOWN: "Below margin",
+    Status.CONTRADICTED: "Contradicted",
+    Status.UNDECIDED: "Inconclusive",
+    Status.NOT_TESTED: "Not tested",
+}
+"""Verdict as stored, and as named in an address -> as read."""
+VERDICT_HELP = (
+    "None selected: all. "
+    + "; ".join(f"{status}: {name.lower()}" for status, name in VERDICTS.items() if status != name.upper())
+    + "."
+)
 SYMBOLS = {
     Status.SHOWN: "●",
     Status.NOT_SHOWN: "○",
@@ -59,23 +72,16 @@ SYMBOLS = {
     Status.NOT_TESTED: "–",
 }
 CELL_MARKS = {"done": "✓", "failed": "✗ failed", "impossible": "⊘", "to do": "…"}
-CELL_LEGEND = (
-    "Each seed's number with its state: ✓ done; ✗ failed while it ran; ⊘ impossible, the level has fewer than N facts; "
-    "… not run yet."
-)
+CELL_LEGEND = "Per seed: ✓ done; ✗ failed; ⊘ impossible (fewer than N facts on the level); … not run yet."
 SCORECARD = (
-    "Three things at once, so that neither the base model nor an untouched fine-tuning can win: **kept** (of the test "
-    "questions base knew, level 3 or 4: still answered rightly), **learnt** (of the trained facts base answered "
-    "wrongly: now right; 0 for base by definition) and **format** (answers that end by themselves). A state's score is "
-    "the smallest of the three shares, mean over seeds. Restored: k chosen on dev; hybrid: k = 100%."
+    "The smallest of three shares, mean over seeds: **kept** (test questions of level 3 or 4 still correct), "
+    "**learnt** (train facts that base answers incorrectly, now correct; 0 for base by definition) and **format** "
+    "(answers that stopped at EOS). Restored: k chosen on dev; k = 100%: layers = base."
 )
-SHIPPED = (
-    "demo: 54 fine-tunings; demo-full: all sizes, five seeds, LoRA and other ways of restoring, for a night."
-)
+SHIPPED = "demo: 54 fine-tunings; demo-full: all sizes, five seeds, LoRA and other rankings (runs overnight)."
 HOW_TO_START = (
-    "Cells that are in the cache are not run again, so a study that was stopped goes on. In a terminal: "
-    "`sftknow study run NAME`, or a file of your own, `sftknow study run study.toml`; `--dry-run` says first how long "
-    "it will take."
+    "Finished cells are not run again, so a stopped study continues. In a terminal: `sftknow study run NAME`, or your "
+    "own file, `sftknow study run study.toml`; `--dry-run` estimates the time."
 )
 GROUPS = {
     "N and mastery": "P",
@@ -86,48 +92,42 @@ GROUPS = {
 }
 """Choice on the page -> first letters of claims."""
 FIGURE_OF_CLAIMS = (
-    "Effect of every part of these claims with its 95% interval; right of 0 the data say what the claim says. Symbol "
-    "and colour are the part's own verdict; what has no measured part is not drawn. Point at one to read it in words."
+    "Effect of each claim part with 95% CI; right of 0: as claimed. Symbol and colour: the part's verdict. Parts "
+    "without results are not drawn. Hover for details."
 )
-NO_FIGURE = (
-    "None of these claims has a measured part, so there is nothing to draw; the list says what was not run."
-)
-NO_CLAIM = "No claim has this verdict there. Choose another one, or none for all."
-REPEAT = "Do the verdicts survive a stricter look?"
-REPEAT_HELP = (
-    "Decides all claims again with exact match, and again without borderline facts: some ten seconds."
-)
+NO_FIGURE = "No results for these claims. The list shows what was not run."
+NO_CLAIM = "No matching claims. Select another verdict, or none for all."
+REPEAT = "Robustness checks"
+REPEAT_HELP = "All verdicts again with exact match, and again without borderline facts (about ten seconds)."
 REPEAT_SAID = (
-    "A verdict that does not survive **exact match** rests on long answers that happen to contain the right one; one "
-    "that does not survive **without borderline facts** rests on facts that may belong to the neighbouring level."
+    "A verdict that changes with **exact match** depends on long answers that contain the gold answer; one that "
+    "changes **without borderline facts** depends on facts that may belong to the next level."
 )
-FLIPS = "Which questions does restoring change, run by run?"
-FLIPS_HELP = "Tests every run and test level, and says how much two seeds differ anyway."
+FLIPS = "Changed answers, run by run"
+FLIPS_HELP = "Tests every run and question level, beside the difference between two seeds."
 BEYOND = {
-    "restored": "Accuracy on test questions over the share k of weights put back, by train level. Where the curves "
-    "end at the line of base after five examples, restoring gave back what base could do when it knew the form of "
-    "an answer. Bars: 95% intervals over seeds and questions.",
-    "format": "Do right answers come back, or only answers of the right form? Over k: right answers to questions, "
-    "right answers to completion prompts where they were asked, the right answer's first token among the ten most "
-    "probable ones after the question, and answers that end by themselves.",
-    "energy": "Equal k is not equal damage: strategies are compared at the same share of the squared change of the "
-    "weights taken back. Beside every k stand its controls at that energy (`equal_energy` in a study's file: random, "
-    "largest and smallest changes, and the interpolation of all weights), at the sizes of `control_sizes`.",
-    "healed": "In-domain test questions by how well base knew them, k chosen on dev, all seeds together. Healed: wrong "
-    "after fine-tuning and right after restoring; broken: the other way round.",
+    "restored": "Test accuracy by share k of weights reverted and training level, beside base, 5-shot. Bars: 95% CI "
+    "over seeds and questions.",
+    "format": "Over k: correct answers to questions, correct answers to completion prompts (where evaluated), gold "
+    "first token in the top 10 after the question, and answers that stopped at EOS.",
+    "energy": "Rankings at the same share of squared update norm. Beside every k its controls at that share "
+    "(`equal_energy` in a study's file: random, largest and smallest changes, and the interpolation of all weights), "
+    "at the sizes of `control_sizes`.",
+    "healed": "In-domain test questions by mastery level, k chosen on dev, all seeds. Recovered: incorrect when tuned, "
+    "correct when restored; broken: the reverse.",
 }
-"""Figure -> what it shows."""
+"""Figure -> caption."""
 
 
 def counted(verdicts: Sequence[Verdict]) -> str:
-    """ "● SHOWN 3 · ? UNDECIDED 40 ..." in the order of the verdicts."""
+    """ "● Supported 3 · ? Inconclusive 40 ..." in the order of the verdicts."""
     found = Counter(v.verdict for v in verdicts)
-    return " · ".join(f"{SYMBOLS[status]} {status} {found[status]}" for status in Status)
+    return " · ".join(f"{SYMBOLS[status]} {VERDICTS[status]} {found[status]}" for status in Status)
 
 
 def claim_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """What the list of claims shows. table: claims.verdict_table."""
-    said = table["verdict"].map(lambda verdict: f"{SYMBOLS[Status(verdict)]} {Status(verdict)}")
+    """The list of claims. table: claims.verdict_table."""
+    said = table["verdict"].map(lambda verdict: f"{SYMBOLS[Status(verdict)]} {VERDICTS[Status(verdict)]}")
     return table.assign(verdict=said)[["verdict", "claim_id", "domain", "title", *_REST]]
 
 
@@ -135,7 +135,7 @@ _REST = ("effect", "low", "high", "unit", "n", "seeds", "p", "p_holm", "table_re
 
 
 def scores(scorecard: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell, the score of each state 0 to 1. scorecard: scorecard.scorecard."""
+    """One row a cell, the score of each model 0 to 1. scorecard: StudyResults.scorecard."""
     rows = scorecard[scorecard["measure"] == "all three"]
     wide = rows.pivot(index=["level", "size", "method"], columns="state", values="share").astype(float)
     wide = wide.reindex(columns=["base", "tuned", "restored", "hybrid"]).reset_index()
@@ -149,7 +149,7 @@ def scores(scorecard: pd.DataFrame) -> pd.DataFrame:
 
 
 def shares_of(scorecard: pd.DataFrame, cell: Cell) -> pd.DataFrame:
-    """All shares of one cell with intervals, and what each of them is the share of."""
+    """All shares of one cell with 95% CI, and the denominator of each."""
     own = scorecard[(scorecard[["level", "size", "method"]] == list(cell)).all(axis=1)]
     own = own[own["measure"] != "all three"]
     meant = own["measure"].map(MEANINGS)
@@ -158,7 +158,7 @@ def shares_of(scorecard: pd.DataFrame, cell: Cell) -> pd.DataFrame:
 
 
 def definitions(plan: Plan) -> str:
-    """The words of the page, with the rule's numbers."""
+    """The page's glossary, with the rule's numbers."""
     rule = plan.rule
     return glossary.bullets(*_TERMS) + DEFINITIONS.format(
         alpha=rule.alpha, min_seeds=rule.min_seeds, min_questions=rule.min_questions
@@ -166,16 +166,16 @@ def definitions(plan: Plan) -> str:
 
 
 def progress(about: StudyInfo) -> str:
-    """One line: how far a study is."""
+    """Number of cells done, failed and to do, in one line."""
     said = [f"{about.n_done} of {about.n_cells} cells done"]
     for n, word in ((about.n_failed, "failed"), (about.n_impossible, "impossible"), (about.n_todo, "to do")):
         if n:
             said.append(f"{n} {word}")
     text = f"**{about.state.capitalize()}**: {', '.join(said)}."
     if about.state == "running":
-        return text + " What is said below rests on the cells that are done."
+        return text + " Results below use the finished cells."
     if about.n_todo:
-        return text + f" `sftknow study run {about.name}` goes on where it ended."
+        return text + f" Continue with `sftknow study run {about.name}`."
     return text
 
 
@@ -189,7 +189,7 @@ def label(about: StudyInfo) -> str:
 def fixed_before(
     about: StudyInfo, spec: Mapping[str, Any], n_questions: Mapping[str, int], plan: Plan | None
 ) -> str:
-    """What was set before the study ran, as a list.
+    """The settings fixed before the study ran, as a list.
 
     Args:
         about: the study.
@@ -199,7 +199,7 @@ def fixed_before(
     """
     questions, evaluate = spec.get("questions", {}), spec.get("evaluate", {})
     per_level = questions.get("per_level")
-    asked = "all questions" if per_level is None else f"at most {per_level:,} questions a level"
+    asked = "all questions" if per_level is None else f"at most {per_level:,} questions per level"
     counts = ", ".join(f"{group}: {n:,}" for group, n in n_questions.items())
     ways = "; ".join(
         way(one["strategy"], one["region"], one.get("layers")) for one in spec.get("restoring", ())
@@ -209,13 +209,13 @@ def fixed_before(
         f"**Base model**: {about.base_name}, id `{about.base_id}`",
         f"**Grid**: levels {', '.join(spec['levels'])}; N = {sizes}; seeds {', '.join(map(str, spec['seeds']))}; "
         f"{', '.join(spec['methods'])} fine-tuning",
-        f"**k put back** (%): {', '.join(map(str, spec['k']))}; in which order and where: {ways}; chosen on dev "
-        "questions, reported on test questions",
+        f"**k** (% of weights reverted): {', '.join(map(str, spec['k']))}; ranking and region: {ways}; chosen on dev, "
+        "reported on test",
         *_compared(spec),
         f"**Questions**: {asked} and group, drawn with seed {questions.get('seed', 0)}"
-        + (f" ({counts})" if counts else "") + f"; on its own train set each model answers at most "
-        f"{'all' if spec.get('train_questions') is None else spec['train_questions']} questions",
-        f"**Right** by the matcher `{evaluate.get('matcher', 'words')}`, prompt `{evaluate.get('prompt', 'paper')}`",
+        + (f" ({counts})" if counts else "") + "; from its own train set each model is evaluated on "
+        + ("all facts" if (most := spec.get("train_questions")) is None else f"at most {most} facts"),
+        f"**Correct** by matcher `{evaluate.get('matcher', 'words')}`, prompt `{evaluate.get('prompt', 'paper')}`",
     ]  # fmt: skip
     if plan is not None:
         lines.append(_rule(plan))
@@ -223,13 +223,13 @@ def fixed_before(
 
 
 def _compared(spec: Mapping[str, Any]) -> list[str]:
-    """What restoring is compared with, on test questions; empty where the study compares nothing."""
+    """The controls of restoring, on test questions; empty where the study has none."""
     count = list(dict.fromkeys(str(one["strategy"]) for one in spec.get("controls") or ()))
     energy = spec.get("equal_energy") or ()
-    said = [f"as many weights or fixed states: {', '.join(count)}"] if count else []
-    said += [f"the same part of the update at every k: {', '.join(energy)}"] if energy else []
+    said = [f"same number of weights, or fixed models: {', '.join(count)}"] if count else []
+    said += [f"same share of squared update norm at every k: {', '.join(energy)}"] if energy else []
     if spec.get("completions"):
-        said.append("base, tuned and restored asked with completion prompts")
+        said.append("base, tuned and restored with completion prompts")
     sizes = ", ".join(f"{n:,}" if isinstance(n, int) else str(n) for n in spec.get("control_sizes") or ())
     return [f"**Compared with** at N = {sizes}: {'; '.join(said)}"] if said and sizes else []
 
@@ -244,9 +244,8 @@ def _rule(plan: Plan) -> str:
 
 
 def way(strategy: str, region: str, layers: str | None) -> str:
-    """A way of restoring in words: which weights go back first, and of what."""
-    orders = {"top": "most changed first", "bottom": "least changed first", "random": "in random order"}
-    return f"{orders.get(strategy, strategy)}, region {region}" + (f", layers {layers}" if layers else "")
+    """Ranking, region and layers in words."""
+    return f"{RANKINGS.get(strategy, strategy)}, region {region}" + (f", layers {layers}" if layers else "")
 
 
 def cell_name(cell: studies.Cell) -> str:
@@ -260,7 +259,7 @@ def _size(cell: studies.Cell) -> str:
 
 
 def grid(cells: Sequence[studies.Cell]) -> tuple[pd.DataFrame, dict[str, Column]]:
-    """(one row a train level, one column an N: the state of each seed; the columns' headers)."""
+    """(one row a training level, one column an N: the status of each seed; the columns' headers)."""
     rows: dict[str, dict[str, str]] = {}
     for cell in cells:
         level = cell.level + (", LoRA" if cell.method == "lora" else "")

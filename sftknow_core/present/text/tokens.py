@@ -1,4 +1,4 @@
-"""What the page of token shifts says about one question, and the prompts it was asked with, as far as they are known.
+"""Texts and tables of the page "Token shifts" for one question, and the prompts that the models were given.
 
 Prompts are not stored. The question prompt is rebuilt where the named prompt still has the id that the run recorded;
 a completion prompt where the run used the shipped topics, from the template's number and the subject of the question.
@@ -22,16 +22,26 @@ from sftknow_core.present import columns, glossary
 from sftknow_core.present.charts.tokens import GOLD, spelled
 from sftknow_core.results.chain import Chain
 from sftknow_core.results.question_detail import FirstToken
-from sftknow_core.results.questions import FIVE_SHOT
+from sftknow_core.results.questions import ASKED, FIVE_SHOT
 from sftknow_core.store.run_spec import RunSpec
 
 DEFINITIONS = glossary.bullets(
     "KL", "gold answer", "correct", "base prompt", "models", "k", "k = 100%", "mastery level"
 )
+BASE_PROMPTS = {FIVE_SHOT: "5-shot", ASKED: "zero-shot"}
+"""Base prompt as stored -> as read."""
+OUTCOMES = {
+    "right → wrong by tuning": "correct → incorrect by tuning",
+    "wrong → right by tuning": "incorrect → correct by tuning",
+    "healed by restoring": "recovered by restoring",
+    "always right": "always correct",
+    "always wrong": "always incorrect",
+}
+"""Outcome as stored, and as named in an address -> as read, where they differ."""
 _TOKENS = columns.of(
     "p_base", "p_tuned", "p_restored", "rank_base", "rank_tuned", "rank_restored", "share_base", "share_tuned"
 )
-_UNKNOWN_PROMPT = "not known: the prompt “{name}” is no longer the one that this chain used"
+_UNKNOWN_PROMPT = "unknown: prompt “{name}” has changed since this run"
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,9 @@ class SentPrompt:
     to: str
     """Which models, e.g. "base"."""
     text: str | None
-    """As it was sent, apart from the tokenizer's BOS; None: not known."""
+    """As it was sent, apart from the tokenizer's BOS; None: unknown."""
     note: str
-    """What it is, or why it is not known."""
+    """What it is, or why it is unknown."""
 
 
 def sent_prompts(details: Chain, asked: RunSpec, question: Mapping[str, Any]) -> tuple[SentPrompt, ...]:
@@ -66,8 +76,8 @@ def plain(text: str) -> str:
 
 
 def counted(n: int, n_all: int, k_percent: float) -> str:
-    """How many questions pass the filters."""
-    return f"{n:,} of {n_all:,} questions pass the filters (restored: k = {k_percent:g}%)."
+    """How many questions match the filters."""
+    return f"{n:,} of {n_all:,} questions (restored: k = {k_percent:g}%)"
 
 
 def about_spread(spread: pd.DataFrame) -> str:
@@ -76,10 +86,7 @@ def about_spread(spread: pd.DataFrame) -> str:
     if beyond.empty:
         return ""
     row = beyond.iloc[0]
-    return (
-        f" The hatched bar at the end holds all beyond {row['low']:.1f} nats: {row['n_tuned']:,} tuned, and (circle) "
-        f"{row['n_restored']:,} restored."
-    )
+    return f" Last bin: > {row['low']:.1f} nats ({row['n_tuned']:,} tuned, {row['n_restored']:,} restored)."
 
 
 def about_kl_over_n(rows: pd.DataFrame) -> str:
@@ -90,32 +97,35 @@ def about_kl_over_n(rows: pd.DataFrame) -> str:
         for domain, row in n.iterrows()
     )
     return (
-        f"Aligned KL in nats, tuned against base ({counted}: base has to begin its completion with the answer, so the "
-        "questions are the same for every chain). Dashed: base itself, its question prompt against its completion "
-        "prompt, so that much comes from the change of prompt and not of weights; a tuned model can lie below."
+        f"Aligned KL(tuned || base) in nats ({counted}: questions whose base completion begins with the answer, the "
+        "same for every run). Dashed: base itself, question prompt vs. completion prompt. This part comes from the "
+        "prompt, not the weights; a tuned model can be below."
     )
 
 
 def answers(question: Mapping[str, Any], course: pd.DataFrame, k_percent: float, base: str) -> str:
-    """Gold, and what base, tuned and restored say, each with its mark, as a Markdown list."""
+    """Gold answer, and the answers of base, tuned and restored, each with its mark, as a Markdown list."""
     before = "five" if base == FIVE_SHOT else "base"
     at_k = course[course["k_percent"] == k_percent].iloc[0]
     said = (
-        (f"base, {base}", question[f"{before}_answer"], question[f"{before}_right"]),
-        ("tuned", question["tuned_answer"], question["tuned_right"]),
-        (f"restored {k_percent:g}%", at_k["answer"], at_k["is_right"]),
+        (f"Base, {BASE_PROMPTS.get(base, base)}", question[f"{before}_answer"], question[f"{before}_right"]),
+        ("Tuned", question["tuned_answer"], question["tuned_right"]),
+        (f"Restored {k_percent:g}%", at_k["answer"], at_k["is_right"]),
     )
-    marks = {True: "✓ right", False: "✗ wrong"}
-    lines = [f"- gold: **{plain(question['gold'])}**"]
+    marks = {True: "✓ correct", False: "✗ incorrect"}
+    lines = [f"- Gold answer: **{plain(question['gold'])}**"]
     for who, answer, right in said:
         shown = (
-            "not asked" if answer is None else f"**{plain(str(answer)) or '(nothing)'}** {marks[bool(right)]}"
+            "not evaluated"
+            if answer is None
+            else f"**{plain(str(answer)) or '(empty)'}** {marks[bool(right)]}"
         )
         lines.append(f"- {who}: {shown}")
     if question["base_completion"]:
-        starts = "begins with the answer" if question["kept"] else "does not begin with the answer"
-        said_on = plain(str(question["base_completion"]).strip())
-        lines.insert(1, f"- base, completing a sentence: **{said_on}**, {starts}")
+        mark = marks[bool(question["kept"])]
+        lines.insert(
+            1, f"- Base (completion prompt): **{plain(str(question['base_completion']).strip())}** {mark}"
+        )
     return "\n".join(lines)
 
 
@@ -134,46 +144,46 @@ def token_table(tokens: pd.DataFrame) -> pd.DataFrame:
 def about(question: Mapping[str, Any], place: int | None, n: int) -> str:
     """One line under the question."""
     level = "no mastery level" if pd.isna(question["level"]) else f"mastery level {question['level']:g}"
-    where = f"{place:,} of {n:,} in the list" if place else "not among the questions listed now"
+    where = f"{place:,} of {n:,} in the list" if place else "not in the list"
     domain = DOMAIN_NAMES.get(question["domain"], question["domain"])
     return f"{topic_name(question['topic'])} · {domain} · {question['split']} · {level} · {where}"
 
 
 def comes_back(question: Mapping[str, Any]) -> str:
-    """At which k the right answer is there again."""
+    """From which k on the answer is correct again."""
     if question["tuned_right"]:
-        return "The tuned model answers rightly: nothing has to come back."
+        return "Still correct after fine-tuning."
     if pd.isna(question["back_at_k"]):
-        return "At no measured k does the right answer come back."
-    whole = " (the hybrid: all of the region put back)" if question["back_at_k"] == 100 else ""
-    return f"The right answer comes back at k = {question['back_at_k']:g}%{whole}."
+        return "Not recovered at any evaluated k."
+    whole = " (layers = base)" if question["back_at_k"] == 100 else ""
+    return f"Recovered from k = {question['back_at_k']:g}%{whole}."
 
 
 def outside(found: FirstToken, k_percent: float) -> str:
-    """The mass that the bars do not show, and their KL."""
-    mass = {state: f"{found.outside[state]:.1%}" for state in found.outside}
-    said = f"Outside tuned's ten tokens: tuned {mass['tuned']}"
-    if "base" in mass:
-        said += f", base {mass['base']}"
-    said += (
-        f"; outside its own ten: restored {k_percent:g}% {mass['restored']}." if "restored" in mass else "."
-    )
+    """The probability mass that the bars do not show, and the KL of both models.
+
+    Base and tuned are over tuned's ten tokens, restored is over its own ten.
+    """
+    mass = [f"{state} {found.outside[state]:.1%}" for state in ("tuned", "base") if state in found.outside]
+    if "restored" in found.outside:
+        mass.append(f"restored {k_percent:g}% {found.outside['restored']:.1%} (own top 10)")
+    said = f"Probability mass outside the top 10: {', '.join(mass)}."
     if found.kl_nats is not None:
-        said += f" KL over tuned's ten, tuned against base: {found.kl_nats:.2f} nats"
+        said += f" KL(tuned || base): {found.kl_nats:.2f} nats"
         kl = found.kl_restored_nats
-        said += "." if kl is None else f"; restored against base, over its own ten: {kl:.2f} nats."
+        said += "." if kl is None else f"; KL(restored || base), own top 10: {kl:.2f} nats."
     if found.reason:
         said += f" Not compared with base: {found.reason}."
     if "restored" in found.bounds:
-        said += f" A missing teal bar: below {100 * found.bounds['restored']:.2g}%, outside its own ten."
+        said += f" Missing teal bar: below {100 * found.bounds['restored']:.2g}%, outside the own top 10."
     return said
 
 
 def ranked(n_less: int, n: int, kl_nats: float | None) -> str:
-    """Where this question stands among the scored ones."""
+    """Rank of this question's KL among the scored questions."""
     if kl_nats is None:
-        return f"{n:,} scored questions of this split and domain. The opened question was not scored."
-    return f"The opened question moved further than {n_less:,} of the {n:,} scored ones of this split and domain."
+        return f"{n:,} scored questions (same split and domain). This question is not scored."
+    return f"KL is larger than for {n_less:,} of {n:,} scored questions (same split and domain)."
 
 
 def _question_prompt(details: Chain, asked: RunSpec, question: str) -> SentPrompt:
@@ -186,34 +196,30 @@ def _question_prompt(details: Chain, asked: RunSpec, question: str) -> SentPromp
     recorded, version = asked.params.get("prompt"), asked.versions.get("prompt")
     if recorded is None:
         return SentPrompt(
-            who, prompt.prompt(question), f"prompt “{name}”; the run recorded no id to check it by"
+            who, prompt.prompt(question), f"prompt “{name}”; unverified, the run has no prompt id"
         )
     if recorded != prompt.prompt_id or version != PROMPT_VERSION:
         return SentPrompt(who, None, _UNKNOWN_PROMPT.format(name=name))
-    inside = (
-        "; the user's message in the tokenizer's chat template, which is not stored" if prompt.is_chat else ""
-    )
+    inside = "; user message in the tokenizer's chat template (not stored)" if prompt.is_chat else ""
     return SentPrompt(who, prompt.prompt(question), f"prompt “{name}”{inside}")
 
 
 def _completion_prompt(asked: RunSpec, question: Mapping[str, Any]) -> SentPrompt:
     number = question["template"]
     if pd.isna(number):
-        return SentPrompt(
-            "base", None, f"none was sent: {question['reason'] or 'first tokens were not measured'}"
-        )
+        return SentPrompt("base", None, f"none: {question['reason'] or 'first tokens were not evaluated'}")
     said = f"completion template {int(number) + 1} of its topic"
     topic = _topics().get(str(question["topic"]))
     if asked.inputs.get("topics") not in (None, topics_id(_topics())):
-        return SentPrompt("base", None, f"{said}; not known: the chain used other topics than those shipped")
+        return SentPrompt("base", None, f"{said}; unknown: the run used other topics than the shipped ones")
     subject = topic.subject_of(str(question["question"])) if topic else None
     if topic is None or subject is None:
         return SentPrompt(
             "base",
             None,
-            f"{said}; not known: few-shot examples drawn from train facts, which are not stored here",
+            f"{said}; unknown: few-shot examples from train facts are not stored",
         )
-    return SentPrompt("base", topic.completion(int(number), subject), f"{said}, the one base does best with")
+    return SentPrompt("base", topic.completion(int(number), subject), f"{said}, the best one for base")
 
 
 @cache

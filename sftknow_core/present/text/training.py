@@ -1,4 +1,4 @@
-"""Jobs, settings and deletions in words."""
+"""Texts of jobs, training settings, estimates and deletions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFINITIONS = glossary.bullets(
     "mastery level", "mixed", "N", "sizes", "seed", "method", "hyperparameters", "k", "k values", "loss"
 )
 _KINDS = {
-    "run": "Fine-tune, restore and measure",
+    "run": "Fine-tune, restore and evaluate",
     "sft": "Fine-tune",
     "mastery": "Score mastery",
     "delta": "Compare weights",
@@ -25,10 +25,10 @@ _KINDS = {
 
 
 def job_title(arguments: Sequence[str]) -> str:
-    """A job for people, e.g. "Fine-tune, restore and measure: demo, level 2, N = 240, seed 0"."""
+    """The title of a job, e.g. "Fine-tune, restore and evaluate: demo, level 2, N = 240, seed 0"."""
     command, *rest = arguments
     if command == "demo":
-        return "The demo: eight fine-tunings of the shipped model, each restored and measured"
+        return "Demo: eight fine-tunings of the shipped model, each restored and evaluated"
     given = {name: value for name, value in pairwise(rest) if name.startswith("--")}
     parts = [given.get("--base", "demo")]
     if command in ("run", "sft") and "--tuned" not in given:
@@ -37,7 +37,7 @@ def job_title(arguments: Sequence[str]) -> str:
         parts += [f"N = {_grouped(given.get('--n', '240'))}", f"seed {given.get('--seed', '0')}"]
         parts += ["LoRA"] if "--lora" in rest else []
     elif "--tuned" in given:
-        parts += [f"against {given['--tuned']}"]
+        parts += [f"vs. {given['--tuned']}"]
     return f"{_KINDS.get(command, command)}: {', '.join(parts)}"
 
 
@@ -57,35 +57,30 @@ def duration(seconds: float) -> str:
 
 
 def how_far(told: JobProgress | None, stopping: bool = False) -> str:
-    """ "Fine-tuning on 240 facts · 3% of the work planned so far · about 40 s left"; an unknown share is left out."""
-    stage = (
-        "asked to stop; it ends at its next step" if stopping else (told.stage if told else "") or "starting"
-    )
+    """ "Fine-tuning on 240 facts · 3% done · about 40 s left"; an unknown share is left out."""
+    stage = "stopping after this step" if stopping else (told.stage if told else "") or "starting"
     parts = [stage[:1].upper() + stage[1:]]
     if told and told.share is not None:
-        parts.append(f"{told.share:.0%} of the work planned so far")
+        parts.append(f"{told.share:.0%} done")
     left = told.seconds_left if told else None
     if left is None:
-        parts.append("time left not known yet")
+        parts.append("estimating time left")
     else:
         parts.append(f"about {duration(left)} left" if left >= 1 else "nearly done")
     return " · ".join(parts)
 
 
 def settings(preset: SftSpec, lora: bool) -> str:
-    """The values that are used where the form is left empty, and why they are these."""
+    """The default values of the form, and their source."""
     said = f"learning rate {preset.lr:g}, {_passes(preset.epochs)}, batch size {preset.batch_size}"
     if preset.weights_dtype == "float32" and preset.warmup:
         said += f", warm-up over {preset.warmup:.0%} of the steps"
     if preset.batch_size == DEMO.batch_size and preset.warmup == DEMO.warmup:
-        why = (
-            "This is a small model, so it gets the demo's settings, chosen on seeds 0 to 2 and dev questions: the "
-            "paper's learning rate (1e-05) would hardly move it."
-        )
+        why = "Selected on dev questions of the demo, seeds 0 to 2. Paper's 1e-5 is too low for a model this small."
     else:
-        why = "These are the paper's settings, made for models of billions of parameters."
-    more = " For LoRA the paper states no settings; the adapter has rank 16." if lora else ""
-    return f"Left empty: {said}, cosine schedule, AdamW. {why}{more}"
+        why = "These are the paper's settings, for models of billions of parameters."
+    more = " LoRA: rank 16; the paper states no settings." if lora else ""
+    return f"Defaults: {said}, cosine schedule, AdamW. {why}{more}"
 
 
 def _passes(epochs: float) -> str:
@@ -95,11 +90,11 @@ def _passes(epochs: float) -> str:
 def time_needed(found: Estimate) -> str:
     """The estimate of time in one sentence."""
     if found.seconds is not None:
-        return f"About {duration(found.seconds)}, and some seconds to start."
+        return f"About {duration(found.seconds)} plus startup"
     known = sum(piece.seconds or 0 for piece in found.pieces)
     missing = ", ".join(piece.work for piece in found.pieces if piece.seconds is None)
     beside = f" The rest: about {duration(known)}." if known else ""
-    return f"Not known yet for: {missing}.{beside}"
+    return f"No estimate yet for: {missing}.{beside}"
 
 
 def basis(found: Estimate) -> str:
@@ -120,23 +115,22 @@ def by_level(counts: Mapping[int, int]) -> str:
 def memory_needed(found: Estimate) -> str:
     """The estimate of memory in one sentence."""
     return (
-        "Not known yet."
+        "No estimate yet."
         if found.memory_bytes is None
-        else f"About {size(found.memory_bytes)} beside the libraries."
+        else f"About {size(found.memory_bytes)} plus libraries."
     )
 
 
 def what_goes(plan: Removal) -> str:
-    """A deletion before it is confirmed: what goes, what is freed, and who misses it."""
+    """A deletion before it is confirmed: runs, freed disk space, and remaining runs that depend on them."""
     counts = ", ".join(f"{n:,} {kind}" for kind, n in plan.counts.items())
     said = f"**{_runs(len(plan.run_ids))}** ({counts}), which frees **{size(plan.freed_bytes)}**."
     if plan.still_used:
         users = {user for by in plan.still_used.values() for user in by}
-        one = len(users) == 1
-        who, whose = ("stays reads", "its page") if one else ("stay read", "their pages")
-        said += f" {_runs(len(users))} that {who} some of them, and {whose} will miss these numbers."
+        uses, whose = ("uses", "its page") if len(users) == 1 else ("use", "their pages")
+        said += f" {_runs(len(users))} not selected {uses} some of them; {whose} will lack these numbers."
         if plan.counts.get("sft"):
-            said += " Without the fine-tuned weights no other k can be measured, nor a question asked."
+            said += " Without the fine-tuned weights no new k can be evaluated and no prompt answered."
     return said
 
 
@@ -152,8 +146,8 @@ def counted(by_state: Mapping[str, int]) -> str:
 
 
 def shortage(shortages: Mapping[str, int]) -> str:
-    """Which topics are too small for their share; "" where none is."""
+    """Topics with fewer facts than their share; "" where there are none."""
     if not shortages:
         return ""
     named = ", ".join(f"{topic} ({n} fewer)" for topic, n in shortages.items())
-    return f"Too few facts for an equal share: {named}. The other topics fill up."
+    return f"Too few facts for an equal share: {named}. Filled up from the other topics."

@@ -1,4 +1,4 @@
-"""Numbers about the changes (results/weights.py) -> cards and sentences for the page "Parameters"."""
+"""Texts and number cards of the page "Parameters"."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pandas as pd
 from sftknow_core.analysis import published
 from sftknow_core.present import glossary
 from sftknow_core.present.terminal import percent
-from sftknow_core.present.text.restore import compact
+from sftknow_core.present.text.restore import NO_NULL, compact
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.results.weights import Changed, Overview, Selection
 from sftknow_core.update.strategies import STRATEGIES as REGISTERED
 
 Numbers = Mapping[str, Any]
 STRATEGIES = {name: REGISTERED.get(name).title for name in ("top", "largest")}
-"""The two orders of this page, named as on the page "Restore"."""
+"""The two rankings of this page, named as on the page "Restore"."""
 DEFINITIONS = glossary.bullets(
     "changed", "relative change", "absolute change", "k", "region", "concentration", "null", "enrichment"
 ) + (f"- **Paper**: {published.CITATION}; LLaMA-3-8B, 32 layers, full fine-tuning.\n")
@@ -31,40 +31,41 @@ def cards(found: Overview) -> tuple[KeyNumber, ...]:
         KeyNumber(
             "Bit-identical weights",
             (_same("region", region), _same("whole model", model)),
-            "Left exactly as they were. Putting them back does nothing.",
+            "Unchanged by fine-tuning.",
         ),
         KeyNumber(
             "Size of the update",
             (_size("region", region), _size("whole model", model)),
-            "Length of the change against length of the base weights, ‖tuned − base‖ / ‖base‖.",
+            "‖tuned − base‖ / ‖base‖.",
         ),
         KeyNumber(
             "Near-zero base weights",
             (_near_zero("region", region), _near_zero("whole model", model)),
-            "Part of the summed r from weights with |base| < 10⁻⁶: few weights, but r divides by |base|.",
+            "Share of the summed r from weights with |base| < 10⁻⁶, because r divides by |base|.",
         ),
         _held(taken),
     )
 
 
 def what_identical_means(found: Overview) -> str:
-    """Why the identical share matters at the current k."""
+    """The changed share of the region, and where the current k is relative to it."""
     taken, region = found.taken, found.region
     full, k = taken.no_more_changes_from_k, taken.k_percent
     if region.n_changed == 0:
-        return "Fine-tuning changed no weight of this region: there is nothing to put back at any k."
+        return "Fine-tuning changed no weight of this region: there is nothing to revert."
     if isnan(full):
-        return "Some changes do not show in r or |d| (a zero that changed its sign): only k = 100% puts all back."
+        return "Some changes have r = |d| = 0 (a zero that changed its sign): only k = 100% reverts them all."
     same = region.n - region.n_changed
-    changed = f"{percent(region.changed_share, 2)}%" if same > region.n / 10_000 else f"All but {same:,}"
     if same == 0:
-        return "Every weight of this region changed, if only by its last bit: each k up to 100% puts more changes back."
+        return "Every weight of this region changed: each k up to 100% reverts further changes."
+    few = same <= region.n / 10_000
+    changed = f"{region.n_changed:,}" if few else f"{percent(region.changed_share, 2)}%"
     said = (
-        f"**{changed} of this region's {compact(region.n)} weights changed: every k from {full:g}% on puts back the "
-        "same, all changes.** A larger k adds only weights that are base already."
+        f"**{changed} of {f'{region.n:,}' if few else compact(region.n)} weights changed.** From k = {full:g}% on, all "
+        "changes are reverted."
     )
     if k >= full:
-        return f"{said} The current k = {k:g}% is there."
+        return f"{said} This includes the current k = {k:g}%."
     return f"{said} The current k = {k:g}% is {taken.k_of_changed_percent:.1f}% of the changed weights."
 
 
@@ -76,40 +77,39 @@ def what_concentration_means(rows: pd.DataFrame, k: float) -> str:
     row = paper.iloc[int((paper["k_percent"] - k).abs().to_numpy().argmin())]
     share, null, other = row["share"], row["null_share"], row["share_1e-4"]
     verdict = (
-        "less than chance gives: the concentration comes from where base is near zero"
+        "not above the null: the concentration comes from base weights near zero"
         if null >= share
-        else f"{100 * (share - null):.1f} points more than chance gives"
+        else f"{100 * (share - null):.1f} pp above the null"
     )
     return (
-        f"The most changed {row['k_percent']:g}% hold **{percent(share)}%** of the summed r; the null holds "
-        f"**{percent(null)}%**. That is {verdict}. With ε = 10⁻⁴, which takes base weights below it out of the "
-        f"fraction, the same share is {percent(other)}%."
+        f"The top {row['k_percent']:g}% contain **{percent(share)}%** of the summed r; null: **{percent(null)}%**. "
+        f"That is {verdict}. With ε = 10⁻⁴ (base weights below it hardly count): {percent(other)}%."
     )
 
 
 def thresholds(cuts: Numbers, k: float) -> str:
-    """From which r and |d| on k% puts weights back."""
+    """The thresholds of r and |d| at k."""
     if k == 0:
-        return "k = 0%: nothing is put back."
+        return "k = 0%: no weight is reverted."
     if not cuts["relative"] and not cuts["absolute"]:
-        return f"k = {k:g}% puts back every change, in either order. Dotted: where the summed r or |d| comes from."
+        return f"k = {k:g}% reverts every change, in either ranking. Dotted: contribution to the summed r or |d|."
     parts = [f"{name} ≥ {_number(cuts[score])}" for score, name in (("relative", "r"), ("absolute", "|d|"))]
     return (
-        f"k = {k:g}% puts back **{parts[0]}** when the largest r go first, **{parts[1]}** when the largest |d| do. "
-        "Dotted: where the summed r or |d| comes from."
+        f"Threshold at k = {k:g}%: **{parts[0]}** (largest relative change) or **{parts[1]}** (largest absolute "
+        "change). Dotted: contribution to the summed r or |d|."
     )
 
 
 def paper_note(n_layers: int) -> str:
-    """What the paper's numbers beside ours are."""
+    """Source of the paper's numbers, and how far they can be compared."""
     grouped = (
         ""
         if n_layers == published.N_LAYERS
-        else f" Its 32 layers are brought to {n_layers} groups of equal depth."
+        else f" Its 32 layers are grouped into {n_layers} of equal depth."
     )
     return (
-        f"Paper: {published.CITATION}, tables 3, 9 and 10, LLaMA-3-8B.{grouped} Tables 9 and 10 do not state N, "
-        "level or k, and other architectures split their weights otherwise: compare enrichments, not shares."
+        f"Paper: {published.CITATION}, tables 3, 9 and 10, LLaMA-3-8B.{grouped} Compare enrichments, not shares: "
+        "tables 9 and 10 do not state N, level or k, and the modules differ in size."
     )
 
 
@@ -133,11 +133,11 @@ def _held(taken: Selection) -> KeyNumber:
     parts = [
         Part("these weights", "–" if isnan(share) else f"{percent(share)}%", f"k = {taken.k_percent:g}%")
     ]
-    said = "There is no null: dealing the changes out at random leaves the list of |d| as it is."
+    said = NO_NULL
     if null is not None:
         parts.append(Part("null", "–" if isnan(null) else f"{percent(null)}%", "by chance"))
-        said = "Null: the same changes dealt out at random within each tensor."
-    return KeyNumber(f"Of the summed {score}", tuple(parts), said)
+        said = "Null: changes shuffled within each tensor."
+    return KeyNumber(f"Share of the summed {score}", tuple(parts), said)
 
 
 def _number(value: float) -> str:

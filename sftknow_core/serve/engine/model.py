@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import json
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from sftknow_core.pipeline.workspace import DEMO_FOLDER, ModelHandle, Workspace
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.ingest import up_to_date
 from sftknow_core.store.open_run import is_hit, open_run
+from sftknow_core.store.progress import Throttle
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.run_spec import RunSpec
@@ -232,7 +232,6 @@ def _empty_device_cache() -> None:
 
 Tell = Callable[[str, float | None], None]
 """Takes (what is being done, share of it that is done)."""
-_SECONDS_BETWEEN_WORDS = 0.2
 _PROMPTS_A_QUESTION = 3
 """At most so many places of a question have base logits (measure/reference.py)."""
 
@@ -243,19 +242,18 @@ class EngineReporter(Reporter):
     def __init__(self, tell: Tell) -> None:
         super().__init__()
         self._tell = tell
-        self._last, self._last_text = 0.0, ""
+        self.start()
 
     def start(self) -> None:
         """Begin to count anew, for the next request."""
         self.total = self.done = 0.0
-        self.text = self._last_text = ""
+        self.text = ""
+        self._words = Throttle(0.2)
 
     def show(self) -> None:
         """Tell what changed, where that was not done just now."""
-        now = time.monotonic()
-        if self.text and (self.text != self._last_text or now - self._last >= _SECONDS_BETWEEN_WORDS):
-            self._last, self._last_text = now, self.text
-            self._tell(self.text, min(self.done / self.total, 1.0) if self.total else None)
+        if self.text and self._words.due(self.text):
+            self._tell(self.text, self.share)
 
 
 class EngineWorkspace(Workspace):
