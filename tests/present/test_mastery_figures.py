@@ -202,6 +202,7 @@ def test_cards_give_n_and_what_is_missing() -> None:
     assert found["Facts"].parts[0].interval == "1 have no level"
     assert found["Split-half agreement"].parts[0].interval == "n = 8 facts of the whole run"
     assert "difference 1.2 pp" in found["R vs. expected mastery"].sentence
+    assert "same level for 75.0% of the facts" in found["R vs. expected mastery"].sentence
     assert "Spearman 0.988" in mastery_text.agreement(numbers)
     without = replace(numbers, agreement=Agreement(0, None, None, ()))
     assert "was not computed" in mastery_text.agreement(without)

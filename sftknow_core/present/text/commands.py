@@ -178,7 +178,10 @@ def show_studies(root: Path, found: Sequence[StudyInfo], shipped: Sequence[str])
     if not found:
         print_lines(f"no studies in {root}", start)
         return
-    table = table_of(f"Studies in {root}", "run", "name", "base", "state", "cells", "done", "failed")
+    table = table_of(
+        f"Studies in {root}", "runs.run_id", "studies.name", "studies.base_name", "studies.state", "terminal.n_cells",
+        "terminal.n_done", "terminal.n_failed",
+    )  # fmt: skip
     for one in found:
         counts = (str(n) for n in (one.n_cells, one.n_done, one.n_failed))
         table.add_row(one.run_id, one.name, one.base_name, one.state, *counts)
@@ -189,15 +192,14 @@ def show_study(found: Study) -> None:
     """The table of `sftknow study show`: one row a cell and way of restoring."""
     about = found.info
     title = f"Study {about.name} of {about.base_name}: in-domain test questions, run {about.run_id}"
-    numbers = ("base %", "tuned %", "restored %", "k %", "gain, points", "KL, nats")
-    table = table_of(title, "level", "N", "seed", "restored by", *numbers)
+    table = table_of(title, "train_level", "n_train", "seed", "strategy", *ACCURACIES)
     for cell in found.cells:
         name = cell.level if cell.method == "full" else f"{cell.level}, {cell.method}"
         place = (name, "all" if cell.n is None else f"{cell.n:,}", str(cell.seed))
         for way in cell.ways:
             table.add_row(*place, *_numbers(way, found.headline(way.run_id)))
         if not cell.ways:
-            table.add_row(*place, cell.state, *("-" for _ in numbers))
+            table.add_row(*place, cell.state, *("-" for _ in ACCURACIES))
     wrong = [f"{cell.state}: {cell.key}: {cell.reason}" for cell in found.cells if cell.reason]
     asked = ", ".join(f"{group} {n:,}" for group, n in found.n_questions.items())
     print_lines(
