@@ -1,7 +1,6 @@
 """Facts and mastery: what the base model knew before any fine-tuning. Reads one finished mastery run."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import streamlit as st
 
@@ -14,7 +13,8 @@ from sftknow_core.present.charts import mastery
 from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text import mastery as mastery_text
 from sftknow_core.present.text import tokens
-from sftknow_core.results.mastery import Mastered, Population, mastery_stamp
+from sftknow_core.results.mastery import Mastery
+from sftknow_core.results.mastery_facts import Population
 from sftknow_core.store.cache import Cache
 
 
@@ -23,15 +23,16 @@ class MasteryRun(NamedTuple):
 
     key: Key
     run_id: str
-    details: Mapping[str, Any]
-    """See results.mastery.mastery_details."""
     stamp: str
-    """See results.mastery.mastery_stamp."""
+    """See Mastery.stamp."""
+    mastery: Mastery
+    """With its facts in memory."""
 
 
 def opened_run(key: Key, run_id: str) -> MasteryRun:
     """What the page reads of a finished run at once."""
-    return MasteryRun(key, run_id, reads.details(key, run_id), mastery_stamp(Cache(key[0]), run_id))
+    stamp = Mastery(Cache(key[0]), run_id).stamp
+    return MasteryRun(key, run_id, stamp, reads.gathered(key[0], run_id, stamp))
 
 
 def load(key: Key, run_id: str, colours: Palette) -> None:
@@ -60,19 +61,19 @@ def draw() -> None:
             reads.empty_state(key[0], found.unfinished)
         run_id = reads.pick_run(key, runs)
         run = opened_run(key, run_id)
-        mastered = reads.gathered(key[0], run_id, run.stamp)
     with show.messages():
-        st.caption(mastery_text.how_measured(run.details))
-        reads.warn_invalid_params(mastered)
+        n_chains = len(reads.chains(key, run_id))
+        st.caption(mastery_text.how_measured(run.mastery.model, run.mastery.sampling, n_chains))
+        reads.warn_invalid_params(run.mastery.facts)
         with st.container(horizontal=True):
             view = reads.pick_view()
-            population = reads.pick_population(mastered)
+            population = reads.pick_population(run.mastery.facts)
         with st.expander("Glossary"):
             st.markdown(mastery_text.DEFINITIONS)
         if view == reads.ALL:
             together(run, population)
         else:
-            one_by_one(run, mastered, population)
+            one_by_one(run, population)
     show.unfinished(found.unfinished)
 
 
@@ -80,15 +81,15 @@ def together(run: MasteryRun, population: Population) -> None:
     """All facts of a split and domain."""
     which = (run.key[0], run.run_id, run.stamp, population)
     numbers = reads.numbers(*which)
-    show.numbers(mastery_text.cards(numbers, run.details), width=208)
-    if said := mastery_text.not_scored(numbers["reasons"]):
+    show.numbers(mastery_text.cards(numbers, run.mastery.split_half), width=208)
+    if said := mastery_text.not_scored(numbers.reasons):
         st.caption(said)
 
     st.subheader("Facts by mastery level")
     models = reads.pick_paper_models()
     paper, said = mastery_text.beside_paper(population.split, population.domain, models)
     table = reads.table("by_level", *which)
-    st.caption(f"Share of the facts with a level, and how many: n = {numbers['n_scored']:,}. {said}")
+    st.caption(f"Share of the facts with a level, and how many: n = {numbers.n_scored:,}. {said}")
     alt = "Share of the facts on each mastery level, with the paper's models"
     drawn = mastery.distribution_figure(table, paper, show.palette())
     both = mastery_text.both(table, paper)
@@ -106,9 +107,7 @@ def together(run: MasteryRun, population: Population) -> None:
     show.figure(drawn, table, "facts.topics", alt, columns.table("facts"))
 
     st.subheader("Distribution of R")
-    st.caption(
-        f"Facts by share of correct completions; dotted: level boundaries. n = {numbers['n_scored']:,}."
-    )
+    st.caption(f"Facts by share of correct completions; dotted: level boundaries. n = {numbers.n_scored:,}.")
     table = reads.table("histogram", *which)
     alt = "Histogram of R over the facts, with the borders of the levels"
     show.figure(
@@ -126,23 +125,23 @@ def together(run: MasteryRun, population: Population) -> None:
     drawn = mastery.expected_figure(cells, show.palette())
     show.figure(drawn, mastery_text.cell_table(cells), "facts.expected", alt, columns.table("facts"))
     st.markdown("**Facts by both levels**: rows by R, columns by expected mastery")
-    confusion = mastery_text.confusion_table(numbers["agreement"].confusion)
+    confusion = mastery_text.confusion_table(numbers.agreement.confusion)
     alt = "Facts by level from R and level from expected mastery"
     show.listed(confusion, "facts.confusion", alt, columns.table("facts"))
 
 
-def one_by_one(run: MasteryRun, mastered: Mastered, population: Population) -> None:
+def one_by_one(run: MasteryRun, population: Population) -> None:
     """The list of facts, and the opened one."""
-    filters = reads.pick_filters(mastered, population)
+    filters = reads.pick_filters(run.mastery.facts, population)
     passing = reads.passing(run.key[0], run.run_id, run.stamp, filters)
-    opened = reads.opened_in(mastered, passing)
-    shown, known = len(passing), mastered.facts.num_rows
+    opened = reads.opened_in(run.mastery, passing)
+    shown, known = len(passing), run.mastery.facts.facts.num_rows
     st.caption(f"{known:,} facts" if shown == known else f"{shown:,} of {known:,} facts")
     with st.container(horizontal=True, key="facts_beside", gap="medium"):
         left, right = st.container(key="facts_left"), st.container(key="facts_right")
     with left:
-        page = reads.pick_page(mastered, passing, opened)
-        reads.listed(mastered, passing, page, opened)
+        page = reads.pick_page(run.mastery, passing, opened)
+        reads.listed(run.mastery, passing, page, opened)
     with right:
         reads.BROWSER.turn(page)
         if opened is None:
@@ -153,9 +152,9 @@ def one_by_one(run: MasteryRun, mastered: Mastered, population: Population) -> N
         st.markdown(mastery_text.verdict(opened))
         if opened["level"] is not None:
             reads.place(opened)
-            reads.by_template(run.key[0], run.run_id, run.stamp, opened, run.details)
-        reads.completions(run.key, run.run_id, run.details, opened)
-        samples.drawn_again(run.key[0], run.details, opened)
+            reads.by_template(run.mastery, run.stamp, opened)
+        reads.completions(run.key, run.mastery, opened)
+        samples.drawn_again(run.key[0], run.mastery, opened)
 
 
 if __name__ == "__main__":

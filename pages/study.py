@@ -25,14 +25,14 @@ def draw() -> None:
         if not found:
             studies.empty_state(cache, running)
             st.stop()
-        about = studies.overview(key, studies.pick(found))
-        st.markdown(study.progress(about))
-        if not about["n_done"]:
+        about = studies.opened(key, studies.pick(found))
+        st.markdown(study.progress(about.info))
+        if not about.info.n_done:
             st.info(study.NO_CELLS)
             studies.coverage(about, None)
             studies.offer(cache, running)
             st.stop()
-        results = studies.results(key[0], about)
+        results = studies.results(about)
         plan = results.study.plan
 
         st.subheader("Answers")

@@ -42,20 +42,20 @@ _remembered = st.cache_data(show_spinner=False, max_entries=64)
 
 @_remembered
 def changes(root: str, run_id: str, stamp: str, k: float, base: str) -> dict[str, pd.DataFrame]:
-    """ "levels": accuracy_views.by_level; "changes": accuracy_views.changes. stamp: questions.stages_stamp."""
+    """ "levels": results.accuracy.by_level; "changes": results.accuracy.changes. stamp: Questions.stamp."""
     found = accuracy.answers(gathered(root, run_id, stamp), k, base)
     return {"levels": accuracy.by_level(found), "changes": accuracy.changes(found)}
 
 
 @_remembered
 def group_of(key: Key, run_id: str) -> Group:
-    """See across_chains.group_of."""
+    """See results.accuracy.group_of."""
     return accuracy.group_of(Cache(key[0]), survey(key), run_id)
 
 
 @_remembered
 def accuracies(key: Key, group: Group) -> pd.DataFrame:
-    """See across_chains.accuracies."""
+    """See results.accuracy.accuracies."""
     return accuracy.accuracies(Cache(key[0]), group)
 
 
@@ -64,9 +64,9 @@ class OverN(NamedTuple):
 
     figure: go.Figure
     cells: pd.DataFrame
-    """See across_chains.over_seeds."""
+    """See results.accuracy.over_seeds."""
     rows: pd.DataFrame
-    """See across_chains.of_level."""
+    """See results.accuracy.of_level."""
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)  # as it is: pages redraw it with each filter
@@ -146,7 +146,7 @@ def pick_heat(rows: pd.DataFrame, train_set: TrainSet) -> tuple[int, str]:
 def links(table: pd.DataFrame, run_id: str, k: float, base: str) -> None:
     """Counts of flips of one domain that lead to the questions behind them, one row a kind of flip.
 
-    table: accuracy_views.changes.
+    table: results.accuracy.changes.
     """
     domain = {DOMAIN_NAMES[d]: d for d in table["domain"].unique() if d in DOMAIN_NAMES}
     names = list(domain)

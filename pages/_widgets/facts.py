@@ -6,6 +6,7 @@ The opened fact is `fact` in the page's address and the mastery run `run`; the r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 
@@ -18,14 +19,28 @@ from pages._widgets.addresses import PARAMETER, pick_one
 from pages._widgets.browsing import Browser, config_of
 from pages._widgets.reading import Key
 from sftknow_core.analysis.published import mastery_models
+from sftknow_core.errors import SftknowError
 from sftknow_core.present import columns
 from sftknow_core.present.charts import mastery as mastery_charts
 from sftknow_core.present.text import mastery as mastery_text
 from sftknow_core.present.text.tokens import topic_name
-from sftknow_core.results import mastery as mastery_results
-from sftknow_core.results import mastery_facts
-from sftknow_core.results.mastery import DOUBTS, PAGE_SIZE, SORTS, FactFilters, Mastered, Population
-from sftknow_core.results.mastery_facts import Page, Places
+from sftknow_core.results.chain import Chain
+from sftknow_core.results.mastery import Mastery, Numbers, finished_runs
+from sftknow_core.results.mastery_facts import (
+    DOUBTS,
+    PAGE_SIZE,
+    SORTS,
+    Evaluation,
+    FactFilters,
+    Mastered,
+    Page,
+    Places,
+    Population,
+    all_passing,
+    fact_row,
+    n_pages,
+    said_by_base,
+)  # fmt: skip
 from sftknow_core.store.cache import Cache
 
 # What the page of facts reads, remembered, and how it shows one opened fact.
@@ -35,62 +50,59 @@ _small = st.cache_data(show_spinner=False, max_entries=128)
 
 @_small
 def finished(key: Key) -> pd.DataFrame:
-    """See mastery_views.finished_runs."""
-    return mastery_results.finished_runs(Cache(key[0]))
+    """See results.mastery.finished_runs."""
+    return finished_runs(Cache(key[0]))
 
 
 @_small
-def details(key: Key, run_id: str) -> Mapping[str, Any]:
-    """See mastery_views.mastery_details."""
-    return mastery_results.mastery_details(Cache(key[0]), run_id)
+def chains(key: Key, run_id: str) -> Mapping[str, str]:
+    """See Mastery.chains."""
+    return Mastery(Cache(key[0]), run_id).chains
 
 
 @st.cache_resource(show_spinner="Reading facts …", max_entries=4)
-def gathered(root: str, run_id: str, stamp: str) -> Mastered:
-    """See mastery_views.gather; nobody changes it. stamp: mastery_views.mastery_stamp."""
-    return mastery_results.gather(Cache(root), run_id)
+def gathered(root: str, run_id: str, stamp: str) -> Mastery:
+    """The run with its facts in memory, which nobody changes. stamp: Mastery.stamp."""
+    found = Mastery(Cache(root), run_id)
+    _ = found.facts  # here, while the spinner says so
+    return found
 
 
 @_small
-def numbers(root: str, run_id: str, stamp: str, population: Population) -> Mapping[str, Any]:
-    """See mastery_views.numbers."""
-    return mastery_results.numbers(gathered(root, run_id, stamp), population)
+def numbers(root: str, run_id: str, stamp: str, population: Population) -> Numbers:
+    """See Mastery.numbers."""
+    return gathered(root, run_id, stamp).numbers(population)
 
 
 @_small
 def table(view: str, root: str, run_id: str, stamp: str, population: Population) -> pd.DataFrame:
-    """by_level, by_topic, histogram or against_expected of mastery_views."""
-    views = {
-        "by_level": mastery_results.by_level,
-        "by_topic": mastery_results.by_topic,
-        "histogram": mastery_results.histogram,
-        "against_expected": mastery_results.against_expected,
-    }
-    return views[view](gathered(root, run_id, stamp), population)
+    """view: by_level, by_topic, histogram or against_expected, a method of Mastery."""
+    found: pd.DataFrame = getattr(gathered(root, run_id, stamp), view)(population)
+    return found
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)
 def passing(root: str, run_id: str, stamp: str, filters: FactFilters) -> Places:
-    """See mastery_facts.places; nobody changes it."""
-    return mastery_facts.places(gathered(root, run_id, stamp), filters)
+    """See Mastery.passing; nobody changes it."""
+    return gathered(root, run_id, stamp).passing(filters)
 
 
 @_small
 def templates(root: str, run_id: str, stamp: str, fact_id: str) -> pd.DataFrame:
-    """See mastery_facts.templates_of."""
-    return mastery_facts.templates_of(Cache(root), run_id, fact_id)
+    """See Mastery.templates."""
+    return Mastery(Cache(root), run_id).templates(fact_id)
 
 
 @_small
-def base_evaluations(key: Key, run_id: str, model_id: str) -> tuple[mastery_facts.Evaluation, ...]:
-    """See mastery_facts.base_evaluations."""
-    return mastery_facts.base_evaluations(Cache(key[0]), run_id, model_id)
+def base_evaluations(key: Key, run_id: str) -> tuple[Evaluation, ...]:
+    """See Mastery.base_evaluations."""
+    return Mastery(Cache(key[0]), run_id).base_evaluations
 
 
 @_small
-def said_by_base(root: str, asked: tuple[mastery_facts.Evaluation, ...], fact_id: str) -> pd.DataFrame:
+def answers_of_base(root: str, asked: tuple[Evaluation, ...], fact_id: str) -> pd.DataFrame:
     """See mastery_facts.said_by_base."""
-    return mastery_facts.said_by_base(Cache(root), asked, fact_id)
+    return said_by_base(Cache(root), asked, fact_id)
 
 
 def place(fact: Mapping[str, Any]) -> None:
@@ -99,12 +111,10 @@ def place(fact: Mapping[str, Any]) -> None:
     _drawn(mastery_charts.place_figure(fact, show.palette()), "place", alt)
 
 
-def by_template(
-    root: str, run_id: str, stamp: str, fact: Mapping[str, Any], details: Mapping[str, Any]
-) -> None:
-    """One fact's templates: a figure, and the prompts with how often each succeeded."""
-    rows = templates(root, run_id, stamp, fact["fact_id"])
-    prompts, note = mastery_text.prompts_of(fact, details["inputs"].get("topics"))
+def by_template(run: Mastery, stamp: str, fact: Mapping[str, Any]) -> None:
+    """One fact's templates: a figure, and the prompts with how often each succeeded. stamp: Mastery.stamp."""
+    rows = templates(str(run.cache.root), run.run_id, stamp, fact["fact_id"])
+    prompts, note = mastery_text.prompts_of(fact, run.topics_id)
     st.markdown(f"**Correct completions of each of the {len(rows)} templates**")
     alt = "Share of correct completions of each template, sampled and expected"
     _drawn(mastery_charts.templates_figure(rows, fact["r"], show.palette()), "templates", alt)
@@ -124,12 +134,12 @@ def by_template(
     show.downloads(table, "facts.templates")
 
 
-def completions(key: Key, run_id: str, details: Mapping[str, Any], fact: Mapping[str, Any]) -> None:
+def completions(key: Key, run: Mastery, fact: Mapping[str, Any]) -> None:
     """What the model wrote: not the samples, which no run keeps, but its greedy answers where a chain asked."""
     st.markdown("**Answers of the base model**")
     st.caption(mastery_text.NO_COMPLETIONS)
-    asked = base_evaluations(key, run_id, details["model_id"])
-    answers = said_by_base(key[0], asked, fact["fact_id"])
+    asked = base_evaluations(key, run.run_id)
+    answers = answers_of_base(key[0], asked, fact["fact_id"])
     if answers.empty:
         st.markdown("No finished run of this cache evaluated the base model on this fact.")
     else:
@@ -180,7 +190,8 @@ def pick_run(key: Key, runs: pd.DataFrame) -> str:
     labels = dict(zip(runs["run_id"], runs["label"], strict=True))
     wanted = st.query_params.get(PARAMETER)
     if wanted and wanted not in labels:
-        wanted = mastery_results.mastery_of_chain(Cache(key[0]), wanted) or wanted
+        with suppress(SftknowError):  # no finished chain: pick_one says that there is no such run
+            wanted = Chain(Cache(key[0]), wanted).stages.mastery or wanted
     return pick_one("Base model and facts", f"{_NAME}.run", labels, wanted, "Mastery run", _FACT)
 
 
@@ -257,32 +268,31 @@ def warn_invalid_params(mastered: Mastered) -> None:
     addresses.warn_each({f"{_NAME}.{name}": choices for name, choices in several.items()})
 
 
-def opened_in(mastered: Mastered, found: Places) -> dict[str, Any] | None:
+def opened_in(run: Mastery, found: Places) -> dict[str, Any] | None:
     """The fact that the address names, as a row of Mastered.facts; else the first of the list, if any.
 
     A fact that the run does not hold is said so.
     """
     wanted = st.query_params.get(_FACT)
-    fact = mastery_facts.one(mastered, wanted) if wanted else None
+    fact = fact_row(run.facts, wanted) if wanted else None
     if wanted and fact is None:
         st.warning(f'Fact "{wanted}" not found. Showing the first of the list.')
     if fact is None and len(found):
-        first = mastery_facts.turned_to(mastered, found).rows["fact_id"].iloc[0]
-        return mastery_facts.one(mastered, first)
+        return fact_row(run.facts, run.page(found).rows["fact_id"].iloc[0])
     return fact
 
 
-def pick_page(mastered: Mastered, found: Places, opened: Mapping[str, Any] | None) -> Page:
+def pick_page(run: Mastery, found: Places, opened: Mapping[str, Any] | None) -> Page:
     """The page of the list that is turned to, with the choice of it; a link to a fact turns to the fact's."""
     fact_id = opened["fact_id"] if opened else None
     if BROWSER.page_key not in st.session_state and BROWSER.page_key not in st.query_params:
-        place = mastery_facts.turned_to(mastered, found, 1, fact_id).place or 1
+        place = run.page(found, 1, fact_id).place or 1
         BROWSER.turn_to((place - 1) // PAGE_SIZE + 1)
-    number = BROWSER.pick_number(mastery_facts.n_pages(len(found)))
-    return mastery_facts.turned_to(mastered, found, number, fact_id)
+    number = BROWSER.pick_number(n_pages(len(found)))
+    return run.page(found, number, fact_id)
 
 
-def listed(mastered: Mastered, found: Places, page: Page, opened: Mapping[str, Any] | None) -> None:
+def listed(run: Mastery, found: Places, page: Page, opened: Mapping[str, Any] | None) -> None:
     """The page's rows, of which one can be opened (the opened one is ticked), and a download of all that pass."""
     shown = _shown(page.rows)
     BROWSER.listed(
@@ -290,7 +300,7 @@ def listed(mastered: Mastered, found: Places, page: Page, opened: Mapping[str, A
         shown,
         config_of(_COLUMNS, list(shown.columns), _WIDTHS, "small", share=_PERCENT),
         opened,
-        partial(mastery_facts.all_passing, mastered, found),
+        partial(all_passing, run.facts, found),
         "Facts with gold answer, mastery level, R and its 95% CI, and expected mastery",
     )
 

@@ -148,7 +148,7 @@ def _rows(key: Key, place: Place) -> pd.DataFrame:
 
 
 def _lacking(key: Key, details: Chain, place: Place) -> tuple[str, ...]:
-    """See restore_views.missing. Other questions than its own have a ceiling where the chain's own have one."""
+    """See measured.missing. Other questions than its own have a ceiling where the chain's own have one."""
     five_shot = place.questions.set_id is not None and details.stages.five_shot is not None
     return measured.missing(_rows(key, place), place.k, five_shot=five_shot)
 

@@ -1,7 +1,7 @@
 """What the question browser shares: its cached reads, its filters, and which question is opened.
 
 The opened question is `question` in the page's address, the kind of change `token_shifts.change`; k, the other filters,
-sorting and page are bound to it by their keys. question_list.py has the list.
+sorting and page are bound to it by their keys.
 """
 
 from __future__ import annotations
@@ -134,13 +134,13 @@ SPREAD_COLUMNS = {"low": "bin_from", "high": "bin_to", "n_restored": "n_restored
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def spread(root: str, run_id: str, stamp: str, population: Filters) -> pd.DataFrame:
-    """See question_spread.spread."""
+    """See Questions.spread."""
     return question_detail.spread(gathered(root, run_id, stamp), population)
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def by_level(root: str, run_id: str, stamp: str, population: Filters) -> pd.DataFrame:
-    """See question_spread.by_level."""
+    """See Questions.by_level."""
     return question_detail.by_level(gathered(root, run_id, stamp), population)
 
 
@@ -298,7 +298,7 @@ def _kl_bound(name: str) -> float | None:
 
 
 def opened_in(asked: QuestionTable, filters: Filters) -> dict[str, Any] | None:
-    """The question that the address names, as a row of Asked.questions; else the first of the list, if any.
+    """The question that the address names, as a row of QuestionTable.questions; else the first of the list, if any.
 
     A question that the chain did not ask is said so.
     """

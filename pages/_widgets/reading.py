@@ -50,7 +50,7 @@ def of_chain(key: Key, run_id: str) -> Key:
 
 
 def survey(key: Key) -> chains.Survey:
-    """See chain_views.survey; nobody changes it."""
+    """See results.chains.survey; nobody changes it."""
     return _survey(at_work(key))
 
 

@@ -28,7 +28,7 @@ _UNFINISHED = "not finished"
 
 
 def table(key: Key) -> pd.DataFrame:
-    """See training_views.run_table."""
+    """See results.training.run_table."""
     return _table(reading.at_work(key))
 
 
@@ -49,7 +49,7 @@ def _would_go(key: Key) -> gc.Collected:
 
 @st.cache_data(show_spinner=False, max_entries=8)
 def base_models(key: Key) -> pd.DataFrame:
-    """See model_views.base_models."""
+    """See results.training.base_models."""
     return training_results.base_models(Cache(key[0]))
 
 

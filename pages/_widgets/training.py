@@ -243,7 +243,7 @@ def levels_of(key: Key, base_id: str | None, data: str, stamp: int) -> Levels | 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def speeds(key: Key, base_id: str, lora: bool) -> dict[str, training_results.Speed]:
-    """See training_views.speeds; scores that were shipped took nobody here any time."""
+    """See results.training.speeds; scores that were shipped took nobody here any time."""
     shipped = train_preview.shipped_scores().get("run_id")
     without = [str(shipped)] if shipped else []
     return training_results.speeds(Cache(key[0]), base_id, "lora" if lora else "full", without)

@@ -21,7 +21,7 @@ from sftknow_core.errors import SftknowError
 from sftknow_core.present.charts.palette import Palette
 
 _RUN = "shared.run.last"
-"""In the session: the chain that picker.py chose."""
+"""In the session: the chain that addresses.pick_one gave."""
 _BEGUN = "warming.begun"
 """In the session: for which chosen chain it was begun."""
 QUIET_SECONDS = 0.1

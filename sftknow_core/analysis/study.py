@@ -144,7 +144,8 @@ class StudyResults:
 def read_study_results(cache: Cache, run_id: str, *, enrichment: bool = True) -> StudyResults:
     """The cells of a study that are done.
 
-    Raises SpecError when the run is no study, CacheError when none of its cells is done or a chain of it is gone.
+    Raises SpecError when the run is no study, CacheError when none of its cells is done, GoneError or DamagedError
+    when a run of it is gone or damaged.
     """
     study = studies.Study(cache, run_id)
     n_done = sum(cell.state == "done" for cell in study.cells)

@@ -198,8 +198,13 @@ def percentages(text: str) -> tuple[Percent, ...]:
 def emit(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
     """Print a result: as one JSON object, or for people."""
     if as_json:
-        from sftknow_core.store.line_log import plain_json
-
-        sys.stdout.write(plain_json(result) + "\n")
+        print_json(result)
     else:
         show(result)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Print a result as one JSON object."""
+    from sftknow_core.store.line_log import plain_json
+
+    sys.stdout.write(plain_json(result) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +15,9 @@ from sftknow_core.present.terminal import show_pairs
 from sftknow_core.present.text import commands
 
 if TYPE_CHECKING:
-    from sftknow_core.pipeline.study.plan import StudyPlan
-if TYPE_CHECKING:
     from sftknow_core.analysis.study import StudyResults
+    from sftknow_core.pipeline.study.plan import StudyPlan
+    from sftknow_core.results import Study
 
 study = typer.Typer(
     help="Levels x sizes x seeds in one go: run a study, list studies, show one.",
@@ -69,9 +70,9 @@ def run(
             o.emit(_plan_result(plan(spec, ws)), as_json, commands.show_plan)
             return
         done = run_study(spec, ws, executor, skip_impossible=skip_impossible)
-        result = Study(ws.cache, done.run.run_id).to_json()
-    o.emit(result, as_json, commands.show_study)
-    if result["n_failed"]:
+        result = Study(ws.cache, done.run.run_id)
+        _print(result, as_json)
+    if result.info.n_failed:
         raise typer.Exit(1)
 
 
@@ -82,12 +83,12 @@ def list_(cache: o.CacheOpt = None, as_json: o.JsonOpt = False) -> None:
     from sftknow_core.results.studies import list_studies
     from sftknow_core.store.cache import Cache
 
-    found = Cache(cache)
-    o.emit(
-        {"cache": str(found.root), "studies": list_studies(found), "shipped": shipped()},
-        as_json,
-        commands.show_studies,
-    )
+    root, found = Cache(cache).root, list_studies(Cache(cache))
+    if as_json:
+        studies = [asdict(one) for one in found]
+        o.print_json({"cache": str(root), "studies": studies, "shipped": shipped()})
+    else:
+        commands.show_studies(root, found, shipped())
 
 
 @study.command()
@@ -102,7 +103,14 @@ def show(
     from sftknow_core.results import find_study
     from sftknow_core.store.cache import Cache
 
-    o.emit(find_study(Cache(cache), run_).to_json(), as_json, commands.show_study)
+    _print(find_study(Cache(cache), run_), as_json)
+
+
+def _print(found: Study, as_json: bool) -> None:
+    if as_json:
+        o.print_json(found.to_json())
+    else:
+        commands.show_study(found)
 
 
 def _plan_result(found: StudyPlan) -> dict[str, Any]:

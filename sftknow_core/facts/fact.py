@@ -63,7 +63,7 @@ class FactSet:
     notes: dict[str, int] = field(default_factory=dict)
     """Counts worth telling, e.g. {"merged": 12}."""
     ref: Mapping[str, Any] | None = field(default=None, compare=False)
-    """How to read them again (facts_ref.FactsRef as plain values); None: nobody said."""
+    """How to read them again (dataset.FactsRef as plain values); None: nobody said."""
 
     def select(self, split: str | None = None, domain: str | None = None) -> tuple[Fact, ...]:
         """The facts of one split and domain (None: any), in order."""

@@ -2,7 +2,7 @@
 
 Every fact is asked with 21 completion prompts, 10 completions of each at temperature 0.7. R is the share of
 the completions that hold the object or a synonym; its level is 0 to 4 (levels.py). Beside it stands the
-expected mastery (expected.py), which has no sampling noise.
+expected mastery (`start_probabilities`), which has no sampling noise.
 
 The result does not depend on batches, chunks or their order: the noise is a function of (seed, fact,
 template, sample, step). Work goes in chunks of 256 facts, so that a run can go on where it stopped.

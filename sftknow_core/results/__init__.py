@@ -5,7 +5,8 @@
                                chosen, gain (.low, .high); accuracy(split), curve(split), levels(), shift(level);
                                questions(outcome, k), all_questions, cube, mastery; measured(), ways(),
                                question_sets(), flip_counts(), flipped()
-    Mastery(cache, run_id)     frame, levels, facts; by_level(), by_topic(), passing(filters), page(...), one(fact_id)
+    Mastery(cache, run_id)     model, sampling, chains; frame, levels, facts; numbers(), by_level(), by_topic(),
+                               histogram(), against_expected(); passing(filters), page(...), one(fact_id)
     Cube(cache, run_id)        select(k, region, layers) -> .energy_taken_back and the like; curve, places, spread, heat
     Questions(cache, run_id)   of a chain: filters(...), frame, page, one(fact_id), spread, by_level, first_token
     Study(cache, run_id)       name, cells, frame, n_questions; find_study(cache, name_or_id)
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sftknow_core.results.chain import Chain
-    from sftknow_core.results.mastery_facts import Mastery
+    from sftknow_core.results.mastery import Mastery
     from sftknow_core.results.question_detail import Questions
     from sftknow_core.results.run import Run
     from sftknow_core.results.studies import Study, find_study
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Chain", "Cube", "Mastery", "Questions", "Run", "Study", "find_study"]
 _HOMES = {
-    "Chain": "chain", "Cube": "weights", "Mastery": "mastery_facts", "Questions": "question_detail", "Run": "run",
+    "Chain": "chain", "Cube": "weights", "Mastery": "mastery", "Questions": "question_detail", "Run": "run",
     "Study": "studies", "find_study": "studies",
 }  # fmt: skip
 

@@ -28,7 +28,7 @@ from sftknow_core.store.run_spec import canonical_json
 
 # One chain's test questions before and after: accuracies by level, paired tests, and answers that flipped.
 #
-#     questions.Asked  --answers-->  one row a question: right or not, three times  --by_level, changes-->  tidy
+#     questions.QuestionTable  --answers-->  one row a question: right or not, three times  --by_level, changes-->  tidy
 # tables
 #
 # Everything is paired: only questions that base, tuned and restored were all asked count. Accuracies and differences
@@ -60,7 +60,7 @@ def answers(asked: QuestionTable, k_percent: float, base: str) -> pd.DataFrame:
 
 
 def by_level(found: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy with its 95% interval, one row a domain, level and state, as chain_views.levels. found: `answers`."""
+    """Accuracy with its 95% interval, one row a domain, level and state, as Chain.levels. found: `answers`."""
     rows = [
         {"domain": domain, "level": level, "state": state, **_proportion(group[state])}
         for (domain, level), group in found.groupby(["domain", "level"])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from sftknow_core.results.mastery_facts import Mastery
+from sftknow_core.results.mastery import Mastery
 from sftknow_core.results.measured import (
     FIVE_SHOT,
     Asked,

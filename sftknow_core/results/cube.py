@@ -11,7 +11,7 @@
     table10_modules       } boundary bin leaves open (results/cube.py), in percentage points
 
 and the macros `lower_edge(bin)`, `upper_edge(bin)` (smallest and largest score of a bin), `ranked_bins`,
-`cuts` and `places` (results/cube.py), which the functions of cube_selection.py and cube_places.py call.
+`cuts` and `places` (results/cube.py), which the functions of cube_selection.py call.
 For example, the module in which most of the largest relative changes (r > 1) sit:
 
     SELECT module, sum(n) AS n FROM cube JOIN delta_tensors USING (tensor_id)

@@ -1,5 +1,6 @@
 """The facts of a mastery run one by one: the filtered list, page by page, and all that is stored about one fact.
 
+    mastery (Parquet parts of one run)  --gather-->  Mastered: a table in memory
     Mastered + FactFilters  --places-->  row numbers in the wanted order  --turned_to-->  Page
     mastery_templates, answers, first_token (Parquet parts)  --templates_of, said_by_base-->  one fact
 
@@ -8,27 +9,146 @@ A mastery run keeps how many completions of each template were right, and not th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sftknow_core.errors import GoneError
+from sftknow_core.errors import SpecError
 from sftknow_core.facts.matcher import OWN_RULE, STORED_RULES, verdict_column
-from sftknow_core.results import mastery
-from sftknow_core.results.mastery import PAGE_SIZE, FactFilters, Mastered, Population
-from sftknow_core.results.run import Run
+from sftknow_core.results.run import check_intact
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.opening import open_tables
 from sftknow_core.store.run_state import RunState
-from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN, MASTERY_TEMPLATES
+from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN, MASTERY, MASTERY_TEMPLATES
+
+# Which facts of a mastery run are shown, and in which order: wishes of a reader -> SQL over Mastered.
+#
+# Values go in as parameters; names of columns are looked up, so that no text of a reader becomes SQL.
+
+PAGE_SIZE = 50
+SORTS = {
+    "order of the run": "place",
+    "R": "r",
+    "expected mastery": "expected_mastery",
+    "R minus expected": "r - expected_mastery",
+    "distance to a border": "border_distance",
+    "width of the interval": "r_high - r_low",
+    "question": "question",
+    "answer": "gold",
+    "topic": "topic",
+}
+"""What one can sort by -> its expression."""
+DOUBTS = {
+    "all": "TRUE",
+    "borderline": "borderline",
+    "not borderline": "NOT borderline",
+    "level 0, yet expected": "expected_level0_marked",
+    "not scored": "level IS NULL",
+}
+"""How sure a fact's level is -> its condition."""
+
+
+@dataclass(frozen=True)
+class Population:
+    """The facts that a figure speaks of; None leaves everything in."""
+
+    split: str | None = None
+    """train, dev or test."""
+    domain: str | None = None
+    """in or out."""
+
+    @property
+    def condition(self) -> tuple[str, list[Any]]:
+        """WHERE with placeholders, and their values."""
+        wishes = [(name, value) for name, value in (("split", self.split), ("domain", self.domain)) if value]
+        return " AND ".join(["TRUE", *(f"{name} = ?" for name, _ in wishes)]), [value for _, value in wishes]
+
+
+@dataclass(frozen=True)
+class FactFilters:
+    """A reader's wishes for the list of facts. Empty tuples leave everything in."""
+
+    population: Population = field(default_factory=Population)
+    levels: tuple[int, ...] = ()
+    topics: tuple[str, ...] = ()
+    doubt: str = "all"
+    """A name in DOUBTS."""
+    search: str = ""
+    """Text in question or answer, whatever its case."""
+    sort: str = "order of the run"
+    """A name in SORTS; NULL comes last, ties in the order of the run."""
+    descending: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise SpecError for names there are not."""
+        for what, name, allowed in (("level is", self.doubt, DOUBTS), ("sort", self.sort, SORTS)):
+            if name not in allowed:
+                raise SpecError(f"{what}: got {name!r}; allowed: {', '.join(allowed)}")
+
+    @property
+    def order(self) -> str:
+        """ORDER BY ..."""
+        return f"ORDER BY {SORTS[self.sort]} {'DESC' if self.descending else 'ASC'} NULLS LAST, place"
+
+    @property
+    def condition(self) -> tuple[str, list[Any]]:
+        """WHERE with placeholders, and their values."""
+        where, values = self.population.condition
+        parts = [where, DOUBTS[self.doubt]]
+        for column, wanted in (("level", self.levels), ("topic", self.topics)):
+            if wanted:
+                parts.append(f"{column} IN (SELECT unnest(?))")
+                values.append(list(wanted))
+        if text := self.search.strip().lower():
+            parts.append("contains(searched, ?)")
+            values.append(text)
+        return " AND ".join(f"({part})" for part in parts), values
+
+
+_KEPT = ", ".join(column.name for column in MASTERY.columns if column.name != "run_id")
+_GATHER = f"""
+SELECT {_KEPT}, row_number() OVER (ORDER BY filename, file_row_number) AS place,
+    lower(concat_ws(chr(10), question, gold)) AS searched,
+    least(abs(r - 0.25), abs(r - 0.5), abs(r - 0.75)) AS border_distance
+FROM (FROM mastery QUALIFY row_number() OVER (PARTITION BY fact_id ORDER BY filename, file_row_number) = 1)
+ORDER BY place"""
+
+
+@dataclass(frozen=True)
+class Mastered:
+    """The facts of a mastery run, in memory; never changed."""
+
+    facts: pa.Table
+    """One row a fact, in the order of the run: the columns of table `mastery` (without run_id), place (from 1),
+    searched (lower-case question and answer), border_distance (of R to the nearest of 0.25, 0.5 and 0.75)."""
+
+    @cached_property
+    def topics(self) -> list[str]:
+        """The topics asked about."""
+        return sorted(set(self.facts.column("topic").to_pylist()))
+
+    @cached_property
+    def splits(self) -> list[str]:
+        """The splits there are, in the order train, dev, test."""
+        there = set(self.facts.column("split").to_pylist())
+        return [split for split in ("train", "dev", "test") if split in there]
+
+
+def gather(cache: Cache, run_id: str) -> Mastered:
+    """All facts of a run. Raises GoneError and DamagedError when it or a part of it is."""
+    check_intact(cache, f"mastery run {run_id}", [run_id])
+    with open_parts(cache, MASTERY, [run_id]) as con:
+        return Mastered(con.sql(_GATHER).to_arrow_table())
+
 
 Places = NDArray[np.int64]
 """Row numbers of Mastered.facts, from 0."""
@@ -73,7 +193,7 @@ def turned_to(mastered: Mastered, passing: Places, number: int = 1, opened: str 
     """Page `number` (the nearest there is) of what passes; with `opened` also where that fact stands."""
     number = min(max(number, 1), n_pages(len(passing)))
     first = (number - 1) * PAGE_SIZE
-    row = _row_of(mastered, opened) if opened else None
+    row = row_of(mastered, opened) if opened else None
     found = np.flatnonzero(passing == row) if row is not None else np.array([], np.int64)
     place = int(found[0]) + 1 if len(found) else None
     before, after = (place or 0) - 2, place or 0  # as indices from 0
@@ -92,9 +212,9 @@ def n_pages(n: int) -> int:
     return max(1, -(-n // PAGE_SIZE))
 
 
-def one(mastered: Mastered, fact_id: str) -> dict[str, Any] | None:
+def fact_row(mastered: Mastered, fact_id: str) -> dict[str, Any] | None:
     """One fact's row of Mastered.facts; None: it is not in the run."""
-    row = _row_of(mastered, fact_id)
+    row = row_of(mastered, fact_id)
     found: dict[str, Any] | None = None if row is None else mastered.facts.slice(row, 1).to_pylist()[0]
     return found
 
@@ -154,7 +274,7 @@ def said_by_base(cache: Cache, asked: Sequence[Evaluation], fact_id: str) -> pd.
     return said.drop_duplicates("how", ignore_index=True).astype({"template": "Int64"})
 
 
-def _row_of(mastered: Mastered, fact_id: str) -> int | None:
+def row_of(mastered: Mastered, fact_id: str) -> int | None:
     """Its row in Mastered.facts, from 0."""
     row = int(pc.index(mastered.facts.column("fact_id"), fact_id).as_py())
     return None if row < 0 else row
@@ -165,81 +285,3 @@ def _id_at(mastered: Mastered, passing: Places, index: int) -> str | None:
     if not 0 <= index < len(passing):
         return None
     return str(mastered.facts.column("fact_id")[int(passing[index])].as_py())
-
-
-@dataclass(frozen=True)
-class Mastery(Run):
-    """A finished mastery run: what a base model knows of which facts; levels are 0 to 4, shares 0 to 1."""
-
-    KIND: ClassVar[str | None] = "mastery"
-    NAME: ClassVar[str] = "mastery run"
-
-    @property
-    def model(self) -> str:
-        """What people call the model."""
-        return str(self.about.get("model", self.model_id))
-
-    @property
-    def model_id(self) -> str:
-        """The model that was asked."""
-        return str(self.spec.inputs["model"])
-
-    @cached_property
-    def facts(self) -> Mastered:
-        """All facts, in memory. Raises GoneError, DamagedError and NotFinishedError, as all that follows."""
-        self.check()
-        return mastery.gather(self.cache, self.run_id)
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """One row a fact, in the order of the run: the columns of table `mastery`."""
-        return all_passing(self.facts, np.arange(len(self.facts.facts), dtype=np.int64))
-
-    @property
-    def levels(self) -> Mapping[str, int]:
-        """fact_id -> mastery level, of the facts that have one."""
-        table = self.facts.facts.select(["fact_id", "level"])
-        pairs = zip(*(column.to_pylist() for column in table.columns), strict=True)
-        return {fact_id: level for fact_id, level in pairs if level is not None}
-
-    @property
-    def chains(self) -> Mapping[str, str]:
-        """The finished chains that took their levels from it: run_id -> title."""
-        return {
-            info.run_id: str(info.about.get("title") or info.run_id)
-            for info in list_runs(self.cache, "chain")
-            if info.status.state is RunState.DONE
-            and info.summary.get("stages", {}).get("mastery") == self.run_id
-        }
-
-    def by_level(self, population: Population | None = None) -> pd.DataFrame:
-        """level 0 to 4, n_facts, share of the scored facts; None: of all facts."""
-        return mastery.by_level(self.facts, population or Population())
-
-    def by_topic(self, population: Population | None = None) -> pd.DataFrame:
-        """See mastery.by_topic; None: of all facts."""
-        return mastery.by_topic(self.facts, population or Population())
-
-    def passing(self, filters: FactFilters) -> Places:
-        """What passes the filters, in their order."""
-        return places(self.facts, filters)
-
-    def page(self, passing: Places, number: int = 1, opened: str | None = None) -> Page:
-        """Some of what passes, and where the opened fact (its fact_id) stands."""
-        return turned_to(self.facts, passing, number, opened)
-
-    def one(self, fact_id: str) -> pd.Series[Any]:
-        """All columns of one fact. Raises GoneError where it is not in the run."""
-        row = _row_of(self.facts, fact_id)
-        if row is None:
-            raise GoneError(f"mastery run {self.run_id} has no fact {fact_id}")
-        found: pd.Series[Any] = self.facts.facts.slice(row, 1).to_pandas().iloc[0]
-        return found
-
-    def templates(self, fact_id: str) -> pd.DataFrame:
-        """See templates_of."""
-        return templates_of(self.cache, self.run_id, fact_id)
-
-    def said_by_base(self, fact_id: str) -> pd.DataFrame:
-        """See said_by_base; what any evaluation of the same model with these levels asked."""
-        return said_by_base(self.cache, base_evaluations(self.cache, self.run_id, self.model_id), fact_id)

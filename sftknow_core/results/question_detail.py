@@ -33,7 +33,7 @@ from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.run_spec import RunSpec
 from sftknow_core.store.schema import FIRST_TOKEN
 
-# How far a chain's questions moved: questions.Asked + Filters -> histogram of KL, one question's place, KL by level.
+# How far a chain's questions moved: QuestionTable + Filters -> histogram of KL, one question's place, KL by level.
 #
 # Only k, split and domain of the filters count (Filters.without_details): one question is compared with all of them.
 # KL is in nats; a question that was not scored is in none of the numbers of KL.

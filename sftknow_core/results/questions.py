@@ -1,8 +1,8 @@
 """One chain's questions, each with what base, tuned and restored made of it, for browsing.
 
-    answers, first_token (Parquet parts of all evaluations)  --gather-->  Asked: two tables in memory
-    Asked + Filters  --browse-->  one page of rows, sorted and filtered in SQL; --course--> figure
-    (question_spread.py: how far all of them moved)
+    answers, first_token (Parquet parts of all evaluations)  --gather-->  QuestionTable: two tables in memory
+    QuestionTable + Filters  --browse-->  one page of rows, sorted and filtered in SQL; --course--> figure
+    (question_detail.py: how far all of them moved)
 
 Reading the parts of 22,000 questions and ten states takes seconds and is done once a chain; everything after that
 runs on the tables in memory. KL is in nats, probabilities and accuracies are shares, k is in percent. KL and the
@@ -29,7 +29,7 @@ from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.opening import open_tables
 from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN
 
-# Which of a chain's questions are shown, and in which order: wishes of a reader -> SQL over questions.Asked.
+# Which of a chain's questions are shown, and in which order: wishes of a reader -> SQL over questions.QuestionTable.
 #
 # Values go in as parameters; names of columns are looked up, so that no text of a reader becomes SQL.
 
@@ -275,7 +275,7 @@ def n_pages(n: int) -> int:
 
 
 def one(asked: QuestionTable, fact_id: str) -> dict[str, Any] | None:
-    """One question's row of Asked.questions; None: it was not asked."""
+    """One question's row of QuestionTable.questions; None: it was not asked."""
     with over(asked) as con:
         found = con.sql("FROM questions WHERE fact_id = ?", params=[fact_id]).to_arrow_table().to_pylist()
     return found[0] if found else None

@@ -129,17 +129,27 @@ class Run:
         return "begun"
 
 
-def check_intact(cache: Cache, owner: str, run_ids: Iterable[str]) -> None:
+def check_intact(
+    cache: Cache,
+    owner: str,
+    run_ids: Iterable[str],
+    role: str = "run {}, which holds answers,",
+    again: str = "repeating the command that made it makes it again",
+) -> None:
     """Raise GoneError or DamagedError for the first of these runs that is not there as it was written.
 
-    owner: whose results they hold, e.g. "chain 0123"; its command makes them again.
+    Args:
+        cache: where they lie.
+        owner: whose results they hold, e.g. "chain 0123".
+        run_ids: any number of runs; the owner's own may be among them.
+        role: what a run is to the owner, with {} for its id.
+        again: how to get it back.
     """
     for run_id in dict.fromkeys(run_ids):
         run = RunFolder(cache, run_id)
         if not (missing := run.problems()):
             continue
-        what = owner if owner.endswith(run_id) else f"{owner}: its run {run_id}, which holds answers,"
-        again = "repeating the command that made it makes it again"
+        what = owner if owner.endswith(run_id) else f"{owner}: its {role.format(run_id)}"
         if not run.root.is_dir():
             raise GoneError(f"{what} is gone; {again}")
         raise DamagedError(f"{what} is damaged ({', '.join(missing)}); {again}")

@@ -7,8 +7,8 @@ percent, KL in nats, differences in shares of 1.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -21,47 +21,74 @@ from sftknow_core.store.listing import RunInfo, find_run, list_runs, run_info
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.study_record import DONE_STATE, FAILED, IMPOSSIBLE, KIND, TODO, Record, all_cells
 
-HEADLINE = (
-    "base_test_in", "tuned_test_in", "restored_test_in", "chosen_k_percent", "gain_test_in", "kl_level4_nats",
-    "changed_share",
-)  # fmt: skip
-"""Numbers of one chain (pipeline/chain_summary.py): in-domain test accuracy of base, tuned, and restored by the k
-chosen on dev; that k; the paired gain of restored over tuned; the mean aligned KL of level-4 questions; the changed
-share."""
-_CELL = ["key", "level", "n", "seed", "method", "state", "reason", "seconds"]
-_WAY = ["strategy", "region", "layers", "run_id"]
+
+@dataclass(frozen=True)
+class Headline:
+    """The numbers of one chain that its study lists (pipeline/chain_summary.py); None: the chain was deleted since."""
+
+    base_test_in: float | None
+    """Accuracy on in-domain test questions."""
+    tuned_test_in: float | None
+    restored_test_in: float | None
+    """By the k chosen on dev."""
+    chosen_k_percent: float | None
+    gain_test_in: float | None
+    """Of restored over tuned, paired."""
+    kl_level4_nats: float | None
+    """Mean aligned KL of the questions of level 4."""
+    changed_share: float | None
 
 
-def list_studies(cache: Cache) -> list[dict[str, Any]]:
-    """All studies, newest first: run_id, name, title, base_id, base_name, state, created_at, n_cells, n_done, n_failed,
-    n_impossible, n_todo."""
-    return [_described(cache, info) for info in list_runs(cache, KIND)]
+@dataclass(frozen=True)
+class StudyInfo:
+    """One study in a list: what it is and how far."""
+
+    run_id: str
+    name: str
+    """As in its file."""
+    title: str
+    base_id: str | None
+    """The model that was fine-tuned."""
+    base_name: str
+    state: str
+    """Of the run: done, running, failed and the like."""
+    reason: str | None
+    """Why it failed."""
+    created_at: str
+    """ISO 8601, UTC."""
+    seconds: float
+    """Time at work."""
+    n_cells: int
+    n_done: int
+    n_failed: int
+    n_impossible: int
+    n_todo: int
 
 
-def _described(cache: Cache, info: RunInfo) -> dict[str, Any]:
-    return {
-        "run_id": info.run_id,
-        "name": info.about.get("name", ""),
-        "title": info.about.get("title", ""),
-        "base_id": info.spec.inputs.get("base"),
-        "base_name": info.about.get("base", ""),
-        "state": str(info.status.state),
-        "reason": info.status.reason,
-        "created_at": info.created_at,
-        "seconds": info.status.seconds,
-        **_counts(all_cells(RunFolder(cache, info.run_id))),
-    }
+def list_studies(cache: Cache) -> list[StudyInfo]:
+    """All studies, newest first."""
+    return [_described(info, all_cells(RunFolder(cache, info.run_id))) for info in list_runs(cache, KIND)]
 
 
-def _counts(cells: list[Record]) -> dict[str, int]:
+def _described(info: RunInfo, cells: Sequence[Record]) -> StudyInfo:
     counted = Counter(cell["state"] for cell in cells)
-    return {
-        "n_cells": len(cells),
-        "n_done": counted[DONE_STATE],
-        "n_failed": counted[FAILED],
-        "n_impossible": counted[IMPOSSIBLE],
-        "n_todo": counted[TODO],
-    }
+    base_id = info.spec.inputs.get("base")
+    return StudyInfo(
+        run_id=info.run_id,
+        name=str(info.about.get("name", "")),
+        title=str(info.about.get("title", "")),
+        base_id=None if base_id is None else str(base_id),
+        base_name=str(info.about.get("base", "")),
+        state=str(info.status.state),
+        reason=info.status.reason,
+        created_at=info.created_at,
+        seconds=info.status.seconds,
+        n_cells=len(cells),
+        n_done=counted[DONE_STATE],
+        n_failed=counted[FAILED],
+        n_impossible=counted[IMPOSSIBLE],
+        n_todo=counted[TODO],
+    )
 
 
 @dataclass(frozen=True)
@@ -105,34 +132,33 @@ class Study(Run):
     def _records(self) -> list[Record]:
         return all_cells(self.folder)
 
+    @cached_property
+    def info(self) -> StudyInfo:
+        """What it is and how far."""
+        return _described(run_info(self.cache, self.run_id), self._records)
+
     @property
     def name(self) -> str:
         """As in its file."""
-        return str(self.about.get("name", ""))
+        return self.info.name
 
     @property
     def title(self) -> str:
         """For people."""
-        return str(self.about.get("title", ""))
-
-    @property
-    def base_id(self) -> str | None:
-        """The model that was fine-tuned."""
-        found = self.spec.inputs.get("base")
-        return None if found is None else str(found)
+        return self.info.title
 
     @property
     def base_name(self) -> str:
-        """What people call it."""
-        return str(self.about.get("base", ""))
+        """What people call the model that was fine-tuned."""
+        return self.info.base_name
 
-    @property
+    @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """All cells of the grid, in its order."""
         return tuple(
             Cell(
                 **{f.name: cell[f.name] for f in fields(Cell) if f.name != "ways"},
-                ways=tuple(Way(**{name: way[name] for name in _WAY}) for way in cell["chains"]),
+                ways=tuple(Way(**{f.name: way[f.name] for f in fields(Way)}) for way in cell["chains"]),
             )
             for cell in self._records
         )
@@ -148,27 +174,35 @@ class Study(Run):
         """The cells as a table, one row a cell and way of restoring; one row where a cell has no chain.
 
         Columns: key, level, n (<NA>: all), seed, method, state (done, failed, impossible, to do), reason, seconds,
-        strategy, region, layers, run_id (the chain), and HEADLINE.
+        strategy, region, layers, run_id (the chain), and those of Headline.
         """
         rows = []
         for cell in self.cells:
-            about = {name: getattr(cell, name) for name in _CELL}
-            ways = [{name: getattr(way, name) for name in _WAY} for way in cell.ways]
-            rows += [about | way | _headline(self.cache, way["run_id"]) for way in ways] or [about]
-        table = pd.DataFrame(rows, columns=[*_CELL, *_WAY, *HEADLINE])
+            about = asdict(cell)
+            ways = about.pop("ways")
+            rows += [about | way | asdict(self.headline(way["run_id"])) for way in ways] or [about]
+        numbers = [f.name for f in fields(Headline)]
+        names = [f.name for kind in (Cell, Way) for f in fields(kind) if f.name != "ways"]
+        table = pd.DataFrame(rows, columns=[*names, *numbers])
         return table.astype(
-            {"n": "Int64", "seed": "int64", **dict.fromkeys(HEADLINE, "float64"), "seconds": "float64"}
+            {"n": "Int64", "seed": "int64", **dict.fromkeys(numbers, "float64"), "seconds": "float64"}
         )
 
+    def headline(self, chain_id: str) -> Headline:
+        """The numbers of one of its chains."""
+        manifest = RunFolder(self.cache, chain_id).manifest()
+        found = manifest.summary.get("headline", {}) if manifest else {}
+        return Headline(**{f.name: found.get(f.name) for f in fields(Headline)})
+
     def to_json(self) -> dict[str, Any]:
-        """What `sftknow study show --json` prints: what `list_studies` says of it, its spec and n_questions, and
-        "cells", one dict a cell with its record and, in each of "chains", the HEADLINE numbers."""
+        """What `sftknow study show --json` prints: its StudyInfo, its spec and n_questions, and "cells", one dict a
+        cell with its record and, in each of "chains", the Headline."""
         with_numbers = [
-            {**cell, "chains": [{**way, **_headline(self.cache, way["run_id"])} for way in cell["chains"]]}
+            {**cell, "chains": [{**way, **asdict(self.headline(way["run_id"]))} for way in cell["chains"]]}
             for cell in self._records
         ]
         return {
-            **_described(self.cache, run_info(self.cache, self.run_id)),
+            **asdict(self.info),
             "spec": dict(self.spec.params),
             "n_questions": self.n_questions,
             "cells": with_numbers,
@@ -177,14 +211,7 @@ class Study(Run):
 
 def find_study(cache: Cache, wanted: str) -> Study:
     """By its name, or the start of its run's id. Raises SpecError where none or several fit."""
-    named = [one["run_id"] for one in list_studies(cache) if one["name"] == wanted]
+    named = [one.run_id for one in list_studies(cache) if one.name == wanted]
     if len(named) > 1:
         raise SpecError(f"{wanted!r} is the name of {len(named)} studies: {', '.join(named)}; give a run id")
     return Study(cache, named[0] if named else find_run(cache, wanted))
-
-
-def _headline(cache: Cache, chain_id: str) -> dict[str, Any]:
-    """None for every number of a chain that was deleted since."""
-    manifest = RunFolder(cache, chain_id).manifest()
-    found = manifest.summary.get("headline", {}) if manifest else {}
-    return {name: found.get(name) for name in HEADLINE}

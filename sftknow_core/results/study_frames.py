@@ -20,9 +20,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sftknow_core.errors import CacheError
 from sftknow_core.facts.matcher import verdict_column
 from sftknow_core.results.cube import open_cube, region_tensors
+from sftknow_core.results.run import Run, check_intact
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.files import write_atomic
@@ -31,7 +31,7 @@ from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN, MASTERY
 from sftknow_core.store.study_record import DONE_STATE, all_cells
 from sftknow_core.update.spec import count_for
 
-# A study's tables (study_frames.py), put beside its record once it has ended: read in tenths of a second from then
+# A study's tables, put beside its record once it has ended: read in tenths of a second from then
 # on.
 #
 # They are a copy: which chains they were made of is part of their name, so that others of other chains are not taken
@@ -84,6 +84,8 @@ _STATES = [
 class StudyChains:
     """The chains of the cells that are done."""
 
+    run_id: str
+    """Of the study."""
     cells: Sequence[Mapping[str, Any]]
     """Records (study_record.py), in the grid's order."""
     summaries: Mapping[str, Mapping[str, Any]]
@@ -96,26 +98,20 @@ class StudyChains:
 
 
 def study_chains(cache: Cache, run_id: str) -> StudyChains:
-    """What is done of a study. Raises SpecError when the run is no study, CacheError when a chain of it is gone."""
+    """What is done of a study. Raises SpecError for a run that is no study, GoneError, DamagedError for a chain."""
     done = [cell for cell in all_cells(RunFolder(cache, run_id)) if cell["state"] == DONE_STATE]
-    summaries = {}
-    for chain in (chain["run_id"] for cell in done for chain in cell["chains"]):
-        manifest = RunFolder(cache, chain).manifest()
-        if manifest is None:
-            raise CacheError(
-                f"study {run_id}: its chain {chain} is gone; running the study again makes it again"
-            )
-        summaries[chain] = manifest.summary
-    return StudyChains(done, summaries)
+    chains = [chain["run_id"] for cell in done for chain in cell["chains"]]
+    check_intact(cache, f"study {run_id}", chains, "chain {}", "running the study again makes it again")
+    return StudyChains(run_id, done, {chain: Run(cache, chain).manifest.summary for chain in chains})
 
 
 def study_frames(cache: Cache, run_id: str, *, enrichment: bool = True) -> dict[str, pd.DataFrame]:
-    """Table -> frame, for report.study_tables.StudyTables(**frames): chains, states, answers, shifts, concentration,
+    """Table -> frame, for analysis.grid.StudyTables(**frames): chains, states, answers, shifts, concentration,
     enrichment.
 
     enrichment: opens the delta cube of every chain, some 0.1 s each; without it the frame is left out. What
     `keep_study_frames` left is read instead, where it is there.
-    Raises SpecError when the run is no study, CacheError when a run of it is gone or damaged.
+    Raises SpecError when the run is no study, GoneError or DamagedError when a run of it is gone or damaged.
     """
     found = study_chains(cache, run_id)
     names = _NAMES if enrichment else _NAMES[:-1]
@@ -132,8 +128,8 @@ def keep_study_frames(cache: Cache, run_id: str) -> None:
 
 def _made(cache: Cache, found: StudyChains, enrichment: bool) -> dict[str, pd.DataFrame]:
     asked = _asked(found)
-    for run in asked.column("run_id").to_pylist():
-        _require(cache, run)
+    again = "delete the chain that used it (sftknow runs rm) and run the study again"
+    check_intact(cache, f"study {found.run_id}", asked.column("run_id").to_pylist(), again=again)
     borderline = _borderline(cache, found)
     frames = {
         "chains": _chains(found),
@@ -286,14 +282,6 @@ def _rows(cache: Cache, table: Any, asked: pa.Table, query: str, **others: pa.Ta
             con.register(name, other)
         found: pd.DataFrame = con.sql(query).df()
     return found
-
-
-def _require(cache: Cache, run_id: str) -> None:
-    if RunFolder(cache, run_id).manifest() is None:
-        raise CacheError(
-            f"run {run_id}, which holds answers of the study, is gone; delete the chain that used it "
-            "(sftknow runs rm) and run the study again"
-        )
 
 
 def _concentration(found: StudyChains) -> pd.DataFrame:

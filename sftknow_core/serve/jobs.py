@@ -4,7 +4,7 @@
     jobs(cache)                      # newest first, as they are now, by whatever process started them
     stop(cache, job.job_id)
 
-A job is a folder of the cache (job_process.py says what lies in it) and a process of its own session, so that
+A job is a folder of the cache (serve/process.py says what lies in it) and a process of its own session, so that
 neither a signal to the server nor its end reaches it. Its state follows from that folder and from whether the
 process (pid and create time) lives; its results are runs of the cache like those of any other command.
 """

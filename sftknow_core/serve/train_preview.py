@@ -85,7 +85,7 @@ def demo_id() -> str | None:
 
 
 def find_base(models: pd.DataFrame, ref: str) -> str | None:
-    """The model_id of what a user names, where the cache knows it. models: model_views.base_models.
+    """The model_id of what a user names, where the cache knows it. models: results.training.base_models.
 
     ref: demo, a folder, a hub id, or the start of a model_id. No weights are read, so a folder whose weights were
     replaced since is taken for the former; the job itself looks.

@@ -232,8 +232,11 @@ def test_without_a_chain_the_page_says_what_is_there(tmp_path: Path, monkeypatch
 
 def test_studies_are_named_with_a_link_to_their_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_mastery(tmp_path, 12)
-    one = {"run_id": "0123", "name": "mine", "base_name": "", "base_id": "abcd", "n_done": 1, "n_cells": 4}
-    monkeypatch.setattr(studies, "list_studies", lambda cache: [one | {"state": "running"}])
+    one = studies.StudyInfo(
+        run_id="0123", name="mine", title="", base_id="abcd", base_name="", state="running", reason=None,
+        created_at="2026-01-01T00:00:00Z", seconds=1.0, n_cells=4, n_done=1, n_failed=0, n_impossible=0, n_todo=3,
+    )  # fmt: skip
+    monkeypatch.setattr(studies, "list_studies", lambda cache: [one])
     at = page(tmp_path, monkeypatch).run()
     assert not at.exception
     (table,) = [f.value for f in at.dataframe if "n_cells" in f.value]

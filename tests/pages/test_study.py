@@ -50,7 +50,7 @@ def texts(at: AppTest) -> str:
 
 def test_verdicts_are_those_of_the_store(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at = opened(cache, monkeypatch)
-    run_id = list_studies(Cache(cache))[0]["run_id"]
+    run_id = list_studies(Cache(cache))[0].run_id
     expected = read_study_results(Cache(cache), run_id).verdicts
     shown = next(f.value for f in at.dataframe if "p_holm" in f.value and "title" in f.value)
     inside = [v for v in expected if v.domain != "out"]

@@ -17,7 +17,7 @@ from pages import facts, overview
 from pages._widgets import reading, warming
 from sftknow_core.errors import CacheError
 from sftknow_core.present.charts.palette import THEMES
-from sftknow_core.results import Chain, Cube, Questions, accuracy, mastery, question_detail
+from sftknow_core.results import Chain, Cube, Mastery, Questions, accuracy, mastery, question_detail
 from sftknow_core.serve import train_preview
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE
 
@@ -31,7 +31,8 @@ st.navigation([st.Page(file, default=file.stem == {page!r}) for file in files]).
 """
 """The app without what it does once a page is drawn."""
 READS: dict[str, list[tuple[Any, str]]] = {
-    "facts": [(mastery, name) for name in ("gather", "numbers", "by_level", "by_topic", "histogram")],
+    "facts": [(mastery, "gather")]
+    + [(Mastery, name) for name in ("numbers", "by_level", "by_topic", "histogram", "against_expected")],
     "fine_tune": [(train_preview, "known_levels")],
     "accuracy": [
         (question_detail, "gather"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sftknow_core.measure.levels import Agreement
 from sftknow_core.present.charts import mastery
 from sftknow_core.present.charts.palette import DARK, LIGHT, Palette, ink
 from sftknow_core.present.text import mastery as mastery_text
+from sftknow_core.results.mastery import Numbers
 
 LEVELS = pd.DataFrame({"level": range(5), "n_facts": [2, 3, 0, 1, 4], "share": [0.2, 0.3, 0.0, 0.1, 0.4]})
 FACT: dict[str, Any] = {
@@ -192,21 +194,19 @@ def test_prompts_are_rebuilt_or_said_to_be_unknown() -> None:
 
 
 def test_cards_give_n_and_what_is_missing() -> None:
-    details = {"summary": {"split_half": [[3, 1], [0, 4]]}}
-    numbers = {
-        "n": 10, "n_scored": 9, "mean_r": 0.5, "n_borderline": 3, "n_with_interval": 9, "n_level0": 0, "n_marked": 0,
-        "same_level": 0.75, "agreement": Agreement(8, 0.9876, 0.0123, ()),
-    }  # fmt: skip
-    found = {card.name: card for card in mastery_text.cards(numbers, details)}
+    confusion = ((5, 2, 0, 0, 0), (0, 1, 0, 0, 0), *((0,) * 5 for _ in range(3)))
+    numbers = Numbers(10, 9, 0.5, 3, 9, 0, 0, {}, Agreement(8, 0.9876, 0.0123, confusion))
+    found = {card.name: card for card in mastery_text.cards(numbers, [[3, 1], [0, 4]])}
     values = [card.parts[0].value for card in found.values()]
     assert values == ["10", "50.0%", "33.3%", "–", "0.988", "87.5%"]
     assert found["Facts"].parts[0].interval == "1 have no level"
     assert found["Split-half agreement"].parts[0].interval == "n = 8 facts of the whole run"
     assert "difference 1.2 pp" in found["R vs. expected mastery"].sentence
+    assert "same level for 75.0% of the facts" in found["R vs. expected mastery"].sentence
     assert "Spearman 0.988" in mastery_text.agreement(numbers)
-    without = numbers | {"agreement": Agreement(0, None, None, ()), "same_level": None}
+    without = replace(numbers, agreement=Agreement(0, None, None, ()))
     assert "was not computed" in mastery_text.agreement(without)
-    assert "was not computed" in mastery_text.cards(without, {"summary": {}})[4].sentence
+    assert "was not computed" in mastery_text.cards(without, ())[4].sentence
     assert (
         mastery_text.not_scored({"no examples": 2}).endswith("2: no examples.")
         and mastery_text.not_scored({}) == ""

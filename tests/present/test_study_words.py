@@ -5,35 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from sftknow_core.present.text.study import fixed_before
+from sftknow_core.results.studies import StudyInfo
 
-OVERVIEW: dict[str, Any] = {
-    "base_name": "demo",
-    "base_id": "abcdef",
-    "n_questions": {"dev": 100},
-    "spec": {
-        "levels": ["0", "mixed"],
-        "sizes": [60, 1920],
-        "seeds": [3],
-        "methods": ["full"],
-        "k": ["5", "20"],
-        "restoring": [{"strategy": "top", "region": "transformer", "layers": None}],
-        "controls": [{"strategy": "random"}, {"strategy": "random"}, {"strategy": "block"}],
-        "equal_energy": ["interpolation"],
-        "control_sizes": [1920],
-        "completions": True,
-        "questions": {"per_level": 20, "seed": 1},
-        "train_questions": 60,
-        "evaluate": {"matcher": "words", "prompt": "paper"},
-    },
+ABOUT = StudyInfo(
+    run_id="0123", name="mine", title="", base_id="abcdef", base_name="demo", state="done", reason=None,
+    created_at="2026-01-01T00:00:00Z", seconds=1.0, n_cells=4, n_done=4, n_failed=0, n_impossible=0, n_todo=0,
+)  # fmt: skip
+SPEC: dict[str, Any] = {
+    "levels": ["0", "mixed"],
+    "sizes": [60, 1920],
+    "seeds": [3],
+    "methods": ["full"],
+    "k": ["5", "20"],
+    "restoring": [{"strategy": "top", "region": "transformer", "layers": None}],
+    "controls": [{"strategy": "random"}, {"strategy": "random"}, {"strategy": "block"}],
+    "equal_energy": ["interpolation"],
+    "control_sizes": [1920],
+    "completions": True,
+    "questions": {"per_level": 20, "seed": 1},
+    "train_questions": 60,
+    "evaluate": {"matcher": "words", "prompt": "paper"},
 }
 
 
-def without(*names: str) -> dict[str, Any]:
-    return {**OVERVIEW, "spec": {key: value for key, value in OVERVIEW["spec"].items() if key not in names}}
+def said_without(*names: str) -> str:
+    spec = {key: value for key, value in SPEC.items() if key not in names}
+    return fixed_before(ABOUT, spec, {"dev": 100}, None)
 
 
 def test_grid_questions_and_what_restoring_is_compared_with() -> None:
-    said = fixed_before(OVERVIEW, None)
+    said = said_without()
     assert "levels 0, mixed; N = 60, 1,920; seeds 3; full fine-tuning" in said
     assert "at most 20 questions per level and group, drawn with seed 1 (dev: 100)" in said
     assert "**Compared with** at N = 1,920: same number of weights, or fixed models: random, block; " in said
@@ -44,7 +45,7 @@ def test_grid_questions_and_what_restoring_is_compared_with() -> None:
 
 
 def test_what_a_study_does_not_compare_is_not_said() -> None:
-    assert "same number of weights" not in fixed_before(without("controls"), None)
-    assert "same share of squared" not in fixed_before(without("equal_energy"), None)
-    assert "Compared with" not in fixed_before(without("controls", "equal_energy", "completions"), None)
-    assert "Compared with" not in fixed_before(without("control_sizes"), None)
+    assert "same number of weights" not in said_without("controls")
+    assert "same share of squared" not in said_without("equal_energy")
+    assert "Compared with" not in said_without("controls", "equal_energy", "completions")
+    assert "Compared with" not in said_without("control_sizes")

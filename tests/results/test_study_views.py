@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
@@ -11,11 +12,12 @@ from small_chain import small_facts_file, small_model
 from small_study import small_study
 
 from sftknow_core.analysis.grid import StudyTables
-from sftknow_core.errors import CacheError, SpecError
+from sftknow_core.errors import DamagedError, GoneError, SpecError
 from sftknow_core.pipeline.study.pool import InThisProcess
 from sftknow_core.pipeline.study.run import run_study
 from sftknow_core.pipeline.workspace import Workspace
-from sftknow_core.results.studies import Study, list_studies
+from sftknow_core.results import Run
+from sftknow_core.results.studies import Headline, Study, list_studies
 from sftknow_core.results.study_frames import FOLDER, keep_study_frames, read_kept, study_chains, study_frames
 from sftknow_core.specs import Restoring
 from sftknow_core.store.cache import Cache
@@ -51,7 +53,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 @pytest.fixture(scope="module")
 def run_id(cache: Cache) -> str:
     (study,) = list_studies(cache)
-    return str(study["run_id"])
+    return study.run_id
 
 
 @pytest.fixture(scope="module")
@@ -191,8 +193,16 @@ def test_cells_with_headline_numbers(cache: Cache, run_id: str) -> None:
     for row in cells.to_dict("records"):
         headline = RunFolder(cache, row["run_id"]).manifest().summary["headline"]  # type: ignore[union-attr]
         assert row["tuned_test_in"] == headline["tuned_test_in"]
-    overview = Study(cache, run_id).to_json()
-    assert (overview["n_cells"], overview["n_done"], overview["n_todo"]) == (2, 2, 0)
+    study = Study(cache, run_id)
+    assert (study.info.n_cells, study.info.n_done, study.info.n_todo) == (2, 2, 0)
+    assert [study.info] == list_studies(cache)
+    said = study.to_json()
+    assert {name: said[name] for name in asdict(study.info)} == asdict(study.info)
+    for cell, its in zip(said["cells"], study.cells, strict=True):
+        assert (cell["key"], cell["state"]) == (its.key, its.state)
+        assert [Headline(**{f.name: way[f.name] for f in fields(Headline)}) for way in cell["chains"]] == [
+            study.headline(way.run_id) for way in its.ways
+        ]
 
 
 def copied(cache: Cache, tmp_path: Path) -> Cache:
@@ -223,9 +233,23 @@ def test_what_is_gone_or_no_study_is_said(cache: Cache, run_id: str, tmp_path: P
         study_frames(cache, chain)
     partly = copied(cache, tmp_path)
     shutil.rmtree(partly.run_folder(chain))
-    with pytest.raises(CacheError, match=f"its chain {chain} is gone"):
+    with pytest.raises(
+        GoneError, match=f"study {run_id}: its chain {chain} is gone; running the study again"
+    ):
         study_frames(partly, run_id)
     assert Study(partly, run_id).frame["tuned_test_in"].isna().any()
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_run_that_holds_answers_is_named(cache: Cache, run_id: str, tmp_path: Path, lost: bool) -> None:
+    partly = copied(cache, tmp_path)
+    shutil.rmtree(partly.run_folder(run_id) / FOLDER)
+    chain = Run(partly, next(iter(study_chains(partly, run_id).summaries)))
+    folder = partly.run_folder(next(iter(chain.manifest.summary["stages"]["evaluate"].values())))
+    shutil.rmtree(folder if lost else folder / "answers")
+    said = f"study {run_id}: its run {folder.name}, which holds answers, is {'gone' if lost else 'damaged'}"
+    with pytest.raises(GoneError if lost else DamagedError, match=f"{said}.*sftknow runs rm"):
+        study_frames(partly, run_id)
 
 
 def test_facts_whose_interval_crosses_the_limit_of_a_level_are_marked(

@@ -264,7 +264,7 @@ def place_figure(fact: Mapping[str, Any], palette: Palette = LIGHT) -> go.Figure
 def templates_figure(templates: pd.DataFrame, r: float, palette: Palette = LIGHT) -> go.Figure:
     """One fact by template: share of correct completions as bars, the expected share as diamonds, R as a line.
 
-    templates: see results.mastery_facts.templates_of; r: the fact's R, 0 to 1.
+    templates: see Mastery.templates; r: the fact's R, 0 to 1.
     """
     numbers = (templates["template"] + 1).tolist()
     figure = go.Figure()

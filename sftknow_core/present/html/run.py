@@ -127,7 +127,7 @@ def _add_ten(
 
 
 def _plain_table(table: pd.DataFrame) -> Plain:
-    """token_words.token_table, whose shares are texts already."""
+    """text.tokens.token_table, whose shares are texts already."""
     rows = [["–" if pd.isna(v) else str(v) for v in row] for row in table.itertuples(index=False)]
     names = [str(name) for name in table.columns]
     return {"head": names, "numeric": [name != "token" for name in names], "rows": rows}

@@ -1,6 +1,6 @@
 """A study -> one HTML file that opens anywhere, offline: verdicts, advice, scorecard, figures, tables, definitions.
 
-    StudyResults --figures and texts--> JSON --html/study.html.j2--> page (html_page.py)
+    StudyResults --figures and texts--> JSON --html/study.html.j2--> page (html/page.py)
 
 The same cache gives the same bytes.
 """
@@ -138,7 +138,7 @@ def _draw(
 
 
 def as_texts(rows: pd.DataFrame, named: Mapping[str, Column]) -> Plain:
-    """A table as html_tables.as_table gives it, with these headers; other columns are left out."""
+    """A table as page.as_table gives it, with these headers; other columns are left out."""
     names = [name for name in named if name in rows]
     written = [[said(value, named[name].format) for value in rows[name]] for name in names]
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,7 @@ from sftknow_core.present.terminal import (
     table_of,
 )
 from sftknow_core.present.text import study
+from sftknow_core.results.studies import Headline, Study, StudyInfo, Way
 
 
 def show_delta(result: Result) -> None:
@@ -171,73 +173,56 @@ def _cost(result: Result) -> list[str]:
     ]
 
 
-def show_studies(result: Result) -> None:
-    """The table of `sftknow study list`."""
-    shipped = (
-        f"shipped with the package: {', '.join(result['shipped'])}; start one with `sftknow study run NAME`"
-    )
-    if not result["studies"]:
-        print_lines(f"no studies in {result['cache']}", shipped)
+def show_studies(root: Path, found: Sequence[StudyInfo], shipped: Sequence[str]) -> None:
+    """The table of `sftknow study list`. root: of the cache; shipped: studies that come with the package."""
+    start = f"shipped with the package: {', '.join(shipped)}; start one with `sftknow study run NAME`"
+    if not found:
+        print_lines(f"no studies in {root}", start)
         return
     table = table_of(
-        f"Studies in {result['cache']}",
-        "runs.run_id",
-        "studies.name",
-        "studies.base_name",
-        "studies.state",
-        "terminal.n_cells",
-        "terminal.n_done",
-        "terminal.n_failed",
-    )
-    for row in result["studies"]:
-        table.add_row(
-            row["run_id"],
-            row["name"],
-            row["base_name"],
-            row["state"],
-            str(row["n_cells"]),
-            str(row["n_done"]),
-            str(row["n_failed"]),
-        )
-    print_lines(table, shipped)
+        f"Studies in {root}", "runs.run_id", "studies.name", "studies.base_name", "studies.state", "terminal.n_cells",
+        "terminal.n_done", "terminal.n_failed",
+    )  # fmt: skip
+    for one in found:
+        counts = (str(n) for n in (one.n_cells, one.n_done, one.n_failed))
+        table.add_row(one.run_id, one.name, one.base_name, one.state, *counts)
+    print_lines(table, start)
 
 
-def show_study(result: Result) -> None:
+def show_study(found: Study) -> None:
     """The table of `sftknow study show`: one row a cell and way of restoring."""
-    title = (
-        f"Study {result['name']} of {result['base_name']}: in-domain test questions, run {result['run_id']}"
-    )
+    about = found.info
+    title = f"Study {about.name} of {about.base_name}: in-domain test questions, run {about.run_id}"
     table = table_of(title, "train_level", "n_train", "seed", "strategy", *ACCURACIES)
-    for cell in result["cells"]:
-        name = cell["level"] if cell["method"] == "full" else f"{cell['level']}, {cell['method']}"
-        place = (name, _size(cell), str(cell["seed"]))
-        for chain in cell["chains"]:
-            table.add_row(*place, *_numbers(chain))
-        if not cell["chains"]:
-            table.add_row(*place, cell["state"], *("-" for _ in ACCURACIES))
-    wrong = [f"{c['state']}: {c['key']}: {c['reason']}" for c in result["cells"] if c["reason"]]
-    asked = ", ".join(f"{group} {n:,}" for group, n in result["n_questions"].items())
+    for cell in found.cells:
+        name = cell.level if cell.method == "full" else f"{cell.level}, {cell.method}"
+        place = (name, "all" if cell.n is None else f"{cell.n:,}", str(cell.seed))
+        for way in cell.ways:
+            table.add_row(*place, *_numbers(way, found.headline(way.run_id)))
+        if not cell.ways:
+            table.add_row(*place, cell.state, *("-" for _ in ACCURACIES))
+    wrong = [f"{cell.state}: {cell.key}: {cell.reason}" for cell in found.cells if cell.reason]
+    asked = ", ".join(f"{group} {n:,}" for group, n in found.n_questions.items())
     print_lines(
         table,
-        f"{result['n_done']} of {result['n_cells']} cells done, {result['n_failed']} failed, "
-        f"{result['n_impossible']} impossible; {clock(result['seconds'])} at work",
+        f"{about.n_done} of {about.n_cells} cells done, {about.n_failed} failed, "
+        f"{about.n_impossible} impossible; {clock(about.seconds)} at work",
         *([f"questions: {asked}"] if asked else []),
         *wrong,
         f"({PAPER_DEFINITION}; restored: with the k chosen on dev)",
     )
 
 
-def _numbers(chain: Result) -> Sequence[str]:
-    k, kl = chain["chosen_k_percent"], chain["kl_level4_nats"]
-    way = [chain["strategy"], *([chain["region"]] if chain["region"] != "transformer" else [])]
+def _numbers(way: Way, its: Headline) -> Sequence[str]:
+    name = [way.strategy, *([way.region] if way.region != "transformer" else [])]
     return (
-        " ".join([*way, *([f"layers {chain['layers']}"] if chain["layers"] else [])]),
-        percent(chain["base_test_in"]),
-        percent(chain["tuned_test_in"]),
-        percent(chain["restored_test_in"]),
-        "-" if k is None else f"{k:g}",
-        points(chain["gain_test_in"]),
-        "-" if kl is None else f"{kl:.2f}",
+        " ".join([*name, *([f"layers {way.layers}"] if way.layers else [])]),
+        percent(its.base_test_in),
+        percent(its.tuned_test_in),
+        percent(its.restored_test_in),
+        "-" if its.chosen_k_percent is None else f"{its.chosen_k_percent:g}",
+        points(its.gain_test_in),
+        "-" if its.kl_level4_nats is None else f"{its.kl_level4_nats:.2f}",
     )
 
 

@@ -20,7 +20,7 @@ from sftknow_core.facts.topics import Topic, load_topics, topics_id
 from sftknow_core.present import glossary
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.present.text.tokens import plain, topic_name
-from sftknow_core.results.mastery import N_BINS
+from sftknow_core.results.mastery import N_BINS, Numbers, Sampling
 
 DEFINITIONS = glossary.bullets(
     "R",
@@ -42,38 +42,35 @@ _HOW = {
 }
 
 
-def how_measured(details: Mapping[str, Any]) -> str:
-    """The run's settings in one line. details: see results/mastery.py."""
-    params, chains = details["params"], details["chains"]
-    rule = {"words": "as whole words", "substring": "as part of the text"}.get(
-        params.get("matcher", "words"), "exactly"
-    )
-    used = f"{len(chains):,} finished run{'' if len(chains) == 1 else 's'}"
+def how_measured(model: str, sampling: Sampling, n_chains: int) -> str:
+    """The run's settings in one line. model: its name; n_chains: the finished ones that took their levels from it."""
+    rule = {"words": "as whole words", "substring": "as part of the text"}.get(sampling.matcher, "exactly")
+    used = f"{n_chains:,} finished run{'' if n_chains == 1 else 's'}"
     return (
-        f"{plain(str(details['model']))}: {params.get('n_samples', 10)} completions of each template at temperature "
-        f"{params.get('temperature', 0.7):g}, at most {params.get('max_new_tokens', 32)} tokens, seed "
-        f"{params.get('seed', 0)}; correct: the gold answer occurs {rule}. Used by {used}."
+        f"{plain(model)}: {sampling.n_samples} completions of each template at temperature "
+        f"{sampling.temperature:g}, at most {sampling.max_new_tokens} tokens, seed {sampling.seed}; correct: the gold "
+        f"answer occurs {rule}. Used by {used}."
     )
 
 
-def cards(numbers: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[KeyNumber, ...]:
-    """The numbers on top of the page. numbers, details: see results/mastery.py."""
-    n, n_scored, agreement = numbers["n"], numbers["n_scored"], numbers["agreement"]
-    half, n_half = _same(details["summary"].get("split_half", ()))
+def cards(numbers: Numbers, split_half: Sequence[Sequence[int]]) -> tuple[KeyNumber, ...]:
+    """The numbers on top of the page. split_half: Mastery.split_half."""
+    n, n_scored, agreement = numbers.n, numbers.n_scored, numbers.agreement
+    half, n_half = _same(split_half)
     unscored = "all have a level" if n == n_scored else f"{n - n_scored:,} have no level"
     difference = agreement.mean_abs_difference
     rank = "–" if agreement.spearman is None else f"{agreement.spearman:.3f}"
     away = (
         "Expected mastery was not computed."
         if difference is None
-        else f"Mean absolute difference {100 * difference:.1f} pp; same level for {_share(numbers['same_level'])} of "
+        else f"Mean absolute difference {100 * difference:.1f} pp; same level for {_share(numbers.same_level)} of "
         "the facts."
     )
     return (
         KeyNumber("Facts", (Part("in all", f"{n:,}", unscored),), "Selected split and domain."),
         KeyNumber(
             "Mean R",
-            (Part("over facts", _share(numbers["mean_r"]), f"n = {n_scored:,} facts"),),
+            (Part("over facts", _share(numbers.mean_r), f"n = {n_scored:,} facts"),),
             "Share of correct completions, mean over facts.",
         ),
         KeyNumber(
@@ -81,8 +78,8 @@ def cards(numbers: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[KeyNu
             (
                 Part(
                     "of the facts",
-                    _share(_ratio(numbers["n_borderline"], numbers["n_with_interval"])),
-                    f"{numbers['n_borderline']:,} of {numbers['n_with_interval']:,} facts",
+                    _share(_ratio(numbers.n_borderline, numbers.n_with_interval)),
+                    f"{numbers.n_borderline:,} of {numbers.n_with_interval:,} facts",
                 ),
             ),
             "95% CI of R crosses 25, 50 or 75%: another level is possible.",
@@ -92,8 +89,8 @@ def cards(numbers: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[KeyNu
             (
                 Part(
                     "of level 0",
-                    _share(_ratio(numbers["n_marked"], numbers["n_level0"])),
-                    f"{numbers['n_marked']:,} of {numbers['n_level0']:,} facts",
+                    _share(_ratio(numbers.n_marked, numbers.n_level0)),
+                    f"{numbers.n_marked:,} of {numbers.n_level0:,} facts",
                 ),
             ),
             "0 correct samples, but expected > 1.",
@@ -135,20 +132,20 @@ def beside_paper(split: str | None, domain: str | None, models: list[str]) -> tu
 
 
 def both(levels: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """model, level, n_facts, share: this model's rows, then the paper's. levels: mastery_views.by_level."""
+    """model, level, n_facts, share: this model's rows, then the paper's. levels: Mastery.by_level."""
     return pd.concat([levels.assign(model="this model")[list(paper.columns)], paper], ignore_index=True)
 
 
-def agreement(numbers: Mapping[str, Any]) -> str:
-    """Caption of the figure of R vs. expected mastery. numbers: see results/mastery.py."""
-    found = numbers["agreement"]
-    if not found.n:
+def agreement(numbers: Numbers) -> str:
+    """Caption of the figure of R vs. expected mastery."""
+    found = numbers.agreement
+    if found.mean_abs_difference is None:
         return "Expected mastery was not computed for these facts."
     rank = "undefined" if found.spearman is None else f"{found.spearman:.3f}"
     return (
         f"R is from samples, expected mastery from the model's probabilities. n = {found.n:,} facts: Spearman {rank}, "
         f"mean absolute difference {100 * found.mean_abs_difference:.1f} pp, same level "
-        f"{_share(numbers['same_level'])}. Dashed: equal; dotted: level borders. Cells are 5 pp wide; those at 0 are "
+        f"{_share(numbers.same_level)}. Dashed: equal; dotted: level borders. Cells are 5 pp wide; those at 0 are "
         "R = 0, and at most one expected correct completion."
     )
 
@@ -159,7 +156,7 @@ def topic_names(topics: pd.DataFrame) -> dict[str, str]:
 
 
 def cell_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the heat map by their upper edges, 0 to 1. cells: mastery_views.against_expected."""
+    """The cells of the heat map by their upper edges, 0 to 1. cells: Mastery.against_expected."""
     edges = {"r_bin_to": cells["r_bin"] / N_BINS, "expected_bin_to": cells["expected_bin"] / N_BINS}
     return pd.DataFrame({**edges, "n_facts": cells["n_facts"]})
 
@@ -236,7 +233,7 @@ def sample_table(prompts: Sequence[str], completions: Sequence[Sequence[str]]) -
 
 
 def template_table(templates: pd.DataFrame, prompts: list[str] | None) -> pd.DataFrame:
-    """template (from 1), prompt, right ("7 of 10"), share, expected. templates: see results/mastery.py."""
+    """template (from 1), prompt, right ("7 of 10"), share, expected. templates: Mastery.templates."""
     right = [
         f"{n} of {total}" for n, total in zip(templates["n_correct"], templates["n_samples"], strict=True)
     ]
@@ -246,7 +243,7 @@ def template_table(templates: pd.DataFrame, prompts: list[str] | None) -> pd.Dat
 
 
 def said(answers: pd.DataFrame) -> str:
-    """The base's greedy answers, as a Markdown list. answers: see results/mastery.py.
+    """The base's greedy answers, as a Markdown list. answers: Mastery.said_by_base.
 
     A completion is correct when it begins with the gold answer.
     """
@@ -268,7 +265,7 @@ def _borderline(fact: Mapping[str, Any]) -> str:
     return f"⚠ **borderline**: 95% CI crosses {' and '.join(crossed)}, so another level is possible"
 
 
-def _same(confusion: Any) -> tuple[float | None, int]:
+def _same(confusion: Sequence[Sequence[int]]) -> tuple[float | None, int]:
     """Share on the diagonal, and how many there are."""
     n = sum(sum(row) for row in confusion)
     return _ratio(sum(row[i] for i, row in enumerate(confusion)), n), n

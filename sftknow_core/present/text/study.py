@@ -16,6 +16,8 @@ from sftknow_core.analysis.verdict import Status, Verdict
 from sftknow_core.present import glossary
 from sftknow_core.present.columns import COLUMNS, Column
 from sftknow_core.present.text.story import RANKINGS
+from sftknow_core.results import studies
+from sftknow_core.results.studies import StudyInfo
 
 ABOUT = (
     "A single run is not evidence. A **study** trains one base model on many train sets (mastery levels × sizes N × "
@@ -163,38 +165,48 @@ def definitions(plan: Plan) -> str:
     )
 
 
-def progress(about: Mapping[str, Any]) -> str:
-    """Number of cells done, failed and to do, in one line. about: of studies.list_studies."""
-    said = [f"{about['n_done']} of {about['n_cells']} cells done"]
-    for name, word in (("n_failed", "failed"), ("n_impossible", "impossible"), ("n_todo", "to do")):
-        if about[name]:
-            said.append(f"{about[name]} {word}")
-    text = f"**{about['state'].capitalize()}**: {', '.join(said)}."
-    if about["state"] == "running":
+def progress(about: StudyInfo) -> str:
+    """Number of cells done, failed and to do, in one line."""
+    said = [f"{about.n_done} of {about.n_cells} cells done"]
+    for n, word in ((about.n_failed, "failed"), (about.n_impossible, "impossible"), (about.n_todo, "to do")):
+        if n:
+            said.append(f"{n} {word}")
+    text = f"**{about.state.capitalize()}**: {', '.join(said)}."
+    if about.state == "running":
         return text + " Results below use the finished cells."
-    if about["n_todo"]:
-        return text + f" Continue with `sftknow study run {about['name']}`."
+    if about.n_todo:
+        return text + f" Continue with `sftknow study run {about.name}`."
     return text
 
 
-def label(about: Mapping[str, Any]) -> str:
+def label(about: StudyInfo) -> str:
     """A study in a list: name, base, cells, when, and the start of its id."""
-    when = str(about["created_at"])[:16].replace("T", " ")
-    done = f"{about['n_done']} of {about['n_cells']} cells"
-    return f"{about['name']}: {about['base_name'] or about['base_id']}, {done}, {when}, {about['run_id'][:6]}"
+    when = about.created_at[:16].replace("T", " ")
+    done = f"{about.n_done} of {about.n_cells} cells"
+    return f"{about.name}: {about.base_name or about.base_id}, {done}, {when}, {about.run_id[:6]}"
 
 
-def fixed_before(overview: Mapping[str, Any], plan: Plan | None) -> str:
-    """The settings fixed before the study ran, as a list; without the rule where no plan is given."""
-    spec = overview["spec"]
+def fixed_before(
+    about: StudyInfo, spec: Mapping[str, Any], n_questions: Mapping[str, int], plan: Plan | None
+) -> str:
+    """The settings fixed before the study ran, as a list.
+
+    Args:
+        about: the study.
+        spec: the parameters of its run.
+        n_questions: group -> questions asked; empty while it is under way.
+        plan: gives the rule; None: it is left out.
+    """
     questions, evaluate = spec.get("questions", {}), spec.get("evaluate", {})
     per_level = questions.get("per_level")
     asked = "all questions" if per_level is None else f"at most {per_level:,} questions per level"
-    counts = ", ".join(f"{group}: {n:,}" for group, n in overview["n_questions"].items())
-    ways = "; ".join(way(one) for one in spec.get("restoring", ()))
+    counts = ", ".join(f"{group}: {n:,}" for group, n in n_questions.items())
+    ways = "; ".join(
+        way(one["strategy"], one["region"], one.get("layers")) for one in spec.get("restoring", ())
+    )
     sizes = ", ".join(f"{n:,}" if isinstance(n, int) else str(n) for n in spec["sizes"])
     lines = [
-        f"**Base model**: {overview['base_name']}, id `{overview['base_id']}`",
+        f"**Base model**: {about.base_name}, id `{about.base_id}`",
         f"**Grid**: levels {', '.join(spec['levels'])}; N = {sizes}; seeds {', '.join(map(str, spec['seeds']))}; "
         f"{', '.join(spec['methods'])} fine-tuning",
         f"**k** (% of weights reverted): {', '.join(map(str, spec['k']))}; ranking and region: {ways}; chosen on dev, "
@@ -231,26 +243,28 @@ def _rule(plan: Plan) -> str:
     )
 
 
-def way(chosen: Mapping[str, Any]) -> str:
-    """Ranking, region and layers in words. chosen: strategy, region, layers."""
-    layers = f", layers {chosen['layers']}" if chosen.get("layers") else ""
-    return f"{RANKINGS.get(chosen['strategy'], chosen['strategy'])}, region {chosen['region']}{layers}"
+def way(strategy: str, region: str, layers: str | None) -> str:
+    """Ranking, region and layers in words."""
+    return f"{RANKINGS.get(strategy, strategy)}, region {region}" + (f", layers {layers}" if layers else "")
 
 
-def cell_name(cell: Mapping[str, Any]) -> str:
+def cell_name(cell: studies.Cell) -> str:
     """ "level 2, N = 240, seed 3"."""
-    level = f"level {cell['level']}" if str(cell["level"]).isdigit() else str(cell["level"])
-    size = "all facts" if cell["n"] is None else f"N = {cell['n']:,}"
-    return f"{level}, {size}, seed {cell['seed']}" + (", LoRA" if cell["method"] == "lora" else "")
+    level = f"level {cell.level}" if cell.level.isdigit() else cell.level
+    return f"{level}, {_size(cell)}, seed {cell.seed}" + (", LoRA" if cell.method == "lora" else "")
 
 
-def grid(about: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, Column]]:
+def _size(cell: studies.Cell) -> str:
+    return "all facts" if cell.n is None else f"N = {cell.n:,}"
+
+
+def grid(cells: Sequence[studies.Cell]) -> tuple[pd.DataFrame, dict[str, Column]]:
     """(one row a training level, one column an N: the status of each seed; the columns' headers)."""
     rows: dict[str, dict[str, str]] = {}
-    for cell in about["cells"]:
-        level = str(cell["level"]) + (", LoRA" if cell["method"] == "lora" else "")
-        size = "all facts" if cell["n"] is None else f"N = {cell['n']:,}"
-        said = f"{cell['seed']} {CELL_MARKS.get(cell['state'], cell['state'])}"
+    for cell in cells:
+        level = cell.level + (", LoRA" if cell.method == "lora" else "")
+        size = _size(cell)
+        said = f"{cell.seed} {CELL_MARKS.get(cell.state, cell.state)}"
         row = rows.setdefault(level, {})
         row[size] = f"{row[size]}, {said}" if size in row else said
     table = pd.DataFrame([{"train_level": level, **row} for level, row in rows.items()])

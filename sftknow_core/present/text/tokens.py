@@ -59,7 +59,7 @@ class SentPrompt:
 def sent_prompts(details: Chain, asked: RunSpec, question: Mapping[str, Any]) -> tuple[SentPrompt, ...]:
     """The question prompt and the base's completion prompt of one question.
 
-    asked: Questions.sent_as; question: a row of questions.Asked.
+    asked: Questions.sent_as; question: a row of questions.QuestionTable.
     """
     return (_question_prompt(details, asked, str(question["question"])), _completion_prompt(asked, question))
 
@@ -90,7 +90,7 @@ def about_spread(spread: pd.DataFrame) -> str:
 
 
 def about_kl_over_n(rows: pd.DataFrame) -> str:
-    """What the mean KL is of, and what its dashed line means. rows: across_chains.shifts."""
+    """What the mean KL is of, and what its dashed line means. rows: results.accuracy.shifts."""
     n = rows.groupby("domain")[["n_scored", "n"]].max()
     counted = "; ".join(
         f"{DOMAIN_NAMES.get(str(domain), str(domain))} {row['n_scored']:,} of {row['n']:,} scored"
