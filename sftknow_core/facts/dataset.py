@@ -13,7 +13,8 @@ from typing import Any
 from sftknow_core.errors import DataError, SpecError, unknown_field
 from sftknow_core.facts.entity_questions import read_entity_questions
 from sftknow_core.facts.fact import Fact, FactSet
-from sftknow_core.facts.own import SUFFIXES, is_own_facts, read_own_facts
+from sftknow_core.facts.own import is_own_facts, read_own_facts
+from sftknow_core.facts.records import SUFFIXES
 from sftknow_core.facts.topics import Topic, load_topics
 
 # A smaller set of facts: at most so many of each topic and split, the same ones every time.

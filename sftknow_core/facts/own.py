@@ -26,28 +26,23 @@ all put into the most protected one (test, then dev, then train); rows.py explai
 from __future__ import annotations
 
 import ast
-import csv
 import difflib
-import gzip
 import hashlib
-import io
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sftknow_core.errors import DataError
 from sftknow_core.facts.fact import DOMAINS, SPLITS, FactSet
+from sftknow_core.facts.records import SUFFIXES, Record, records, suffix_of
 from sftknow_core.facts.rows import Row, facts_of
 from sftknow_core.facts.words import normalise, word_text
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _OPTIONAL = ("topic", "subject", "split", "domain")
 _KNOWN = ("question", "answers", "answer", *_OPTIONAL)
-_Record = dict[str, Any]
-_Located = tuple[str, _Record]  # where the record is ("line 3"), the record with plain names
 LONG_ANSWER_WORDS = 12
 """An answer of more words is no short fact: a completion seldom repeats it word by word."""
 LONG_NOTE = f"answers of more than {LONG_ANSWER_WORDS} words: no short facts, hardly any will count as known"
@@ -58,7 +53,7 @@ SEVERAL_TURNS = "conversation with more than one question and answer"
 
 def is_own_facts(path: Path) -> bool:
     """Whether the name is that of a file of own facts: one of SUFFIXES, perhaps followed by .gz."""
-    return _suffix(path) in SUFFIXES
+    return suffix_of(path) in SUFFIXES
 
 
 def read_own_facts(path: Path) -> FactSet:
@@ -123,8 +118,8 @@ class _Form(NamedTuple):
     name: str
     said: str
     """What was understood, for people."""
-    fits: Callable[[_Record], bool]
-    read: Callable[[_Record], _Raw | None]
+    fits: Callable[[Record], bool]
+    read: Callable[[Record], _Raw | None]
     """None: a record that holds no single question and answer, and is left out."""
     uses: frozenset[str]
     """The names it reads besides _OPTIONAL."""
@@ -134,7 +129,7 @@ def _raw_rows(path: Path, notes: Counter[str]) -> Iterator[tuple[str, _Raw]]:
     form: _Form | None = None
     ignored: set[str] = set()
     n_rows = 0
-    for where, record in _records(path):
+    for where, record in records(path, _NAMES, _check_header):
         if form is None or not form.fits(record):
             form = _form_of(record, f"{path}, {where}")
         extra = [name for name in record if name not in form.uses and name not in _OPTIONAL]
@@ -152,7 +147,7 @@ def _raw_rows(path: Path, notes: Counter[str]) -> Iterator[tuple[str, _Raw]]:
         notes[f"rows whose further columns are ignored: {', '.join(sorted(ignored))}"] = n_rows
 
 
-def _form_of(record: _Record, where: str) -> _Form:
+def _form_of(record: Record, where: str) -> _Form:
     for form in _FORMS:
         if form.fits(record):
             return form
@@ -166,7 +161,7 @@ def _form_of(record: _Record, where: str) -> _Form:
     )
 
 
-def _refuse_near_misses(extra: Iterable[str], record: _Record, where: str) -> None:
+def _refuse_near_misses(extra: Iterable[str], record: Record, where: str) -> None:
     for name in extra:
         near = difflib.get_close_matches(name, _OPTIONAL, n=1, cutoff=0.8)
         if near and near[0] not in record:
@@ -176,166 +171,26 @@ def _refuse_near_misses(extra: Iterable[str], record: _Record, where: str) -> No
             )
 
 
-# Records: one dictionary a row, its names in plain form (lower case, no spaces around them)
-
-
-def _records(path: Path) -> Iterator[_Located]:
-    suffix = _suffix(path)
-    if suffix == ".parquet":
-        yield from _parquet_records(path)
-        return
-    text = _text_of(path)
-    if suffix in (".csv", ".tsv"):
-        yield from _csv_records(text, path, "\t" if suffix == ".tsv" else None)
-    elif suffix == ".jsonl":
-        yield from _jsonl_records(text, path)
-    else:
-        yield from _json_records(text, path)
-
-
-def _suffix(path: Path) -> str:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else suffixes[-1] if suffixes else ""
-
-
-def _text_of(path: Path) -> str:
-    data = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
-    is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    return data.decode("utf-16" if is_utf16 else "utf-8-sig")
-
-
-def _plain_name(name: object) -> str:
-    return str(name).strip().lstrip("\ufeff").casefold().replace(" ", "_")
-
-
-def _csv_records(text: str, path: Path, delimiter: str | None) -> Iterator[_Located]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or _delimiter(text), strict=True)
-    end = 0
-    try:
-        header = next(reader, [])
-        names = [_plain_name(name) for name in header]
-        while names and not names[-1]:  # a delimiter at the end of the line
-            names.pop()
-        if not names:
-            raise DataError(f"{path}, line 1: no `question`; a fact needs question and answers")
-        if repeated := [name for name, n in Counter(names).items() if n > 1]:
-            raise DataError(f"{path}, line 1: column `{repeated[0]}` stands there twice; remove one")
-        known = set(_OPTIONAL).union(*(form.uses for form in _FORMS))
-        header_record = dict.fromkeys(names)
-        _refuse_near_misses([name for name in names if name not in known], header_record, f"{path}, line 1")
-        if "question" in names and not {"answers", "answer", "possible_answers"} & set(names):
-            _form_of(header_record, f"{path}, line 1")
-        end = reader.line_num
-        for values in reader:
-            line, end = end + 1, reader.line_num
-            if not values:
-                continue
-            while len(values) > len(names) and not values[-1].strip():
-                values.pop()
-            if len(values) != len(names):
-                raise DataError(
-                    f"{path}, line {line}: {len(values)} fields under {len(names)} columns; quote fields with commas"
-                )
-            yield (
-                f"line {line}",
-                {name: value.strip() or None for name, value in zip(names, values, strict=True)},
-            )
-    except csv.Error as e:
-        raise DataError(f"{path}, line {end + 1}: not valid CSV ({e}); check the quotes") from e
-
-
-def _delimiter(text: str) -> str:
-    """The one of comma, semicolon and tab that divides the header into most known names."""
-    header = text.partition("\n")[0].strip("\r")
-    known = {*_KNOWN, *(name for form in _FORMS for name in form.uses)}
-
-    def n_known(delimiter: str) -> int:
-        return sum(_plain_name(name.strip('"')) in known for name in header.split(delimiter))
-
-    return max(",;\t", key=n_known)
-
-
-def _jsonl_records(text: str, path: Path) -> Iterator[_Located]:
-    for line, one in enumerate(text.split("\n"), start=1):
-        if not one.strip():
-            continue
-        try:
-            record = json.loads(one)
-        except ValueError as e:
-            raise DataError(f"{path}, line {line}: not JSON ({e}); each line is one object") from e
-        if not isinstance(record, dict):
-            raise DataError(f"{path}, line {line}: got {type(record).__name__}; each line is one object")
-        yield f"line {line}", {_plain_name(name): value for name, value in record.items()}
-
-
-def _json_records(text: str, path: Path) -> Iterator[_Located]:
-    try:
-        whole = json.loads(text) if text.strip() else []
-    except ValueError as e:
-        hint = "; name a file with one object a line .jsonl" if "Extra data" in str(e) else ""
-        raise DataError(f"{path}: not JSON ({e}){hint}") from e
-    for number, record in enumerate(_listed(whole, path), start=1):
-        if not isinstance(record, dict):
-            raise DataError(f"{path}, row {number}: got {type(record).__name__}; each row is one object")
-        yield f"row {number}", {_plain_name(name): value for name, value in record.items()}
-
-
-def _listed(whole: Any, path: Path) -> Iterable[Any]:
-    """The rows of a JSON document: a list, SQuAD's or TriviaQA's nesting, or a list under one key."""
-    if isinstance(whole, list):
-        return whole
-    if isinstance(whole, dict):
-        for key in ("data", "Data", "rows", "examples", "train"):
-            inner = whole.get(key)
-            if not isinstance(inner, list):
-                continue
-            if any(isinstance(one, dict) and "paragraphs" in one for one in inner):
-                return (
-                    qa
-                    for article in inner
-                    for paragraph in article.get("paragraphs", ())
-                    for qa in paragraph.get("qas", ())
-                )
-            return inner
-        if "question" in whole or "instruction" in whole:
-            return [whole]
-    raise DataError(
-        f"{path}: neither a list of rows nor a dataset that is known (SQuAD, TriviaQA); make it a list"
-    )
-
-
-def _parquet_records(path: Path) -> Iterator[_Located]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except pa.ArrowException as e:
-        raise DataError(f"{path} is no readable Parquet file ({e}); write it again") from e
-    for number, record in enumerate(rows, start=1):
-        yield f"row {number}", {_plain_name(name): value for name, value in record.items()}
-
-
 # Forms: what a record says
 
 
-def _own(record: _Record) -> _Raw:
+def _own(record: Record) -> _Raw:
     answers = record["answers"] if "answers" in record else record["answer"]
     return _Raw(record["question"], answers, record)
 
 
-def _popqa(record: _Record) -> _Raw:
+def _popqa(record: Record) -> _Raw:
     more = {"subject": record.get("subj"), "topic": record.get("prop"), "split": record.get("split")}
     return _Raw(record["question"], record["possible_answers"], more)
 
 
-def _alpaca(record: _Record) -> _Raw:
+def _alpaca(record: Record) -> _Raw:
     parts = [part for part in (record["instruction"], record.get("input")) if part]
     question = "\n".join(parts) if all(isinstance(part, str) for part in parts) else parts[0]
     return _Raw(question, [record["output"]], record)
 
 
-def _prompt_completion(record: _Record) -> _Raw | None:
+def _prompt_completion(record: Record) -> _Raw | None:
     prompt, completion = record["prompt"], record["completion"]
     if isinstance(prompt, list) and isinstance(completion, list):
         return _talk(
@@ -344,11 +199,11 @@ def _prompt_completion(record: _Record) -> _Raw | None:
     return _Raw(prompt, [completion], record)
 
 
-def _messages(record: _Record) -> _Raw | None:
+def _messages(record: Record) -> _Raw | None:
     return _talk(record["messages"], "role", "content", {"user": "user", "assistant": "assistant"}, record)
 
 
-def _sharegpt(record: _Record) -> _Raw | None:
+def _sharegpt(record: Record) -> _Raw | None:
     speakers = {
         "human": "user",
         "user": "user",
@@ -359,7 +214,7 @@ def _sharegpt(record: _Record) -> _Raw | None:
     return _talk(record["conversations"], "from", "value", speakers, record)
 
 
-def _talk(turns: Any, who: str, what: str, speakers: Mapping[str, str], record: _Record) -> _Raw | None:
+def _talk(turns: Any, who: str, what: str, speakers: Mapping[str, str], record: Record) -> _Raw | None:
     """One question and its answer; None where there are more turns. What the system says is left out."""
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         return None
@@ -369,20 +224,20 @@ def _talk(turns: Any, who: str, what: str, speakers: Mapping[str, str], record: 
     return _Raw(said[0][1], [said[1][1]], record)
 
 
-def _squad(record: _Record) -> _Raw:
+def _squad(record: Record) -> _Raw:
     answers = record["answers"]
     texts = answers["text"] if isinstance(answers, Mapping) else [one.get("text") for one in answers]
     return _Raw(record["question"], list(dict.fromkeys(texts)), {"split": record.get("split")})
 
 
-def _trivia(record: _Record) -> _Raw:
+def _trivia(record: Record) -> _Raw:
     answer = record["answer"]
     main = answer.get("value", answer.get("Value"))
     aliases = answer.get("aliases", answer.get("Aliases")) or []
     return _Raw(record["question"], list(dict.fromkeys([main, *aliases])), {"split": record.get("split")})
 
 
-def _natural(record: _Record) -> _Raw:
+def _natural(record: Record) -> _Raw:
     question, found = record["question"], record["annotations"]
     per_annotator = found if isinstance(found, list) else [found]
     short = [one for annotator in per_annotator for one in annotator.get("short_answers", ())]
@@ -394,14 +249,14 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _is_squad(record: _Record) -> bool:
+def _is_squad(record: Record) -> bool:
     answers = record.get("answers")
     nested = isinstance(answers, Mapping) and "text" in answers
     listed = isinstance(answers, list) and bool(answers) and all(isinstance(one, Mapping) for one in answers)
     return "question" in record and (nested or listed)
 
 
-def _has(*names: str) -> Callable[[_Record], bool]:
+def _has(*names: str) -> Callable[[Record], bool]:
     return lambda record: set(names) <= record.keys()
 
 
@@ -470,6 +325,16 @@ _FORMS = (
     ),
 )
 """The first that fits is taken."""
+_NAMES = frozenset(_OPTIONAL).union(*(form.uses for form in _FORMS))
+"""Every name of a column that means something."""
+
+
+def _check_header(names: Sequence[str], where: str) -> None:
+    """A header with a question and no answer, or with a name that is nearly one we know, is a mistake."""
+    header = dict.fromkeys(names)
+    _refuse_near_misses([name for name in names if name not in _NAMES], header, where)
+    if "question" in names and not {"answers", "answer", "possible_answers"} & set(names):
+        _form_of(header, where)
 
 
 # Raw values -> a checked row
