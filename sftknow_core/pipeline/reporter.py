@@ -16,6 +16,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from sftknow_core.store.progress import Throttle
 
+SECONDS_BETWEEN_LINES = 10.0
+"""Where stderr is no terminal, a line is printed no more often."""
+
 
 class Reporter:
     """Keeps count and says nothing: the base of the others, and what tests and notebooks use."""
@@ -83,7 +86,7 @@ class BarReporter(Reporter):
             transient=True,
         )
         self._task = self._bar.add_task("", total=None)
-        self._lines = Throttle(10.0, at_once=False)
+        self._lines = Throttle(SECONDS_BETWEEN_LINES, at_once=False)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:

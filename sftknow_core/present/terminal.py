@@ -88,7 +88,7 @@ def show_chain(result: Result) -> None:
         mark = " *" if row["state_id"] == result["chosen"]["state_id"] else ""
         kl = row["kl"].get("aligned", {})
         table.add_row(
-            row["label"].replace("hybrid (100%)", "k = 100% (layers = base)") + mark,
+            row["label"].replace("hybrid (100%)", "k = 100%") + mark,
             interval(row["dev_in"]),
             interval(row["test_in"]),
             interval(row["test_out"]),
@@ -97,7 +97,12 @@ def show_chain(result: Result) -> None:
             "-" if row["energy_taken_back"] is None else f"{percent(row['energy_taken_back'], 0)}%",
         )
     asked = f"n: dev in-domain {n['dev_in']:,}, test in-domain {n['test_in']:,}, test out-of-domain {n['test_out']:,}"
-    print_lines(table, f"{asked}; train: questions of the train set", *_baselines(result), *_verdict(result))
+    print_lines(
+        table,
+        f"{asked}; train: questions of the train set; k = 100%: layers = base",
+        *_baselines(result),
+        *_verdict(result),
+    )
 
 
 def _baselines(result: Result) -> list[str]:

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from sftknow_core.present.html.run import render
 from sftknow_core.results import Chain
+from sftknow_core.results.measured import shown_state
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 
@@ -135,8 +136,9 @@ def test_the_slider_moves_marks_levels_and_flipped_questions(
     after = looks()
     assert all(one != other for one, other in zip(before, after, strict=True))
     rows = Chain(made[0], made[1]).measured(RestoreSpec(k_percent="0"))  # type: ignore[arg-type]
-    at = rows[(rows["split"] == "test") & rows["level"].isna() & (rows["k_percent"] == 60)].iloc[0]
-    for question in Chain(made[0], made[1]).flipped(dict(at), "test")["question"]:
+    shown = shown_state(rows, 60, "test")
+    assert shown is not None
+    for question in Chain(made[0], made[1]).flipped(shown, "test")["question"]:
         assert question in after[1]
     opened.slide(0)
     expect(opened.page.locator('[data-list="flips"]')).to_contain_text("k = 0 is the tuned model")

@@ -43,7 +43,8 @@ def test_run_prints_one_object_and_then_a_table(
     shown = sftknow(*given)
     for words in (
         "restored 20%",
-        "k = 100% (layers = base)",
+        "k = 100% ",
+        "k = 100%: layers = base",
         "chosen on dev",
         "test in-domain 2",
         "95% CI",

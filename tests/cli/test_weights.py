@@ -113,7 +113,7 @@ def test_progress_in_bytes(at: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where stderr is no terminal: a line now and then, with bytes and the time left."""
     from sftknow_core.pipeline import reporter
 
-    monkeypatch.setattr(reporter, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(reporter, "SECONDS_BETWEEN_LINES", 0.0)
     told = at.restore("--out", at.folder / "out").err
     assert "choosing the parameters to restore: " in told and "writing " in told
     assert " kB of " in told and " left" in told and "100%" in told

@@ -134,7 +134,7 @@ def test_the_papers_numbers_are_off_until_asked_for(opened: AppTest) -> None:
     assert not [t for t in chart(at, "accuracy.over_n")["data"] if "paper" in t.get("name", "")]
     at.button_group(key="accuracy.paper").set_value("LLaMA-3-70B")
     at = run(at)
-    assert [t for t in chart(at, "accuracy.over_n")["data"] if t.get("name") == "the paper's LLaMA-3-70B"]
+    assert [t for t in chart(at, "accuracy.over_n")["data"] if t.get("name") == "paper: LLaMA-3-70B"]
     assert any("(40.8)" in str(t.get("text")) for t in chart(at, "accuracy.heat")["data"])
     assert len(table(at, "paper")) == len(published.by_test_level("LLaMA-3-70B"))
     assert any("arXiv 2509.16596" in m.value for m in at.markdown)

@@ -186,7 +186,7 @@ def test_dies_with_a_killed_parent(tmp_path: Path) -> None:
 def test_a_killed_engine_is_said_so_and_replaced(tmp_path: Path, chain: Chain) -> None:
     client = EngineClient(tmp_path, "cpu")
     pid = pid_of(client)
-    waiting = client.submit(chain.ask("base", models=chain.models.__class__(str(chain.base))))
+    waiting = client.submit(chain.ask("base", models=type(chain.models)(base=str(chain.base))))
     os.kill(pid, signal.SIGKILL)
     lost = client.wait(waiting, PATIENCE_SECONDS)
     assert (lost.state, lost.kind) == (AnswerState.FAILED, "engine")
