@@ -1,18 +1,27 @@
 """Overview: what one fine-tuning did to what the model knew, and what restoring gave back. Reads finished chains."""
 
+from collections import Counter
 from functools import partial
+from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 
-from pages._widgets import addresses, contents, jobs, reading, show
+from pages._widgets import addresses, jobs, reading, run_list, show, studies
 from pages._widgets.page import open_chain
 from pages._widgets.reading import Key
+from sftknow_core.present import columns
 from sftknow_core.present.charts import chain
 from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.html import run
-from sftknow_core.present.text import restore, story
+from sftknow_core.present.text import restore, story, training
+from sftknow_core.results import training as training_results
 from sftknow_core.results.chains import comparable
 from sftknow_core.store.cache import Cache
+
+_STUDIES = Path(__file__).parent / "study.py"
+_MODELS = ["name", "architecture", "n_params", "dtype", "size_mb", "used_by", "model_id", "path"]
+_STUDIES_SHOWN = ["name", "base_name", "n_done", "n_cells", "state", "run_id"]
 
 
 def load(key: Key, run_id: str, colours: Palette) -> None:
@@ -29,7 +38,7 @@ def draw() -> None:
         "Knowledge lost and recovered",
         "A base model is fine-tuned on N facts of one **mastery level** and evaluated before and after. Then the "
         "**k%** most changed weights are reverted, and the restored model is evaluated again.",
-        else_shown=contents.everything,
+        else_shown=cache_contents,
     )
     with show.messages():
         jobs.panel(Cache(key[0]), "overview", ended=False)
@@ -98,9 +107,39 @@ def draw() -> None:
         table = reading.shifted_questions(key, run_id, search)
         show.listed(table, "overview.shifted", "Level-4 test questions by KL of the answer's first token")
 
-        contents.everything(key)
+        cache_contents(key)
 
     show.unfinished(found.unfinished)
+
+
+def cache_contents(key: Key) -> None:
+    """What the cache holds, in lists: base models, runs by kind and state, studies; nothing where it is empty."""
+    runs = run_list.table(key)
+    models = run_list.base_models(key)
+    if runs.empty and models.empty:
+        return
+    st.subheader("Cache contents")
+    st.caption(f"Folder `{key[0]}`. {columns.RUN_KINDS}.")
+    if models.empty:
+        st.caption("No base model yet.")
+    else:
+        sized = models.assign(size_mb=models["size_bytes"] / 1e6)[_MODELS]
+        show.listed(sized, "overview.models", "Base models of this cache", columns.table("models"))
+    st.caption(training.counted(Counter(runs["state"])) + ".")
+    counts = training_results.state_counts(runs)
+    counts = counts.assign(size_mb=counts.pop("size_bytes") / 1e6)
+    show.listed(counts, "overview.runs", "Runs of this cache by kind and state", columns.table("runs"))
+    _studies(key)
+
+
+def _studies(key: Key) -> None:
+    if not (found := studies.studies(key)):
+        return
+    st.markdown("**Studies**")
+    table = pd.DataFrame(found)
+    table["base_name"] = table["base_name"].where(table["base_name"] != "", table["base_id"])
+    show.listed(table[_STUDIES_SHOWN], "overview.studies", "Studies of this cache", columns.table("studies"))
+    st.page_link(_STUDIES, label="View studies", icon=":material/arrow_forward:")
 
 
 if __name__ == "__main__":

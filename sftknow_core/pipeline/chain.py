@@ -246,6 +246,9 @@ def _run_spec(
         params["equal_energy"] = list(spec.equal_energy)
     if spec.completions:
         params["completions"] = True
+    params |= trained_with(
+        spec.evaluate.train_prompt
+    )  # a prompt file is known by what it holds, not by its path
     if train_set is not None:
         params |= {
             "level": spec.level,
@@ -254,7 +257,6 @@ def _run_spec(
             "sft": asdict(sft) if sft else None,
         }
         params["train_set"] = [fact.fact_id for fact in train_set.facts]
-        params |= trained_with(spec.evaluate.train_prompt)
     return RunSpec("chain", inputs, params, {"chain": CHAIN_VERSION})
 
 
