@@ -122,16 +122,17 @@ def _tolerance(study: Study, domain: str) -> Verdict:
 
 
 def tolerance(study: Study, domain: str, cell: Cell) -> tuple[Part, ...]:
-    """One decided part a k: A(k) - A(0) > -margin, Holm over the grid of k."""
+    """One decided part a k: A(k) - A(0) > -margin; one is enough, so Holm over the grid of k."""
     parts = [
         replace(study.part(f"{k:g}", gain(cell, at_k(k)), domain=domain, tolerance=True), k=k)
         for k in study.ks()
     ]
-    return decide_parts(parts, study.rule)
+    return decide_parts(parts, study.rule, needs="any")
 
 
 def _tolerated(parts: Sequence[Part], cell: Cell) -> Part:
-    """k* with its range; p is that of the best k, whose Holm family was the grid."""
+    """k* with its range; p is that of the best k, whose Holm family was the grid, and p_margin that of "every k of the
+    grid costs more", the largest of theirs."""
     measured = [p for p in parts if p.effect is not None]
     if not measured:
         reason = parts[0].reason if parts else "no k was run"
@@ -141,11 +142,12 @@ def _tolerated(parts: Sequence[Part], cell: Cell) -> Part:
     sure = max((p.k or 0.0 for p in measured if p.status is Status.SHOWN), default=0.0)
     open_to = max((p.k or 0.0 for p in measured if p.high is not None and p.high > null), default=0.0)
     p = min((p.p_holm for p in measured if p.p_holm is not None and p.status is Status.SHOWN), default=None)
+    costly = [1.0 if p.effect is None or p.effect > null or p.p is None else p.p for p in measured]
     weakest = min((p.n_smallest for p in measured if p.n_smallest is not None), default=None)
     first = measured[0]
     return Part(
         f"k* at {cell}", k_star, sure, max(open_to, sure), p, None, first.n, weakest, first.seeds,
-        min(p.k or 0.0 for p in measured), 0.0, first.population, level=cell.level, size=cell.size,
+        min(p.k or 0.0 for p in measured), 0.0, first.population, max(costly), level=cell.level, size=cell.size,
     )  # fmt: skip
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from math import isnan
 
 import pandas as pd
 
 from sftknow_core.analysis.context import Study, gain, joined
 from sftknow_core.analysis.grid import LEVELS, Cell, Term, Which, at_k
-from sftknow_core.analysis.verdict import Part, Status, Verdict, conclude, decide_parts
+from sftknow_core.analysis.verdict import Part, Verdict, conclude, weakest
 
 NEEDED = 0.9
 
@@ -29,18 +27,17 @@ def unneeded_claims(study: Study) -> list[Verdict]:
 def _unneeded(study: Study, claim_id: str, column: str, words: str) -> Verdict:
     """Some k, at some level, that takes back 90% and passes on test, on train and with completion prompts."""
     cells = [Cell(level, study.plan.large) for level in LEVELS]
-    triples = [(cell, k, _tests(study, cell, k)) for cell in cells for k in _ks(study, cell, column)]
-    flat = decide_parts([part for *_, parts in triples for part in parts], study.rule)
-    parts = []
-    for number, (cell, k, _) in enumerate(triples):
-        parts.append(_weakest(f"{cell}, k = {k:g}%", flat[3 * number : 3 * number + 3]))
+    parts = [
+        weakest(f"{cell}, k = {k:g}%", _tests(study, cell, k), study.rule)
+        for cell in cells
+        for k in _ks(study, cell, column)
+    ]
     if not parts:
         parts = [Part("", reason=f"no k of the grid takes back {NEEDED:.0%} of {words}")]
     title = f"Up to {NEEDED:.0%} of {words} can be taken back at no cost, at some level"
     note = "On test, on the train questions and with completion prompts alike"
     return conclude(
         claim_id, title, parts, study.rule, domain="in", table_ref="Tables 4 and 6", needs="any", note=note,
-        decided=True,
     )  # fmt: skip
 
 
@@ -56,28 +53,6 @@ def _tests(study: Study, cell: Cell, k: float) -> list[Part]:
         study.train_part("train", cell, at_k(k)),
         study.part("completion prompts", gain(cell, at_k(k)), prompt="completion", tolerance=True),
     ]
-
-
-def _weakest(label: str, parts: Sequence[Part]) -> Part:
-    """A conjunction as one part: its weakest, with the status of all."""
-    measured = [part for part in parts if part.low is not None]
-    found = {part.status for part in parts}
-    for status in (Status.CONTRADICTED, Status.NOT_SHOWN, Status.UNDECIDED, Status.NOT_TESTED, Status.SHOWN):
-        if status in found:
-            break
-    missing = ", ".join(part.label for part in parts if part.status is Status.NOT_TESTED)
-    if status is Status.NOT_TESTED and measured:
-        status = Status.UNDECIDED
-    deciding = [part for part in measured if part.status is status] or measured
-    shown = min(deciding, key=lambda p: (p.low or 0.0) - p.null) if deciding else parts[0]
-    reason = why = ""
-    if status in (Status.UNDECIDED, Status.NOT_TESTED):
-        # the weakest part may be open for no reason but its interval, while another is for want of questions
-        unshown = (
-            (part.reason, part.why) for part in parts if part.status is not Status.SHOWN and part.reason
-        )
-        reason, why = (f"not measured: {missing}", "") if missing else next(unshown, ("", ""))
-    return replace(shown, label=f"{label}, {shown.label}", status=status, reason=reason, why=why)
 
 
 def _against(study: Study, claim_id: str, strategy: str, match: str, words: str) -> Verdict:

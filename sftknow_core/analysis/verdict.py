@@ -1,13 +1,19 @@
-"""Effect, interval and adjusted p -> a verdict, by a rule that is fixed before the study runs.
+"""Effect, interval and p -> a verdict, by a rule that is fixed before the study runs.
 
-    SHOWN         lower end > null, effect at least the margin above it, and p (Holm, within the family) < 0.05
-    CONTRADICTED  upper end < null, and p (Holm) < 0.05
-    NOT SHOWN     upper end < null + margin
+    SHOWN         lower end > null, effect at least the margin above it, and p < alpha
+    CONTRADICTED  upper end < null, and p < alpha
+    NOT SHOWN     upper end < null + margin, and p of "the effect is null + margin" < alpha
     UNDECIDED     anything else; always with fewer than 3 seeds or fewer than 100 questions in a level
     NOT TESTED    not run
 
-A claim of several parts needs all of them ("all"), or one of them ("any"); its family are its parts. The number shown
-beside a verdict is that of a part with this verdict, so that the two never disagree.
+SHOWN says "above the null, and estimated at the margin or more"; "at least the margin" would need the lower end there,
+and the sentence says so where it holds.
+
+A claim of several parts needs all of them ("all"), or one of them ("any"). Where every part has to agree, each is
+tested at alpha (an intersection-union test: Berger, Technometrics 24, 1982); where one part is enough, it has had as
+many chances as there are parts, and p is adjusted over them (Holm). So for "all" SHOWN is not adjusted, and NOT SHOWN
+and CONTRADICTED, for which one part is enough, are; for "any" it is the other way round. The number shown beside a
+verdict is that of a part with this verdict, so that the two never disagree.
 """
 
 from __future__ import annotations
@@ -57,6 +63,7 @@ class Part:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    """Two-sided, of "the effect is `null`"."""
     p_questions: float | None = None
     """Sign-flip p: for these seeds, other questions."""
     n: int | None = None
@@ -68,7 +75,10 @@ class Part:
     null: float = 0.0
     """-margin for "not worse by more than"."""
     population: str = ""
+    p_margin: float | None = None
+    """Two-sided, of "the effect is `null` + `margin`"."""
     p_holm: float | None = None
+    """`p` as it decided: adjusted over the claim's parts where one part on this side of the null is enough."""
     status: Status = Status.NOT_TESTED
     reason: str = ""
     """Why nothing more than UNDECIDED, or why it was not tested."""
@@ -125,23 +135,69 @@ def part_of(
     """
     if isinstance(found, Gap):
         return Part(label, reason=found.reason)
+    at_margin = found.p_at((null + margin) / scale)
     if isinstance(found, Contrast):
         return Part(
             label, found.value * scale, found.low * scale, found.high * scale, found.p_value, found.p_questions,
-            found.n_questions, found.n_smallest_level, found.n_seeds, margin, null, found.population,
+            found.n_questions, found.n_smallest_level, found.n_seeds, margin, null, found.population, at_margin,
         )  # fmt: skip
     ends = [None if end is None else end * scale for end in (found.low, found.high)]
     return Part(
         label, found.mean * scale, ends[0], ends[1], found.p_value, None, n, None, found.n, margin, null, "seeds",
-        reason=found.note,
+        at_margin, reason=found.note,
     )  # fmt: skip
 
 
-def decide_parts(parts: Sequence[Part], rule: Rule, *, adjust: bool = True) -> tuple[Part, ...]:
-    """Holm within these parts (unless adjust is False), then each part's status."""
-    p_values = [part.p for part in parts]
-    adjusted = holm(p_values) if adjust else p_values
-    return tuple(_decided(replace(part, p_holm=p), rule) for part, p in zip(parts, adjusted, strict=True))
+def decide_parts(parts: Sequence[Part], rule: Rule, *, needs: str = "all") -> tuple[Part, ...]:
+    """Each part's p_holm and status, as parts of a claim that needs "all" or "any" of them."""
+    above = [part.effect is not None and part.effect > part.null for part in parts]
+    enough = [side is (needs == "any") for side in above]  # one part on this side is enough
+    adjusted = _holm([part.p for part in parts], enough)
+    small = _holm([part.p_margin for part in parts], [_below_margin(part) for part in parts])
+    decided = []
+    for part, p, alone, p_small in zip(parts, adjusted, enough, small, strict=True):
+        p = p if alone else part.p
+        p_small = p_small if needs == "all" else part.p_margin
+        # a single part has no family: without this p its interval says it all
+        too_small = len(parts) == 1 if p_small is None else p_small < rule.alpha
+        decided.append(_decided(replace(part, p_holm=p), rule, too_small))
+    return tuple(decided)
+
+
+def _below_margin(part: Part) -> bool:
+    return part.effect is not None and part.effect < part.null + part.margin
+
+
+def _holm(p_values: Sequence[float | None], counts: Sequence[bool]) -> list[float | None]:
+    """Holm over all of them; those on the other side can't decide, but are of the family."""
+    return holm([p if own or p is None else 1.0 for p, own in zip(p_values, counts, strict=True)])
+
+
+def weakest(label: str, parts: Sequence[Part], rule: Rule) -> Part:
+    """A conjunction as one part of a larger claim: the numbers of the part that decides it, and its p values.
+
+    p is the largest where all are shown, and adjusted over these parts where one is enough. A conjunction with parts
+    that were not measured is at most UNDECIDED: its p is 1.
+    """
+    judged = decide_parts(parts, rule, needs="all")
+    status = _all_of(judged)
+    shown = _deciding(judged, status, "all")
+    if status is Status.SHOWN:
+        p_values = [part.p for part in judged if part.p is not None]
+        return replace(shown, label=f"{label}, {shown.label}", p=max(p_values), p_margin=1.0)
+    reason, why = shown.reason, shown.why
+    if status is Status.UNDECIDED and not reason:
+        # the weakest part may be open for no reason but its interval, while another is for want of questions
+        reason, why = next(
+            ((part.reason, part.why) for part in judged if part.status is Status.UNDECIDED and part.reason),
+            ("", ""),
+        )
+    p, p_margin = shown.p_holm, (shown.p_margin if status is Status.NOT_SHOWN else shown.p_holm)
+    if missing := ", ".join(part.label for part in judged if part.status is Status.NOT_TESTED):
+        reason, why = f"not measured: {missing}", ""
+    if status in (Status.UNDECIDED, Status.NOT_TESTED):
+        p = p_margin = None if shown.p is None else 1.0
+    return replace(shown, label=f"{label}, {shown.label}", p=p, p_margin=p_margin, reason=reason, why=why)
 
 
 def conclude(
@@ -155,13 +211,9 @@ def conclude(
     table_ref: str = "",
     needs: str = "all",
     note: str = "",
-    adjust: bool = True,
-    decided: bool = False,
 ) -> Verdict:
-    """The verdict of a claim; needs: "all" or "any" of its parts. note: further words for the sentence.
-    adjust: Holm over the parts. decided: the parts come with their status, as parts of a larger family.
-    """
-    judged = tuple(parts) if decided else decide_parts(parts, rule, adjust=adjust)
+    """The verdict of a claim; needs: "all" or "any" of its parts. note: further words for the sentence."""
+    judged = decide_parts(parts, rule, needs=needs)
     status = _all_of(judged) if needs == "all" else _any_of(judged)
     shown = _deciding(judged, status, needs)
     return Verdict(
@@ -170,7 +222,8 @@ def conclude(
     )  # fmt: skip
 
 
-def _decided(part: Part, rule: Rule) -> Part:
+def _decided(part: Part, rule: Rule, too_small: bool) -> Part:
+    """too_small: whether p, over the claim's parts, leaves out an effect of the margin."""
     if part.effect is None:
         return part
     if part.seeds < rule.min_seeds:
@@ -190,7 +243,7 @@ def _decided(part: Part, rule: Rule) -> Part:
         status = Status.SHOWN
     elif part.high < part.null and sure:
         status = Status.CONTRADICTED
-    elif part.high < part.null + part.margin:
+    elif part.high < part.null + part.margin and too_small:
         status = Status.NOT_SHOWN
     return replace(part, status=status)
 
@@ -232,8 +285,8 @@ def _deciding(parts: Sequence[Part], status: Status, needs: str) -> Part:
 
 def _sentence(status: Status, parts: Sequence[Part], shown: Part, unit: str, needs: str, note: str) -> str:
     said = {
-        Status.SHOWN: "The data show it",
-        Status.NOT_SHOWN: f"The data do not show it: {_too_small(parts, shown, unit, needs)}",
+        Status.SHOWN: f"The data show it{_at_least(parts, needs)}",
+        Status.NOT_SHOWN: f"The data do not show it: {_too_small(parts, needs)}",
         Status.CONTRADICTED: f"The data show the opposite{_of_parts(parts, shown, unit, needs)}",
         Status.UNDECIDED: "The data do not decide it",
         Status.NOT_TESTED: f"Not tested: {shown.reason or 'not run'}",
@@ -249,13 +302,16 @@ def _sentence(status: Status, parts: Sequence[Part], shown: Part, unit: str, nee
     return ". ".join(w.strip(". ") for w in [*words, note] if w) + "."
 
 
-def _too_small(parts: Sequence[Part], shown: Part, unit: str, needs: str) -> str:
+def _at_least(parts: Sequence[Part], needs: str) -> str:
+    """What SHOWN says of the margin: that the effect is above it, where its interval is."""
+    sure = [part.low is not None and part.low >= part.null + part.margin for part in parts if part.margin]
+    if not sure:
+        return ""
+    return ", at least the margin" if (all(sure) if needs == "all" else any(sure)) else ""
+
+
+def _too_small(parts: Sequence[Part], needs: str) -> str:
     """What NOT SHOWN means for these parts."""
-    if (
-        shown.null < 0
-    ):  # "not worse by more than": the interval lies beyond the limit, and only p kept it from more
-        whose = {"all": "at least one part", "any": "every part"}[needs] if len(parts) > 1 else "the effect"
-        return f"{whose} lies below {_limit(shown, unit)}, though not with p adjusted for all parts"
     if len(parts) == 1:
         return "any effect as claimed is smaller than the margin"
     return f"{'at least one' if needs == 'all' else 'every'} part is smaller than the margin"

@@ -26,7 +26,7 @@ from sftknow_core.measure.kl import NextTokens, compare, gold
 from sftknow_core.measure.reference import BaseAnswer, BaseReference, PromptLogits, prompt_logits
 from sftknow_core.model.io.load import LanguageModel
 
-SHIFT_VERSION = 1
+SHIFT_VERSION = 2
 CHUNK_BYTES = 2**28
 """Float32 logits of a state held at once."""
 

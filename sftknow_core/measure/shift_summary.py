@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sftknow_core.stats.intervals import t_interval
+from sftknow_core.stats.intervals import bootstrap_t
 
 Row = dict[str, Any]
 
@@ -73,7 +73,7 @@ def _mean(rows: list[Mapping[str, Any]], measure: str) -> Row:
     names = ("mean_nats", "sd_nats", "low_nats", "high_nats")
     if not values:
         return counts | dict.fromkeys(names) | {"reason": "the base answers no question of this level so"}
-    estimate = t_interval(values)
+    estimate = bootstrap_t(values)
     low = None if estimate.low is None else max(0.0, estimate.low)
     return (
         counts

@@ -294,7 +294,10 @@ COLUMNS: dict[str, Column] = {
     "claims.n": _count("questions", "behind the effect", "questions"),
     "claims.seeds": _number("seeds", "behind the effect"),
     "claims.p": _number("p", "of the part that decides; of a single part: two-sided", "{:.2g}"),
-    "claims.p_holm": _number("p, Holm", "adjusted for the parts of the claim", "{:.2g}"),
+    "claims.p_holm": _number("p, Holm", "adjusted where one part of the claim is enough", "{:.2g}"),
+    "claims.p_margin": _number(
+        "p, margin", "of the part that decides, against the margin; two-sided", "{:.2g}"
+    ),
     "claims.table_ref": Column("numbers in", "table or figure below"),
     "claims.population": Column("CI covers", "what the interval would vary with"),
     "claims.sentence": Column("in words"),

@@ -261,8 +261,9 @@ TERMS: dict[str, Term] = {
     ),
     "study p": Term(
         "p; p, Holm",
-        "probability of an effect at least this large if there were none; adjusted for all parts of the "
-        "claim.",
+        "probability of an effect at least this large if there were none; adjusted for the parts of the claim "
+        "where one of them is enough for the verdict on this side of zero. Where all parts are needed, each is shown "
+        "at its own p.",
     ),
 }
 """Key, as passed to `bullets` -> term."""

@@ -27,7 +27,7 @@ from sftknow_core.results.questions import (
     over,
 )
 from sftknow_core.results.states import ChainStates
-from sftknow_core.stats.intervals import t_interval, wilson
+from sftknow_core.stats.intervals import bootstrap_t, wilson
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts
 from sftknow_core.store.run_spec import RunSpec
@@ -106,7 +106,7 @@ def by_level(asked: QuestionTable, filters: Filters) -> pd.DataFrame:
 
 
 def _level_row(level: int, state: str, n: int, n_right: int, kls: list[float]) -> tuple[Any, ...]:
-    mean = t_interval(kls)
+    mean = bootstrap_t(kls)
     kl_low = None if mean.low is None else max(0.0, mean.low)
     return (level, state, n, n_right / n, *wilson(n_right, n), len(kls), mean.mean, kl_low, mean.high)
 

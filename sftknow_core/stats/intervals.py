@@ -2,7 +2,8 @@
 
 - one proportion: Wilson;
 - the level-balanced accuracy, the mean over mastery levels of their accuracies (Ye et al. 2025, section 3);
-- a mean of few values (templates of a fact, seeds of a cell): Student t.
+- a mean of few values (templates of a fact, seeds of a cell): Student t;
+- a mean of few skewed values (KL of questions, in nats): bootstrap-t (Hall, Annals of Statistics 16, 1988).
 
 Nothing here returns NaN: what cannot be computed is None, and an empty input is an error.
 """
@@ -21,6 +22,7 @@ from scipy import stats
 from sftknow_core.errors import SpecError
 
 Array = NDArray[np.float64]
+_NO_SPREAD = 1e-24
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,48 @@ def t_interval(
     low, high = t_bounds([list(values)], level, clip)
     sd = float(np.std(values, ddof=1))
     return MeanEstimate(mean=mean, sd=sd, low=float(low[0]), high=float(high[0]), n=n)
+
+
+N_DRAWS = 1_999
+"""Of the bootstrap-t: enough for ends at 2.5%, and p values from 0.001 on."""
+MIN_DRAWN = 8
+"""Fewer values than this have too few different draws for a bootstrap; Student's t stands in."""
+
+
+def studentised_draws(strata: Sequence[Array], n_draws: int = N_DRAWS, seed: int = 0) -> Array | None:
+    """(mean* - mean) / se* of bootstrap draws, increasing: [at most n_draws].
+
+    strata: values [n_l] of each stratum, drawn with replacement within it; the mean is that of the strata's means.
+    Draws without spread have no se* and are left out. None with fewer than MIN_DRAWN values in a stratum, or where
+    nothing varies.
+    """
+    if min(map(len, strata)) < MIN_DRAWN:
+        return None
+    rng = np.random.default_rng(seed)
+    moved, variance = np.zeros(n_draws), np.zeros(n_draws)
+    for values in strata:
+        drawn = values[rng.integers(len(values), size=(n_draws, len(values)))]
+        moved += (drawn.mean(axis=1) - values.mean()) / len(strata)
+        variance += drawn.var(axis=1, ddof=1) / len(values) / len(strata) ** 2
+    varied = variance > _NO_SPREAD
+    return np.sort(moved[varied] / np.sqrt(variance[varied])) if varied.any() else None
+
+
+def bootstrap_t(values: Sequence[float], level: float = 0.95) -> MeanEstimate:
+    """Mean, sample sd and bootstrap-t interval of the mean of skewed values, e.g. the KL of one state's questions.
+
+    In simulations of 24 draws with the skew of KL (about 2) it holds the mean in 94 to 95%, Student's t in 92%.
+    With fewer than MIN_DRAWN values, or equal ones, it is Student's. Raises SpecError without values.
+    """
+    found = t_interval(values, level)
+    draws = studentised_draws([np.asarray(values, dtype=np.float64)])
+    if found.sd is None or draws is None:
+        return found
+    se = found.sd / sqrt(found.n)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return MeanEstimate(
+        found.mean, found.sd, found.mean - float(high) * se, found.mean - float(low) * se, found.n
+    )
 
 
 def _check_counts(n_right: int, n: int) -> None:

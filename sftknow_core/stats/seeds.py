@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import sqrt
 
-import numpy as np
-from scipy import stats
+from scipy import optimize, special
 
 from sftknow_core.stats.intervals import t_interval
 
+_SMALLEST_P = 1e-15
+_NO_SPREAD = 1e-24
 ONE_SEED = "one seed: its spread is not known"
 MIN_SEEDS = 3
 """A t interval over two seeds is 12.7 standard errors wide: fewer than three decide nothing."""
@@ -27,10 +28,34 @@ class SeedMean:
     """95% t interval of the mean; None with one seed."""
     high: float | None
     p_value: float | None
-    """Two-sided t test of the null value; None with one seed."""
+    """Two-sided p of the null value, by the same rule as the interval; None with one seed."""
     n: int
     note: str
     """Why there is no interval; "" where there is one."""
+    own_variance: float = field(default=0.0, repr=False)
+    """sd^2 / n."""
+    extra_variance: float = field(default=0.0, repr=False)
+    """As given to `over_seeds`."""
+
+    def half_width(self, alpha: float) -> float:
+        """Of the 1 - alpha interval."""
+        t, z = -special.stdtrit(self.n - 1, alpha / 2), -special.ndtri(alpha / 2)
+        return sqrt(t**2 * self.own_variance + z**2 * self.extra_variance)
+
+    def p_at(self, null: float) -> float | None:
+        """Two-sided p of "the mean is `null`": the alpha whose interval just reaches it. None with one seed."""
+        if self.sd is None:
+            return None
+        far = abs(self.mean - null)
+        if self.own_variance + self.extra_variance < _NO_SPREAD:  # equal values: every test would divide by 0
+            return 1.0 if far < 1e-12 else 0.0
+        if not self.extra_variance:
+            return 2 * float(special.stdtr(self.n - 1, -far / sqrt(self.own_variance)))
+        if far >= self.half_width(_SMALLEST_P):
+            return _SMALLEST_P
+        if far <= self.half_width(1 - 1e-9):
+            return 1.0
+        return float(optimize.brentq(lambda a: self.half_width(a) - far, _SMALLEST_P, 1 - 1e-9, xtol=1e-16))
 
 
 def over_seeds(values: Sequence[float], null: float = 0.0, extra_variance: float = 0.0) -> SeedMean:
@@ -43,17 +68,10 @@ def over_seeds(values: Sequence[float], null: float = 0.0, extra_variance: float
     if estimate.sd is None:
         return SeedMean(estimate.mean, None, None, None, None, 1, ONE_SEED)
     n = len(values)
-    own = estimate.sd / sqrt(n)
-    if own**2 + extra_variance < 1e-24:  # equal values: every test but the exact one would divide by 0
-        p_value = 1.0 if abs(estimate.mean - null) < 1e-12 else 0.0
-        return SeedMean(estimate.mean, estimate.sd, estimate.mean, estimate.mean, p_value, n, "")
-    if not extra_variance:
-        p_value = 2 * float(stats.t.sf(abs(estimate.mean - null) / own, n - 1))
-        return SeedMean(estimate.mean, estimate.sd, estimate.low, estimate.high, p_value, n, "")
-    half = sqrt(
-        (float(stats.t.isf(0.025, n - 1)) * own) ** 2 + float(stats.norm.isf(0.025)) ** 2 * extra_variance
-    )
-    variance = own**2 + extra_variance
-    df = variance**2 / (own**4 / (n - 1)) if own else np.inf
-    p_value = 2 * float(stats.t.sf(abs(estimate.mean - null) / sqrt(variance), df))
-    return SeedMean(estimate.mean, estimate.sd, estimate.mean - half, estimate.mean + half, p_value, n, "")
+    found = SeedMean(
+        estimate.mean, estimate.sd, None, None, None, n, "", estimate.sd**2 / n, extra_variance
+    )  # fmt: skip
+    half = found.half_width(0.05)
+    return replace(
+        found, low=found.mean - half, high=found.mean + half, p_value=found.p_at(null)
+    )  # fmt: skip

@@ -7,14 +7,14 @@ import pytest
 from fake_study import frame, make, mean_of
 
 from sftknow_core.analysis.claims_restore import optimism_note, restore_claims
-from sftknow_core.analysis.claims_size import peak_decided, size_claims
+from sftknow_core.analysis.claims_size import size_claims
 from sftknow_core.analysis.claims_strategy import pick
 from sftknow_core.analysis.claims_tokens import token_claims
 from sftknow_core.analysis.claims_unneeded import unneeded_claims
 from sftknow_core.analysis.claims_weights import weight_claims
 from sftknow_core.analysis.context import Study
 from sftknow_core.analysis.grid import TUNED, StudyTables
-from sftknow_core.analysis.verdict import Part, Rule, Status
+from sftknow_core.analysis.verdict import Status
 from sftknow_core.errors import SpecError
 
 
@@ -31,21 +31,20 @@ def test_optimism_is_that_of_picking_chain_by_chain():
     assert optimism_note(study, "out") == ""
 
 
-@pytest.mark.parametrize(
-    ("share", "lead", "low", "high", "status"),
-    [
-        (0.95, 2, 0.1, 4, Status.SHOWN),  # just enough
-        (0.949, 2, -0.1, 4, Status.UNDECIDED),
-        (0.97, 0.5, 0.1, 0.9, Status.NOT_SHOWN),  # by less than the margin of 1
-        (0.05, -2, -4, -0.1, Status.CONTRADICTED),
-        (0.06, -2, -4, 0.1, Status.NOT_SHOWN),
-    ],
-)
-def test_a_size_is_the_best_in_at_least_95_percent_of_bootstraps(share, lead, low, high, status):
-    part = Part("x", lead, low, high, None, None, 500, 100, 3, 1.0)
-    found = peak_decided(part, share, Rule())
-    assert (found.status, found.p) == (status, pytest.approx(min(share, 1 - share)))
-    assert peak_decided(replace(part, seeds=2), share, Rule()).status is Status.UNDECIDED
+def test_the_best_size_beats_each_other_size():
+    """N = 240 leads 60 by 20 points and 1,920 by 30 at level 0. At level 2 they are alike: not shown there."""
+
+    def peak(level, size, k, test, strategy):
+        return {"60": 0.4, "240": 0.6, "1920": 0.3}[size] if level == "0" else 0.5
+
+    found = {
+        v.claim_id: v for v in size_claims(Study(make(peak, levels=("0", "2"), ks=(0.0,), per_level=150)))
+    }["P1c"]
+    parts = {part.label: part for part in found.parts}
+    assert parts["level 0: N = 240 - 60"].effect == pytest.approx(20, abs=3)
+    assert parts["level 0: N = 240 - 1920"].effect == pytest.approx(30, abs=3)
+    assert [parts[f"level 0: N = 240 - {n}"].status for n in (60, 1920)] == [Status.SHOWN] * 2
+    assert {parts[f"level 2: N = 240 - {n}"].status for n in (60, 1920)}.isdisjoint({Status.SHOWN})
 
 
 def test_only_what_was_not_run_is_called_missing():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sftknow_core.analysis.verdict import Part, Rule, Status, conclude
+from sftknow_core.analysis.verdict import Part, Rule, Status, conclude, weakest
 
 
 def test_rule_by_hand():
@@ -26,12 +26,58 @@ def test_rule_by_hand():
     assert status(-2, -3, -1.5, 0.001, null=-1, margin=0) is Status.CONTRADICTED
 
 
-def test_holm_runs_over_the_parts_of_a_claim():
-    parts = [Part(str(i), 2, 0.5, 3, p, None, 500, 100, 3, 1.0) for i, p in enumerate((0.02, 0.03))]
-    verdict = conclude("X", "x", parts, Rule())
-    assert [part.p_holm for part in verdict.parts] == pytest.approx([0.04, 0.04])
-    third = [*parts, replace(parts[0], p=0.025)]
-    assert conclude("X", "x", third, Rule()).verdict is Status.UNDECIDED  # 0.02 * 3 = 0.06
+def test_holm_runs_where_one_part_is_enough():
+    """Up, all have to be shown and each is tested alone; down, one is enough to contradict, and 0.02 x 3 is 0.06."""
+    up = [Part(str(i), 2, 0.5, 3, p, None, 500, 100, 3, 1.0) for i, p in enumerate((0.02, 0.03, 0.025))]
+    all_up = conclude("X", "x", up, Rule())
+    assert (all_up.verdict, [part.p_holm for part in all_up.parts]) == (Status.SHOWN, [0.02, 0.03, 0.025])
+    some_up = conclude("X", "x", up, Rule(), needs="any")
+    assert some_up.verdict is Status.UNDECIDED
+    assert [part.p_holm for part in some_up.parts] == pytest.approx([0.06, 0.06, 0.06])
+    down = [replace(part, effect=-2, low=-3, high=-0.5) for part in up]
+    assert conclude("X", "x", down, Rule()).verdict is Status.UNDECIDED
+    assert conclude("X", "x", down, Rule(), needs="any").verdict is Status.CONTRADICTED
+    # two of three: those on the other side stay in the family, and can't be what decides
+    mixed = conclude("X", "x", [*up[:2], replace(down[2], p=0.01)], Rule())
+    assert (mixed.verdict, mixed.parts[2].p_holm) == (Status.CONTRADICTED, pytest.approx(0.03))
+
+
+def test_not_shown_of_a_conjunction_is_adjusted():
+    """Each interval ends just below the margin: alone that is enough, of five parts it is what chance gives."""
+    close = Part("a", 0.1, -0.8, 0.99, 0.8, None, 500, 100, 3, 1.0, p_margin=0.045)
+    assert conclude("X", "x", [close], Rule()).verdict is Status.NOT_SHOWN
+    five = [replace(close, label=str(number)) for number in range(5)]
+    assert conclude("X", "x", five, Rule()).verdict is Status.UNDECIDED
+    assert conclude("X", "x", five, Rule(), needs="any").verdict is Status.NOT_SHOWN
+    sure = [replace(five[0], p_margin=0.009), *five[1:]]
+    assert conclude("X", "x", sure, Rule()).verdict is Status.NOT_SHOWN  # 0.045
+
+
+def test_a_conjunction_among_others_counts_as_its_weakest_part():
+    sure = Part("test", 2, 1, 3, 0.001, None, 500, 100, 3, 0.0, -1.0)
+    weak = replace(sure, label="train", effect=0.2, low=-0.9, high=1.3, p=0.04)
+    one = weakest("k = 20%", [sure, weak], Rule())
+    assert (one.label, one.effect, one.p) == ("k = 20%, train", 0.2, 0.04)
+    assert conclude("U", "u", [one], Rule(), needs="any").verdict is Status.SHOWN
+    other = replace(one, label="k = 40%", effect=-1.2, low=-3, high=0.6, p=0.7)
+    assert conclude("U", "u", [one, other], Rule(), needs="any").verdict is Status.UNDECIDED  # 0.08
+    harmed = replace(weak, effect=-3, low=-4, high=-1.5, p=0.02, p_margin=0.02)
+    found = weakest("k = 60%", [sure, harmed], Rule())
+    assert (found.effect, found.p) == (-3, 0.04)  # one of two parts is enough
+    assert conclude("U", "u", [found], Rule(), needs="any").verdict is Status.CONTRADICTED
+    missing = weakest("k = 5%", [sure, Part("train", reason="not run")], Rule())
+    assert (missing.p, missing.reason) == (1.0, "not measured: train")
+    assert conclude("U", "u", [missing], Rule(), needs="any").verdict is Status.UNDECIDED
+
+
+def test_shown_says_where_it_is_at_least_the_margin():
+    part = Part("a", 2, 0.5, 3.5, 0.001, None, 500, 100, 3, 1.0)
+    assert conclude("X", "x", [part], Rule()).sentence.startswith("The data show it. a:")
+    above = replace(part, low=1.0)
+    assert conclude("X", "x", [above], Rule()).sentence.startswith(
+        "The data show it, at least the margin. a:"
+    )
+    assert "at least" not in conclude("X", "x", [above, part], Rule()).sentence
 
 
 def test_a_conjunction_needs_all_parts_and_a_choice_one():
@@ -54,7 +100,7 @@ def test_the_number_shown_is_that_of_a_part_with_the_verdict():
         "The data show the opposite for at least one part. 0 of 2 parts are shown. "
         "bad: -1.5 pp [-2.5, -0.5], 3 seeds, n = 500."
     )
-    small = replace(bad, label="small", effect=0.2, low=-0.4, high=0.8, p=0.5)
+    small = replace(bad, label="small", effect=0.2, low=-0.4, high=0.8, p=0.5, p_margin=0.01)
     found = conclude("X", "x", [wide, small], Rule())
     assert (found.verdict, found.effect) == (Status.NOT_SHOWN, 0.2)
     assert "it: at least one part is smaller than the margin. 0 of 2" in found.sentence
@@ -77,11 +123,8 @@ def test_worse_by_more_than_the_margin_is_said_so():
     assert "show the opposite: below -1 pp, the most that is tolerated. test: -3.0" in alone.sentence
     both = conclude("X", "x", [worse, kept], Rule())
     assert "opposite for at least one part: below -1 pp, the most that is tolerated" in both.sentence
-    unsure = conclude("X", "x", [replace(worse, p=0.04), replace(kept, p=0.03)], Rule())  # Holm: 0.06 both
-    assert unsure.verdict is Status.NOT_SHOWN
-    assert (
-        "at least one part lies below -1 pp, the most that is tolerated, though not with p" in unsure.sentence
-    )
+    unsure = conclude("X", "x", [replace(worse, p=0.04), replace(kept, p=0.03)], Rule())  # Holm: 0.08
+    assert unsure.verdict is Status.UNDECIDED
 
 
 @pytest.mark.parametrize("null", [0.0, -1.0])

@@ -11,7 +11,7 @@ from sftknow_core.errors import SpecError
 from sftknow_core.stats.contrast import contrast, sign_flip, trend_weights
 from sftknow_core.stats.intervals import level_balanced
 from sftknow_core.stats.paired import holm
-from sftknow_core.stats.resample import bootstrap_best, level_means, spread_permutation
+from sftknow_core.stats.resample import spread_interval, spread_permutation
 from sftknow_core.stats.seeds import ONE_SEED, over_seeds
 
 
@@ -188,18 +188,39 @@ def test_what_does_not_fit_is_refused(x, levels, message):
         contrast(x, levels)
 
 
-def test_bootstrap_finds_a_clear_winner_and_shares_ties():
+def test_the_spread_of_two_cells_is_their_difference():
+    """For two cells the studentised range is sqrt(2) t: with one seed the half-width is that of the contrast."""
     rng = np.random.default_rng(1)
     levels = np.repeat(np.arange(5), 40)
-    right = np.stack([rng.random((3, 200)) < p for p in (0.3, 0.7, 0.4)])
-    found = bootstrap_best(right, levels, n_draws=300)
-    assert found.shares == pytest.approx((0, 1, 0))
-    assert found.low[1] > 0 > found.high[0]
-    values = level_means(right, levels).mean(axis=(1, 2))
-    assert found.leads[1] == pytest.approx(values[1] - values[2])
-    assert found.leads[0] == pytest.approx(values[0] - values[1])
-    same = bootstrap_best(np.stack([right[0], right[0]]), levels, n_draws=50)
-    assert same.shares == (0.5, 0.5)
+    right = np.stack([rng.random((1, 200)) < p for p in (0.3, 0.7)]).astype(float)
+    pair, found = contrast(right[1] - right[0], levels), spread_interval(right, levels)
+    assert found.value == pytest.approx(pair.value)
+    assert (found.low, found.high) == pytest.approx((pair.low, pair.high), rel=1e-6)
+    three = spread_interval(np.concatenate([right, right[:1]]), levels)
+    assert three.value == found.value
+    assert three.half > 0.6 * found.half  # pairs of equal cells have only the floor of a question's step
+    with pytest.raises(SpecError, match="cells >= 2"):
+        spread_interval(right[:1], levels)
+
+
+def test_p_and_interval_agree():
+    """p at a value is below 0.05 just where the interval leaves it out: counts, nats, and means over seeds."""
+    rng = np.random.default_rng(2)
+    levels = np.repeat([3, 4], 30)
+    nats = rng.gamma(0.9, 1, (3, 60)) + rng.normal(0, 0.1, (3, 1))
+    found = [contrast(nats, levels, step=None), contrast(rng.integers(-1, 2, (3, 60)).astype(float), levels)]
+    for one in found:
+        for inside, at in (
+            (True, one.low + 1e-4),
+            (False, one.low - 1e-4),
+            (True, one.high - 1e-4),
+            (False, one.high + 1e-4),
+        ):
+            assert (one.p_at(at) > 0.05) is inside
+    for extra in (0.0, 0.001, 0.1):
+        mean = over_seeds([0.1, 0.25, 0.3], extra_variance=extra)
+        for inside, at in ((True, mean.low + 1e-6), (False, mean.low - 1e-6), (False, mean.high + 1e-6)):
+            assert (mean.p_at(at) > 0.05) is inside
 
 
 def test_spread_permutation_by_hand():
