@@ -232,7 +232,7 @@ def ours_in_memory(folder: Path, _: argparse.Namespace) -> None:
     import torch
 
     from sftknow_core.model.io.adapter import open_source
-    from sftknow_core.update.delta import SCORES, measure_delta
+    from sftknow_core.update.delta import ALL_SCORES, measure_delta
     from sftknow_core.update.pair import Pair
     from sftknow_core.update.restore import move_to
     from sftknow_core.update.select import plan_for
@@ -244,7 +244,7 @@ def ours_in_memory(folder: Path, _: argparse.Namespace) -> None:
     with meter.stage("first cube, compiling where nothing is kept"):
         delta = measure_delta(pair)
     cube = best(lambda: measure_delta(pair))
-    whole_cube = best(lambda: measure_delta(pair, scores=SCORES), 2)
+    whole_cube = best(lambda: measure_delta(pair, scores=ALL_SCORES), 2)
     cube_peak = meter.peak - imported
     working = {meta.name: torch.empty(meta.shape, dtype=meta.dtype).zero_() for meta in pair.metas}
     plan = plan_for(pair, RestoreSpec(k_percent="20"), delta=delta)  # type: ignore[arg-type]

@@ -15,16 +15,20 @@ from sftknow_core.pipeline.passes import Meter, compare_passes
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.store.run import Run
 from sftknow_core.store.run_spec import RunSpec
+from sftknow_core.update.spec import percent
 
 if TYPE_CHECKING:
-    from sftknow_core.model.io.tensors import TensorSource
+    from sftknow_core.model.io.tensors import TensorMeta, TensorSource
     from sftknow_core.update.delta import Cube, Delta
+    from sftknow_core.update.null import Against, Null
     from sftknow_core.update.pair import Pair, Progress
     from sftknow_core.update.select import Plan
     from sftknow_core.update.spec import RestoreSpec
 
 CONCENTRATION_KS = ("1", "3", "5", "10", "20", "40", "60")
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
+MEASURED = "transformer"
+"""The region of which concentration is told."""
 
 
 @dataclass
@@ -51,11 +55,22 @@ class ModelPair:
 
     def measure(self, progress: Progress | None = None) -> Delta:
         """As `delta`, telling how far it is; kept as well."""
-        from sftknow_core.update.delta import SCORES, measure_delta
+        from sftknow_core.update.delta import ALL_SCORES, measure_delta
 
         if "delta" not in self.__dict__:
-            self.__dict__["delta"] = measure_delta(self.weights, progress, scores=SCORES)
+            self.__dict__["delta"] = measure_delta(self.weights, progress, scores=ALL_SCORES)
         return self.delta
+
+    def permute(self, progress: Progress | None = None) -> Null:
+        """The changes permuted within each tensor, many times, from a seed that only this pair has.
+
+        progress: told (weights permuted, weights to permute).
+        """
+        from sftknow_core.results.cube_selection import CURVE_KS
+        from sftknow_core.update.null import measure_null, seed_of
+
+        seed = seed_of(self.base.model_id, self.tuned.model_id)
+        return measure_null(self.weights, seed, _regions(self.weights), CURVE_KS, progress)
 
     def plan(self, spec: RestoreSpec) -> Plan:
         """What restoring by `spec` takes back; refined once."""
@@ -108,17 +123,34 @@ def compare_models(ws: Workspace, pair: ModelPair) -> Run:
                 show(done, total)
 
             pair.measure(tell)
-            meter.done("null")  # read on the way
-            run.write_chunk(0, _tables(pair))
+            again = meter.stage("null", "permuting the changes")
+
+            def tell_again(done: int, total: int) -> None:
+                run.check_stop()
+                run.progress(done, total, "weights permuted")
+                again(done, total)
+
+            run.write_chunk(0, _tables(pair, pair.permute(tell_again)))
             ws.finish(run, _summary(pair))
         return run
 
 
-def _tables(pair: ModelPair) -> dict[str, Any]:
+def _regions(pair: Pair) -> dict[str, tuple[TensorMeta, ...]]:
+    """The regions that the model has, with their tensors."""
+    from sftknow_core.errors import SpecError
+    from sftknow_core.update.region import Region
+
+    found = {}
+    for name in REGIONS:
+        with suppress(SpecError):  # a model can lack a region, e.g. have no layers named so
+            found[name] = Region(name).resolve(pair.metas)
+    return found
+
+
+def _tables(pair: ModelPair, null: Null) -> dict[str, Any]:
     delta = pair.delta
-    cube = delta.cube
     return {
-        "deltas": [row for region in REGIONS if (row := _region_row(pair, region))],
+        "deltas": [_region_row(pair, region) for region in _regions(pair.weights)],
         "delta_tensors": [
             {
                 "tensor_id": t.position,
@@ -137,15 +169,18 @@ def _tables(pair: ModelPair) -> dict[str, Any]:
             }
             for t in delta.tensors
         ],
-        "cube": _cube_table(cube),
-        "concentration": _concentration_rows(pair),
+        "cube": _cube_table(type(delta.cube).joined([delta.cube, null.first])),
+        "concentration": _concentration_rows(pair, null),
+        "null_shares": _null_rows(pair, null),
+        "null_places": _null_places(pair, null),
     }
 
 
 def _cube_table(cube: Cube) -> pa.Table:
-    """The cube's rows, with the scores' names."""
+    """The cube's rows in order, with the scores' names."""
     from sftknow_core.update.delta import SCORES
 
+    cube = cube.in_order()
     names = pa.array([str(score) for score in SCORES])
     return pa.table(
         {
@@ -159,44 +194,81 @@ def _cube_table(cube: Cube) -> pa.Table:
     )
 
 
-def _region_row(pair: ModelPair, name: str) -> dict[str, Any] | None:
-    from sftknow_core.errors import SpecError
+def _region_row(pair: ModelPair, name: str) -> dict[str, Any]:
     from sftknow_core.update.concentration import summarise
     from sftknow_core.update.region import Region
     from sftknow_core.update.scores import EPS
 
-    with suppress(SpecError):  # a model can lack a region, e.g. have no layers named so
-        found = summarise(pair.delta, pair.weights, Region(name))
-        return {
-            "base_id": pair.base.model_id,
-            "tuned_id": pair.tuned.model_id,
-            "region": name,
-            "n_params": found.n,
-            "n_changed": found.n_changed,
-            "sum_r": found.sum_r,
-            "energy": found.sum_d2,
-            "base_energy": found.sum_p2,
-            "tiny_share_of_r": found.sum_r_tiny / found.sum_r if found.sum_r else None,
-            "eps": EPS,
-        }
-    return None
+    found = summarise(pair.delta, pair.weights, Region(name))
+    return {
+        "base_id": pair.base.model_id,
+        "tuned_id": pair.tuned.model_id,
+        "region": name,
+        "n_params": found.n,
+        "n_changed": found.n_changed,
+        "sum_r": found.sum_r,
+        "energy": found.sum_d2,
+        "base_energy": found.sum_p2,
+        "tiny_share_of_r": found.sum_r_tiny / found.sum_r if found.sum_r else None,
+        "eps": EPS,
+    }
 
 
-def _concentration_rows(pair: ModelPair) -> list[dict[str, Any]]:
+def _concentration_rows(pair: ModelPair, null: Null) -> list[dict[str, Any]]:
     from sftknow_core.update.concentration import concentration
     from sftknow_core.update.region import Region
 
     return [
         {
-            "region": "transformer",
+            "region": MEASURED,
             "eps": point.eps,
             "k_percent": float(point.k_percent),
             "share": point.share,
-            "null_share": point.null_share,
+            **_spread(point.null),
+            "top_20_share": point.top_20_share,
             "energy_share": point.energy_share,
             "reason": None if point.share is not None else "no weight changed",
         }
-        for point in concentration(pair.delta, pair.weights, Region("transformer"), CONCENTRATION_KS)
+        for point in concentration(pair.delta, pair.weights, Region(MEASURED), CONCENTRATION_KS, null)
+    ]
+
+
+def _null_rows(pair: ModelPair, null: Null) -> list[dict[str, Any]]:
+    """Every region's null at every k."""
+    from sftknow_core.update.concentration import concentration
+    from sftknow_core.update.region import Region
+    from sftknow_core.update.scores import EPS
+
+    return [
+        {"region": name, "k_percent": float(point.k_percent), **_spread(point.null)}
+        for name in null.shares
+        for point in concentration(pair.delta, pair.weights, Region(name), null.ks, null)
+        if point.eps == EPS
+    ]
+
+
+def _spread(found: Against | None) -> dict[str, Any]:
+    """The columns of a share's null; none of them where it was not measured."""
+    if found is None:
+        return {}
+    return {
+        "null_share": found.mean,
+        "null_sd": found.sd,
+        "null_low": found.low,
+        "null_high": found.high,
+        "n_permutations": found.n,
+        "p_more": found.p_more,
+        "p_two_sided": found.p_two_sided,
+    }
+
+
+def _null_places(pair: ModelPair, null: Null) -> list[dict[str, Any]]:
+    """Where the most changed weights would sit, tensor by tensor."""
+    metas = _regions(pair.weights).get(MEASURED, ())
+    return [
+        {"region": MEASURED, "k_percent": float(k), "tensor_id": meta.position, "n_restored": n}
+        for k in CONCENTRATION_KS
+        for meta, n in zip(metas, null.taken[MEASURED][null.ks.index(percent(k))].tolist(), strict=True)
     ]
 
 

@@ -32,6 +32,9 @@ hashed or packed."""
 REFERENCE_BYTES = 12
 """A weight of the region, for strategy random-reference, which holds a permutation."""
 
+PERMUTED_PER_SECOND = 100_000_000
+"""Weights that a thread permutes and counts in a second (some 9 ns each, in a core's cache)."""
+
 BYTES_PER_SECOND = 1_000_000_000
 """Read and computed on, of the time estimate."""
 
@@ -48,13 +51,26 @@ class Pass:
     """Of all its passes together."""
     times: int = 1
     """How often it goes over the same tensors."""
+    seconds: float = 0.0
+    """Of computing that reading does not cover."""
+
+    @property
+    def units(self) -> float:
+        """Work that it announces."""
+        return self.n_bytes * UNITS_PER_BYTE + self.seconds
 
 
 def compare_passes(pair: Pair) -> list[Pass]:
-    """What `delta` reads: everything once, and once more for the null of concentration, which takes each
-    weight's change from another place in its tensor (update/counting.py; short ends are not read again)."""
+    """What `delta` reads: everything once, and once more for the null of concentration, which permutes what it read
+    many times (update/null.py)."""
+    import torch
+
+    from sftknow_core.update.null import n_permutations
+
     both = sum(_n_bytes(meta) for meta in (*pair.metas, *pair.tuned.metas))
-    return [Pass("compare", both), Pass("null", both)]
+    permuted = pair.n_weights * n_permutations(pair.n_weights)
+    seconds = permuted / PERMUTED_PER_SECOND / torch.get_num_threads()
+    return [Pass("compare", both), Pass("null", both, seconds=seconds)]
 
 
 def restore_passes(
@@ -100,6 +116,20 @@ def memory_bytes(pair: Pair, spec: RestoreSpec | None, n_region: int) -> int:
     return held
 
 
+def null_bytes(pair: Pair) -> int:
+    """Upper estimate of what permuting the changes holds at once (update/null.py): a small pair itself, of a large one
+    some chunks for each thread, and the bins of its draws or tensors."""
+    import torch
+
+    from sftknow_core.update.null import BIN_BYTES, GROUP, LARGE_DRAWS, SMALL_WEIGHTS, WEIGHT_BYTES
+
+    n_threads = torch.get_num_threads()
+    n_tensors, largest = len(pair.metas), max(meta.numel for meta in pair.metas)
+    if pair.n_weights <= SMALL_WEIGHTS:
+        return pair.n_weights * WEIGHT_BYTES + n_threads * largest * WEIGHT_BYTES + n_tensors * BIN_BYTES
+    return n_threads * GROUP * min(pair.chunk_size, largest) * 2 * WEIGHT_BYTES + LARGE_DRAWS * 8 * BIN_BYTES
+
+
 def _sizes(pair: Pair, region: Sequence[TensorMeta]) -> tuple[int, int, int]:
     """Bytes of (both models inside the region, tuned inside it, both inside and tuned outside)."""
     tuned_within = sum(_n_bytes(pair.tuned.metas[meta.position]) for meta in region)
@@ -118,7 +148,7 @@ class Meter:
         self._reporter = reporter
         self._passes = {p.name: p for p in passes}
         self._shown = dict.fromkeys(self._passes, 0.0)
-        reporter.expect(sum(p.n_bytes for p in passes) * UNITS_PER_BYTE)
+        reporter.expect(sum(p.units for p in passes))
 
     def stage(self, name: str, text: str) -> Callable[[int, int], None]:
         """Begin a stage; returns what takes its progress, (done, total) of each pass over the weights."""
@@ -131,7 +161,8 @@ class Meter:
             n_begun += done < last  # the next pass has begun
             last = done
             share = min(1.0, (n_begun + done / total) / stage.times)
-            self._reporter.text = f"{text}: {size(share * stage.n_bytes)} of {size(stage.n_bytes)}"
+            done_of = f"{size(share * stage.n_bytes)} of {size(stage.n_bytes)}"
+            self._reporter.text = f"{text}: {share:.0%}" if stage.seconds else f"{text}: {done_of}"
             self._show(name, share)
 
         return progress
@@ -141,7 +172,7 @@ class Meter:
         self._show(name, 1.0)
 
     def _show(self, name: str, share: float) -> None:
-        more = (share - self._shown[name]) * self._passes[name].n_bytes * UNITS_PER_BYTE
+        more = (share - self._shown[name]) * self._passes[name].units
         self._shown[name] = share
         self._reporter.advance(more)
 

@@ -94,6 +94,21 @@ DELTA_TENSORS = Table(
     ),
 )
 
+_PERMUTED = "the same with changes permuted within each tensor"
+_NULL_SPREAD = (
+    _null("null_sd", "float", "standard deviation over permutations"),
+    _null("null_low", "float", "2.5% quantile over permutations"),
+    _null("null_high", "float", "97.5% quantile over permutations"),
+    _null("n_permutations", "int", "permutations; NULL: one alone, in runs made by earlier versions"),
+    _null(
+        "p_more",
+        "float",
+        "rank p of share being more than by permutation: (1 + permutations >= share) / (1 + n)",
+    ),
+    _null("p_two_sided", "float", "twice the smaller rank p of more and of less, at most 1"),
+)
+"""Of the share of the k percent; NULL: not measured."""
+
 CONCENTRATION = Table(
     "concentration",
     "How much of the total relative change the most changed parameters hold",
@@ -103,10 +118,46 @@ CONCENTRATION = Table(
         Column("eps", "float", "what is added to |p| in the relative change"),
         Column("k_percent", "float", "the most changed k percent of the region"),
         _null("share", "float", "their share of the sum of relative changes, 0 to 1"),
-        _null("null_share", "float", "the same with changes permuted within each tensor, 0 to 1"),
+        _null("null_share", "float", f"{_PERMUTED}, mean over permutations, 0 to 1"),
+        *_NULL_SPREAD,
+        _null(
+            "top_20_share",
+            "float",
+            "share of the 20 parameters of largest relative change, whatever k, 0 to 1",
+        ),
         _null("energy_share", "float", "their share of the squared changes, 0 to 1"),
         _null("reason", "text", "why share is NULL"),
     ),
+)
+
+NULL_SHARES = Table(
+    "null_shares",
+    "The null of concentration: the changes permuted within each tensor, over all k",
+    (
+        _RUN,
+        Column("region", "text", 'named set of parameters, e.g. "transformer"'),
+        Column("k_percent", "float", "the k percent of largest relative change (eps 1e-8) after permuting"),
+        _null(
+            "null_share",
+            "float",
+            "their share of the sum, mean over permutations, 0 to 1; NULL: nothing changed",
+        ),
+        *_NULL_SPREAD,
+    ),
+    long=True,
+)
+
+NULL_PLACES = Table(
+    "null_places",
+    "Where the most changed parameters would be, had the changes been permuted within each tensor",
+    (
+        _RUN,
+        Column("region", "text", 'named set of parameters, e.g. "transformer"'),
+        Column("k_percent", "float", "the most changed k percent of the region"),
+        Column("tensor_id", "int", "number of the tensor; joins with delta_tensors"),
+        Column("n_restored", "float", "parameters of the tensor among them, mean over permutations"),
+    ),
+    long=True,
 )
 
 ACCURACIES = Table(
@@ -316,7 +367,7 @@ CUBE = Table(
             "score",
             "text",
             "relative (r), absolute (|d|), relative_1e-6 and relative_1e-4 (r with a larger epsilon), or "
-            "permuted (r after the changes were dealt out at random within each tensor)",
+            "permuted (r after the changes were permuted within each tensor, once; see null_shares)",
         ),
         Column("bin", "int", "top 16 bits of the score as float32, 0 to 32767; grows with the score"),
         Column("n", "int", "parameters in the bin"),
@@ -334,6 +385,8 @@ TABLES: dict[str, Table] = {
         DELTAS,
         DELTA_TENSORS,
         CONCENTRATION,
+        NULL_SHARES,
+        NULL_PLACES,
         ACCURACIES,
         RESTORATIONS,
         ANSWERS,

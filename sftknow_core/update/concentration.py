@@ -4,9 +4,9 @@ sit.
     share(k) = sum of r over the k% weights of largest r / sum of r over the region
 
 (arXiv 2509.16596, its concentration table). r is bounded only by its epsilon, so the share is given for
-larger ones too, and beside a null: the same changes d handed out at random among the weights of the same
-tensor, r recomputed (`null_model`). What the null already concentrates comes from |p| being small somewhere,
-not from what fine-tuning chose to change.
+larger ones too, beside the share of the 20 largest r alone, and beside a null: the same changes d handed out at
+random among the weights of the same tensor, r recomputed (`null`). What the null already concentrates comes from |p|
+being small somewhere, not from what fine-tuning chose to change.
 
 All of it is read off the cube. Only inside the bin in which the k-th weight lies is the sum interpolated; a
 bin is less than 0.8% wide, and `error` bounds what that can be off by.
@@ -21,14 +21,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sftknow_core.model.io.tensors import TensorMeta
 from sftknow_core.update.delta import Delta
-from sftknow_core.update.histogram import bin_edges
+from sftknow_core.update.histogram import Ranked, cut
+from sftknow_core.update.null import Against, Null
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.region import Region
 from sftknow_core.update.report import TensorCount
-from sftknow_core.update.scores import EPSILONS, LOW_BITS, Score
+from sftknow_core.update.scores import EPSILONS, Score
 from sftknow_core.update.spec import Number, Percent, count_for, percent
+
+TOP = 20
+"""Weights of largest r whose share is given by itself: where it is large, the sum of r is that of a few weights."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,12 @@ class ConcentrationPoint:
     """0 to 1; None when nothing changed."""
     error: float | None
     """How far `share` can be off, at most."""
-    null_share: float | None
-    """The same with changes permuted within tensors; None where the delta lacks it or nothing changed."""
     energy_share: float | None
     """Their share of ||s - p||^2; None for epsilons other than the reference code's."""
+    top_20_share: float | None
+    """The share of the TOP weights of largest r alone, whatever k; None when nothing changed."""
+    null: Against | None = None
+    """The same share with changes permuted within tensors; None where that was not measured or nothing changed."""
 
 
 @dataclass(frozen=True)
@@ -106,71 +111,37 @@ def enrichment(tensors: Iterable[TensorCount], by: str) -> list[Enrichment]:
     return [Enrichment(g, sizes[g], restored[g], restored[g] / n_restored, sizes[g] / n) for g in sizes]
 
 
-def concentration(delta: Delta, pair: Pair, region: Region, ks: Sequence[Number]) -> list[ConcentrationPoint]:
+def concentration(
+    delta: Delta, pair: Pair, region: Region, ks: Sequence[Number], null: Null | None = None
+) -> list[ConcentrationPoint]:
     """Shares for every epsilon that the delta holds and every k, in that order.
 
-    Raises SpecError (k, empty region).
+    null: permutations that hold this region and these ks (`null.measure_null`); None: not measured. Raises SpecError
+    for an empty region or a k that is no percentage.
     """
     metas = region.resolve(pair.metas)
-    counts = [count_for(sum(meta.numel for meta in metas), k) for k in ks]
-    null = _Curve.of(delta, metas, Score.PERMUTED)
+    n_region = sum(meta.numel for meta in metas)
+    counts = np.array([count_for(n_region, k) for k in ks], np.int64)
     points = []
     for score, eps in EPSILONS.items():
-        curve = _Curve.of(delta, metas, score)
-        reference = score is Score.RELATIVE
-        for k, n in zip(ks, counts, strict=True):
-            share, error = curve.share(n) if curve else (None, None)
-            points.append(
-                ConcentrationPoint(
-                    percent(k),
-                    eps,
-                    share,
-                    error,
-                    null.share(n)[0] if null and reference else None,
-                    curve.energy_share(n) if curve and reference else None,
-                )
-            )
+        n, (sums, d2) = delta.histogram(metas, score), delta.sums(metas, score)
+        ranked, reference = Ranked.of(n, sums), score is Score.RELATIVE
+        shares: list[list[float | None]] = [[None] * len(ks)] * 2
+        energies, largest = shares[0], None
+        if ranked is not None:
+            shares = [found.tolist() for found in ranked.shares(counts)]
+            largest = float(ranked.shares(np.array([min(TOP, n_region)]))[0][0])
+            if reference:
+                energies = _energy_shares(ranked, d2[ranked.bins], counts)
+        for k, share, error, energy in zip(ks, *shares, energies, strict=True):
+            beside = null.at(region.name, k, share) if null and reference and region.layers is None else None
+            points.append(ConcentrationPoint(percent(k), eps, share, error, energy, largest, beside))
     return points
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """One score's bins over a region, highest first, with running totals before each bin."""
-
-    bins: NDArray[np.int32]
-    n: NDArray[np.int64]
-    sums: NDArray[np.float64]
-    d2: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, delta: Delta, metas: Sequence[TensorMeta], score: Score) -> _Curve | None:
-        """None when the delta has not taken the score or nothing changed."""
-        counts = delta.histogram(metas, score)
-        sums, d2 = delta.sums(metas, score)
-        used = np.flatnonzero(counts)[::-1]
-        if not sums.sum():
-            return None
-        return cls(used.astype(np.int32), counts[used], sums[used], d2[used])
-
-    def share(self, n: int) -> tuple[float, float]:
-        """(sum of the n largest / sum of all, bound of its error)."""
-        i, before, fraction = self._place(n)
-        value = self.sums[:i].sum() + fraction * self.sums[i]
-        unit = float(bin_edges(self.bins[i : i + 1])[1][0])
-        # n values out of a bin sum to n lower edges at least and n upper edges at most, whichever they are
-        width = (n - before) * unit * (1 << LOW_BITS)
-        total = self.sums.sum()
-        return float(value / total), float(min(width, self.sums[i]) / total) if 0 < fraction < 1 else 0.0
-
-    def energy_share(self, n: int) -> float | None:
-        """Their share of ||d||^2, interpolated likewise."""
-        i, _, fraction = self._place(n)
-        total = float(self.d2.sum())
-        return float((self.d2[:i].sum() + fraction * self.d2[i]) / total) if total else None
-
-    def _place(self, n: int) -> tuple[int, int, float]:
-        """(bin of the n-th largest, weights before it, part of the bin that is taken)."""
-        reached = np.cumsum(self.n)
-        i = int(np.searchsorted(reached, n)) if n else 0
-        before = int(reached[i - 1]) if i else 0
-        return i, before, (n - before) / int(self.n[i])
+def _energy_shares(ranked: Ranked, d2: NDArray[np.float64], counts: NDArray[np.int64]) -> list[float | None]:
+    """The share of ||d||^2 that the largest hold, interpolated likewise; d2 by bin, highest first."""
+    total = float(d2.sum())
+    place, part = cut(ranked.n, counts)
+    held = (np.cumsum(d2)[place] - d2[place] * (1 - part)) / total if total else None
+    return [None] * len(counts) if held is None else held.tolist()

@@ -16,56 +16,8 @@ from numpy.typing import NDArray
 
 from sftknow_core.update import kernels
 from sftknow_core.update.histogram import Histogram, add_floats
-from sftknow_core.update.pair import Chunk, Pair
+from sftknow_core.update.pair import Chunk
 from sftknow_core.update.scores import EPSILONS, N_BINS, Score, absolute, check_pattern, ratio, relative
-
-# The null of concentration: a tensor's changes dealt out at random among its weights.
-#
-# What the top k% of r hold under this null comes from some |p| being small, not from what fine-tuning chose to
-# change: Gaussian weights with independent Gaussian changes already give the paper's figures within two points.
-#
-# A tensor is cut into chunks of the pair's `chunk_size`. Each chunk's weights p take the changes d of another
-# chunk, drawn without replacement: block by block in a random order of blocks, and in a random order within a
-# block, which keeps the reads in a core's cache. The short chunk at the end keeps its own. Every weight is so
-# as likely to meet any change as under a permutation of the whole tensor, with memory for one chunk.
-
-_BLOCK = 1 << 16
-
-
-class Null:
-    """Deals out a pair's changes; the same for a seed, whatever the threads."""
-
-    def __init__(self, pair: Pair, seed: int = 0) -> None:
-        self._pair = pair
-        self._seed = seed
-        self._size = pair.chunk_size
-        self._partners = {
-            meta.name: self._rng(meta.position).permutation(meta.numel // self._size) for meta in pair.metas
-        }
-        block = self._size if self._size % _BLOCK else _BLOCK
-        n_blocks = self._size // block
-        blocks = self._rng(1 << 32).permutation(n_blocks).repeat(block) * block
-        within = np.tile(self._rng((1 << 32) + 1).permutation(block), n_blocks)
-        order = (blocks + within).astype(np.int32)
-        self._order, self._turns, self._block = np.concatenate([order, order]), n_blocks, block
-
-    def partner(self, chunk: Chunk) -> tuple[Chunk, NDArray[np.int32]]:
-        """(the chunk whose changes these weights take, in which order: int32 [n]).
-
-        `chunk` is one that `Pair.chunks_in` gave.
-        """
-        n, number = chunk.base.numel(), chunk.start // self._size
-        if n < self._size:
-            return chunk, self._rng((1 << 33) + chunk.meta.position).permutation(n).astype(np.int32)
-        start = int(self._partners[chunk.meta.name][number]) * self._size
-        other = chunk if start == chunk.start else self._pair.read(chunk.meta, start, start + n)
-        # one order, turned from chunk to chunk, is as good on average as a new one and costs nothing
-        turn = number % self._turns * self._block
-        return other, self._order[turn : turn + n]
-
-    def _rng(self, stream: int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(key=[self._seed, stream]))
-
 
 TINY = 1e-6
 """|p| below which r says more about the epsilon than about the change."""
@@ -109,8 +61,7 @@ class Counter(Protocol):
 class KernelCounter:
     """By compiled loops. Its accumulators are kept from span to span."""
 
-    def __init__(self, scores: Sequence[Score], null: Null | None) -> None:
-        self._null = null
+    def __init__(self, scores: Sequence[Score]) -> None:
         self._sums = Sums()
         self._scores = scores
         self._acc = {score: np.zeros(kernels.N_SLOTS, np.int64) for score in {*scores, Score.ABSOLUTE}}
@@ -136,19 +87,7 @@ class KernelCounter:
         for score in self._scores:
             if score in (Score.RELATIVE_1E6, Score.RELATIVE_1E4):
                 change = _changes(chunk) if change is None else change
-                self._count(chunk, change, _IN_PLACE, score)
-            elif score is Score.PERMUTED:
-                assert self._null is not None
-                other, order = self._null.partner(chunk)
-                self._count(chunk, _changes(other), order, score)
-
-    def _count(
-        self, chunk: Chunk, change: NDArray[np.float32], order: NDArray[np.int32], score: Score
-    ) -> None:
-        assert chunk.words is not None
-        base, _, half = chunk.words
-        eps = np.float32(EPSILONS.get(score, EPSILONS[Score.RELATIVE]))
-        kernels.count_ratio(base, half, change, order, eps, self._acc[score])
+                kernels.count_ratio(base, half, change, np.float32(EPSILONS[score]), self._acc[score])
 
     def take(self) -> Sums:
         """The sums since the last call; the accumulators are empty afterwards."""
@@ -165,9 +104,6 @@ class KernelCounter:
         return found
 
 
-_IN_PLACE = np.empty(0, np.int32)
-
-
 def _changes(chunk: Chunk) -> NDArray[np.float32]:
     assert chunk.words is not None
     out = np.empty(chunk.base.numel(), np.float32)
@@ -178,8 +114,7 @@ def _changes(chunk: Chunk) -> NDArray[np.float32]:
 class TensorCounter:
     """By tensor operations, on any device and in any dtype."""
 
-    def __init__(self, scores: Sequence[Score], null: Null | None) -> None:
-        self._null = null
+    def __init__(self, scores: Sequence[Score]) -> None:
         self._scores = scores
         self._sums = Sums()
         self._histograms: dict[Score, Histogram] = {}
@@ -204,11 +139,6 @@ class TensorCounter:
     def _values(self, score: Score, chunk: Chunk) -> torch.Tensor:
         if score is Score.ABSOLUTE:
             return absolute(chunk)
-        if score is Score.PERMUTED:
-            assert self._null is not None
-            other, order = self._null.partner(chunk)
-            places = torch.from_numpy(order).to(chunk.d.device)
-            return ratio(other.d.index_select(0, places), chunk.p)
         return ratio(chunk.d, chunk.p, EPSILONS[score])
 
     def take(self) -> Sums:
@@ -229,6 +159,6 @@ class TensorCounter:
         return found
 
 
-def counter_for(chunk: Chunk, scores: Sequence[Score], null: Null | None) -> Counter:
+def counter_for(chunk: Chunk, scores: Sequence[Score]) -> Counter:
     """The fastest counter that takes such chunks."""
-    return KernelCounter(scores, null) if chunk.words is not None else TensorCounter(scores, null)
+    return KernelCounter(scores) if chunk.words is not None else TensorCounter(scores)

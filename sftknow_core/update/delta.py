@@ -5,9 +5,8 @@ The cube counts weights by (tensor, score, bin), where the bin is the top 16 bit
 score and energy above any bin for any set of tensors; `select` refines within a bin by a second pass. Counts
 and sums of scores are exact (`histogram`); the other sums are float64 over chunks in canonical order.
 
-Three more scores stand beside relative and absolute change, to judge concentration by: r with larger
-epsilons, and r of the null, in which the changes of a tensor are dealt out at random among its weights
-(`null_model`).
+Two more scores stand beside relative and absolute change, to judge concentration by: r with larger epsilons. What
+concentration is without choice is another matter (`null`).
 """
 
 from __future__ import annotations
@@ -22,14 +21,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftknow_core.model.io.tensors import TensorMeta
-from sftknow_core.update.counting import TINY, Counter, Null, Sums, counter_for
+from sftknow_core.update.counting import TINY, Counter, Sums, counter_for
 from sftknow_core.update.histogram import square_sums_of, sums_of
 from sftknow_core.update.pair import Pair, Progress, Span
 from sftknow_core.update.scores import N_BINS, Score
 
-__all__ = ["DELTA_VERSION", "PLAIN_SCORES", "SCORES", "TINY", "Cube", "Delta", "TensorDelta", "measure_delta"]
+__all__ = [
+    "ALL_SCORES",
+    "DELTA_VERSION",
+    "PLAIN_SCORES",
+    "SCORES",
+    "TINY",
+    "Cube",
+    "Delta",
+    "TensorDelta",
+    "measure_delta",
+]
 
-DELTA_VERSION = 2
+DELTA_VERSION = 3
 """Goes up whenever the same pair would give other rows."""
 
 SCORES = tuple(Score)
@@ -37,6 +46,9 @@ SCORES = tuple(Score)
 
 PLAIN_SCORES = (Score.RELATIVE, Score.ABSOLUTE)
 """What selecting needs."""
+
+ALL_SCORES = tuple(score for score in SCORES if score is not Score.PERMUTED)
+"""What a pass can count; the null is counted apart."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,16 @@ class Cube:
     sum_score: NDArray[np.float64]
     sum_d2: NDArray[np.float64]
     """||s - p||^2; NaN for scores other than relative and absolute."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Cube]) -> Cube:
+        """The rows of all parts, one part after the other."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    def in_order(self) -> Cube:
+        """The same rows, ordered by (tensor, score, bin)."""
+        order = np.lexsort((self.bin, self.score, self.tensor))
+        return Cube(*(getattr(self, f.name)[order] for f in fields(self)))
 
     def columns(self) -> dict[str, NDArray[np.generic]]:
         """Column name -> values, as pyarrow.table takes them."""
@@ -141,14 +163,12 @@ def measure_delta(
     progress: Progress | None = None,
     *,
     scores: Sequence[Score] = PLAIN_SCORES,
-    null_seed: int = 0,
 ) -> Delta:
-    """Statistics of every tensor and the cube for `scores` (relative is always in it), in one pass.
+    """Statistics of every tensor and the cube for `scores` (of ALL_SCORES; relative is always in it), in one pass.
 
     Raises ModelError naming the tensor when a weight is NaN or infinite, or a change overflows.
     """
-    wanted = tuple(score for score in SCORES if score in scores or score is Score.RELATIVE)
-    null = Null(pair, null_seed) if Score.PERMUTED in wanted else None
+    wanted = tuple(score for score in ALL_SCORES if score in scores or score is Score.RELATIVE)
     own = local()
 
     def work(span: Span) -> Sums:
@@ -157,7 +177,7 @@ def measure_delta(
         for chunk in pair.chunks_in(span):
             if counter is None:
                 compiled = chunk.words is not None
-                counter = counters[compiled] = counters.get(compiled) or counter_for(chunk, wanted, null)
+                counter = counters[compiled] = counters.get(compiled) or counter_for(chunk, wanted)
             counter.add(chunk)
         return counter.take() if counter is not None else Sums()
 
@@ -171,8 +191,7 @@ def measure_delta(
         current.add(sums)
     _close(current, tensors, parts)
     notes = pair.notes if any(t.n_changed for t in tensors) else (*pair.notes, "the two models are identical")
-    cube = Cube(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Cube)))
-    return Delta(tuple(tensors), cube, notes)
+    return Delta(tuple(tensors), Cube.joined(parts), notes)
 
 
 def _close(sums: _TensorSums | None, tensors: list[TensorDelta], parts: list[Cube]) -> None:

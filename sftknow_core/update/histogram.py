@@ -12,6 +12,7 @@ Integer additions may come in any order. Count and sum of low bits share one int
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from sftknow_core.update.scores import LOW_BITS, N_BINS, bits
 
+Counts = NDArray[np.int64]
 _LOW = (1 << LOW_BITS) - 1
 _COUNT = 40
 """The count stands above this bit: 2^23 weights of 16 low bits each stay below it."""
@@ -101,3 +103,44 @@ def fixed_point_sums(bins: torch.Tensor, values: torch.Tensor, n_bins: int) -> t
     whole = torch.zeros(n_bins, dtype=torch.int64, device=values.device)
     whole.index_add_(0, bins, (values * scale).round_().to(torch.int64))
     return whole.to(torch.float64) / scale
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The used bins of some weights, highest first: what the n largest hold, with the boundary bin interpolated."""
+
+    bins: NDArray[np.int32]
+    n: NDArray[np.int64]
+    """Weights of each bin and all before it."""
+    sums: NDArray[np.float64]
+    """Their sum, likewise."""
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64], sums: NDArray[np.float64]) -> Ranked | None:
+        """From counts and sums by bin, [N_BINS] each. None when all values are 0."""
+        used = np.flatnonzero(counts)[::-1]
+        if not sums.any():
+            return None
+        return cls(used.astype(np.int32), np.cumsum(counts[used]), np.cumsum(sums[used]))
+
+    def shares(self, asked: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(share of the sum that the `asked` largest hold, the most it can be off), [asked] each."""
+        i, fraction = cut(self.n, asked)
+        before = np.where(i > 0, self.sums[i - 1], 0.0)
+        inside = self.sums[i] - before
+        value = np.where(fraction == 1, self.sums[i], before + fraction * inside)
+        # n values out of a bin sum to n lower edges at least and n upper edges at most, whichever they are
+        taken = asked - np.where(i > 0, self.n[i - 1], 0)
+        width = taken * bin_edges(self.bins[i])[1] * (1 << LOW_BITS)
+        error = np.where((fraction > 0) & (fraction < 1), np.minimum(width, inside), 0.0)
+        return value / self.sums[-1], error / self.sums[-1]
+
+
+def cut(reached: Counts, asked: Counts) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """(place of the bin in which the n-th weight lies, part of that bin that is taken), for each n asked.
+
+    reached: weights of each bin and all before it.
+    """
+    i = np.searchsorted(reached, asked)
+    before = np.where(i > 0, reached[i - 1], 0)
+    return i, (asked - before) / (reached[i] - before)

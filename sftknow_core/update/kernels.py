@@ -35,6 +35,10 @@ LOW_I32 = np.int32((1 << LOW_BITS) - 1)
 EPS_F32 = np.float32(EPS)
 _TINY = np.float32(1e-6)
 _HALF_BIAS = np.float32(2.0**112)
+GAMMA = np.uint64(0x9E3779B97F4A7C15)
+"""Step of the random numbers' counter."""
+N_PILES = 64
+_HALF = np.uint64(0xFFFFFFFF)
 
 Array = np.ndarray[Any, Any]
 
@@ -156,11 +160,8 @@ def changes(q: Words, t: Words, half: bool, out: Array) -> None:
 
 
 @compiled
-def count_ratio(p: Words, half: bool, change: Array, order: Array, eps: np.float32, acc: Array) -> None:
-    """Add r_i = change[j] / (|p_i| + eps) with j = order[i] to an accumulator, int64 [N_SLOTS].
-
-    change: float32 [n]; order: int32 [n], or empty for j = i.
-    """
+def count_ratio(p: Words, half: bool, change: Array, eps: np.float32, acc: Array) -> None:
+    """Add r_i = change[i] / (|p_i| + eps) to an accumulator, int64 [N_SLOTS]; change: float32 [n]."""
     pw = np.empty(BLOCK, np.uint32)
     pf = pw.view(np.float32)
     r = np.empty(BLOCK, np.float32)
@@ -168,15 +169,107 @@ def count_ratio(p: Words, half: bool, change: Array, order: Array, eps: np.float
     for start in range(0, p.size, BLOCK):
         n = min(BLOCK, p.size - start)
         load_words(p[start : start + n], half, pw)
-        if order.size:
-            places = order[start : start + n]
-            for i in range(n):
-                r[i] = change[places[i]]
-        else:
-            r[:n] = change[start : start + n]
+        part = change[start : start + n]
         for i in range(n):
-            r[i] /= abs(pf[i]) + eps
+            r[i] = part[i] / (abs(pf[i]) + eps)
         add_patterns(rb, n, acc)
+
+
+@compiled
+def next_bits(state: np.uint64) -> np.uint64:
+    """64 random bits of a counter that goes up by GAMMA from call to call (splitmix64)."""
+    z = state
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@compiled
+def deal(change: Array, first: int, state: np.uint64, out: Array) -> np.uint64:
+    """One block of a permutation from its end on (Fisher and Yates): out[i - first] is the change that place i takes.
+
+    change [n], float32: what is not dealt out yet, of which places first..n-1 are taken. A number below n is drawn
+    without bias (Lemire: of 32 random bits the product's upper half, again where the lower half is too low).
+    """
+    for at in range(change.size - 1, first - 1, -1):
+        size = np.uint64(at + 1)
+        state += GAMMA
+        drawn = (next_bits(state) >> np.uint64(32)) * size
+        if (drawn & _HALF) < size:
+            limit = (np.uint64(1 << 32) - size) % size
+            while (drawn & _HALF) < limit:
+                state += GAMMA
+                drawn = (next_bits(state) >> np.uint64(32)) * size
+        other = np.int64(drawn >> np.uint64(32))
+        taken = change[other]
+        change[other] = change[at]
+        out[at - first] = taken
+    return state
+
+
+@compiled
+def split(change: Array, state: np.uint64, place: Array, out: Array, ends: Array) -> np.uint64:
+    """Each change into one of N_PILES piles, drawn at random; the piles follow one another in out [n].
+
+    With each pile shuffled this is a random permutation, and a pile fits a core's cache. place: uint8 [n];
+    ends: int64 [N_PILES + 1], where the piles end.
+    """
+    ends[:] = 0
+    for start in range(0, change.size, 10):
+        state += GAMMA
+        drawn = next_bits(state)
+        for i in range(start, min(start + 10, change.size)):
+            pile = np.int64(drawn & np.uint64(N_PILES - 1))
+            drawn >>= np.uint64(6)
+            place[i] = pile
+            ends[pile + 1] += 1
+    for i in range(N_PILES):
+        ends[i + 1] += ends[i]
+    at = ends[:N_PILES].copy()
+    for i in range(change.size):
+        out[at[place[i]]] = change[i]
+        at[place[i]] += 1
+    return state
+
+
+@compiled
+def count_shuffled(p: Array, change: Array, state: np.uint64, eps: np.float32, acc: Array) -> np.uint64:
+    """Add r of base weights |p| [n] whose changes |d| [n] are permuted; float32. `change` is used up."""
+    r = np.empty(BLOCK, np.float32)
+    rb = r.view(np.int32)
+    left = p.size
+    while left > 0:
+        n = min(BLOCK, left)
+        start = left - n
+        state = deal(change[:left], start, state, r)
+        for i in range(n):
+            r[i] /= p[start + i] + eps
+        add_patterns(rb, n, acc)
+        left = start
+    return state
+
+
+@compiled
+def count_dealt(
+    p: Array, change: Array, blocks: Array, within: Array, turns: Array, eps: np.float32, acc: Array
+) -> None:
+    """Add r of base weights |p| [n] whose changes |d| [n] are dealt out block by block; float32.
+
+    Block b takes the changes of block blocks[b], in the order `within` (int32, the same order twice in a row)
+    turned by turns[b].
+    """
+    r = np.empty(BLOCK, np.float32)
+    rb = r.view(np.int32)
+    size = within.size // 2
+    for block in range(blocks.size):
+        part = change[blocks[block] * size : (blocks[block] + 1) * size]
+        for start in range(0, size, BLOCK):
+            n = min(BLOCK, size - start)
+            places = within[turns[block] + start : turns[block] + start + n]
+            weights = p[block * size + start : block * size + start + n]
+            for i in range(n):
+                r[i] = part[places[i]] / (weights[i] + eps)
+            add_patterns(rb, n, acc)
 
 
 @compiled

@@ -84,6 +84,7 @@ SPAN_WEIGHTS = 1 << 21
 """Weights that one thread takes at a time; also the chunk on other devices, where a call costs more than its
 work."""
 
+S = TypeVar("S")
 T = TypeVar("T")
 Words = NDArray[np.uint16] | NDArray[np.uint32]
 Progress = Callable[[int, int], None]
@@ -282,7 +283,7 @@ class Pair:
         todo = list(spans)
         done, total = 0, sum(span.n_bytes for span in todo)
         n_threads = min(torch.get_num_threads(), len(todo)) if self.on_cpu else 1
-        results = _in_threads(work, todo, n_threads) if n_threads > 1 else ((s, work(s)) for s in todo)
+        results = in_threads(work, todo, n_threads) if n_threads > 1 else ((s, work(s)) for s in todo)
         with closing(results):  # an error must not leave threads behind until somebody collects it
             for span, result in results:
                 yield span, result
@@ -299,26 +300,26 @@ class Pair:
         return values if self.device is None else values.to(self.device)
 
 
-def _in_threads(
-    work: Callable[[Span], T], spans: list[Span], n_threads: int
-) -> Generator[tuple[Span, T], None, None]:
-    """In order, with at most two spans a thread begun and not taken yet."""
+def in_threads(
+    work: Callable[[S], T], items: Iterable[S], n_threads: int
+) -> Generator[tuple[S, T], None, None]:
+    """(item, work(item)) in order, with at most two items a thread begun and not taken yet."""
     before = torch.get_num_threads()
-    todo = iter(spans)
-    running: deque[tuple[Span, Future[T]]] = deque()
+    todo = iter(items)
+    running: deque[tuple[S, Future[T]]] = deque()
     # each thread computes alone: splitting a chunk between cores again would cost more than it gains
     pool = ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        for span in todo:
-            running.append((span, pool.submit(work, span)))
+        for item in todo:
+            running.append((item, pool.submit(work, item)))
             if len(running) == 2 * n_threads:
                 break
         while running:
-            span, future = running.popleft()
+            item, future = running.popleft()
             result = future.result()
             if (following := next(todo, None)) is not None:
                 running.append((following, pool.submit(work, following)))
-            yield span, result
+            yield item, result
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)  # threads made later would take over the 1 set last

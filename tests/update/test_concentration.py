@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fake_source import cut_into, fake_pair, nudged, random_tensors
+from fake_source import fake_pair, nudged, random_tensors
 
 from sftknow_core.update.concentration import ConcentrationPoint, concentration, enrichment, summarise
-from sftknow_core.update.delta import PLAIN_SCORES, SCORES, measure_delta
+from sftknow_core.update.delta import ALL_SCORES, measure_delta
+from sftknow_core.update.null import measure_null
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.report import TensorCount
 from sftknow_core.update.restore import survey
-from sftknow_core.update.scores import Score
 from sftknow_core.update.select import Region, select
 
 KS = ["0", "0.5", "1", "20", "60", "100"]
@@ -29,10 +29,9 @@ def sorted_r(pair: Pair, eps: float) -> np.ndarray:
     return np.sort(np.concatenate(parts))[::-1].astype(np.float64)
 
 
-def found(
-    pair: Pair, ks: list[str] = KS, seed: int = 0, scores: tuple[Score, ...] = SCORES
-) -> list[ConcentrationPoint]:
-    return concentration(measure_delta(pair, scores=scores, null_seed=seed), pair, Region(), ks)
+def found(pair: Pair, ks: list[str] = KS) -> list[ConcentrationPoint]:
+    null = measure_null(pair, 1, {"transformer": Region().resolve(pair.metas)}, ks, n_draws=40)
+    return concentration(measure_delta(pair, scores=ALL_SCORES), pair, Region(), ks, null)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -57,50 +56,41 @@ def test_shares_are_what_restoring_reports() -> None:
     assert point.energy_share == pytest.approx(report.energy_taken_back, abs=1e-3)
 
 
-def test_null_is_seeded_and_bounded() -> None:
+def test_the_null_stands_beside_the_reference_epsilon_alone() -> None:
     pair = made()
-    one, again, other = ([p.null_share for p in found(pair, seed=seed)][: len(KS)] for seed in (1, 1, 2))
-    assert one == again
-    assert one != other
-    assert one[0] == 0
-    assert one[-1] == pytest.approx(1)
-    assert {p.null_share for p in found(pair, scores=PLAIN_SCORES)} == {None}
+    points = found(pair)
+    assert [p.null is not None for p in points] == [p.eps == 1e-8 for p in points]
+    ends = [p.null for p in points if p.eps == 1e-8 and float(p.k_percent) in (0, 100)]
+    assert [(null.mean, null.sd, null.p_more, null.p_two_sided) for null in ends if null] == [
+        (0, 0, 1, 1),
+        (1, pytest.approx(0, abs=1e-12), 1, 1),
+    ]  # where all shares are equal none is special
+    without = concentration(measure_delta(pair, scores=ALL_SCORES), pair, Region(), KS)
+    assert {p.null for p in without} == {None}
 
 
 def test_null_loses_the_place_of_a_tensors_changes() -> None:
     """Changes in proportion to |p| give every weight r = 0.1: no concentration. Dealt out at random, small
-    weights get large changes, and the null is concentrated."""
+    weights get large changes, and the null is concentrated: not one of 40 permutations holds as little."""
     base = {"0.mlp.x": torch.logspace(-4, 0, 200)}
     point = found(fake_pair(base, {"0.mlp.x": base["0.mlp.x"] * 1.1}), ["10"])[0]
     assert point.share == pytest.approx(0.1, rel=1e-2)
-    assert point.null_share is not None
-    assert point.null_share > 0.5
+    assert point.null is not None
+    assert point.null.mean > 0.5
+    assert point.null.low is not None and point.null.high is not None
+    assert point.null.low < point.null.mean < point.null.high
+    assert (point.null.n, point.null.p_more, point.null.p_two_sided) == (40, 1, 2 / 41)
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("chunk", [7, 64, 1 << 16])
-def test_null_deals_every_change_out_once(chunk: int, compiled: bool) -> None:
-    """With |p| = 1 everywhere r is |d| but for rounding, so the null's bins are those of r whatever goes where."""
-    changes = torch.linspace(0.5, 2, 600)
-    base = {"0.mlp.x": torch.ones(600)}
-    with cut_into(chunk, compiled):
-        delta = measure_delta(fake_pair(base, {"0.mlp.x": base["0.mlp.x"] + changes}), scores=SCORES)
-    metas = Region().resolve(fake_pair(base, base).metas)
-    assert (delta.histogram(metas, Score.PERMUTED) == delta.histogram(metas, Score.RELATIVE)).all()
-
-
-def test_the_null_is_the_average_over_all_permutations() -> None:
-    """Blocks and turns are no shortcut on average: over seeds, r of the null has the mean of all pairs."""
-    base = {"0.mlp.x": torch.logspace(-2, 0, 256)}
-    pair = fake_pair(base, {"0.mlp.x": base["0.mlp.x"] * torch.linspace(1, 3, 256)})
-    d, p = pair.read(pair.metas[0], 0, 256).d.abs(), pair.read(pair.metas[0], 0, 256).p
-    expected = float((d[:, None] / (p[None, :] + 1e-8)).sum(dtype=torch.float64)) / 256
-    with cut_into(32):
-        sums = [
-            measure_delta(pair, scores=SCORES, null_seed=seed).sums(pair.metas, Score.PERMUTED)[0].sum()
-            for seed in range(200)
-        ]
-    assert abs(np.mean(sums) - expected) < 3 * np.std(sums) / np.sqrt(len(sums))
+def test_the_twenty_largest_by_hand() -> None:
+    """20 weights with r = 3 and 80 with r = 0.5: the 20 hold 60 of 100, whatever k."""
+    base = {"0.mlp.x": torch.ones(100)}
+    changes = torch.cat([torch.full((20,), 3.0), torch.full((80,), 0.5)])
+    points = found(fake_pair(base, {"0.mlp.x": base["0.mlp.x"] + changes}), ["1", "50"])
+    assert [p.top_20_share for p in points if p.eps == 1e-8] == pytest.approx([0.6, 0.6])
+    assert [p.share for p in points if p.eps == 1e-8] == pytest.approx([0.03, 0.75])
+    few = found(fake_pair({"0.mlp.x": torch.ones(7)}, {"0.mlp.x": torch.full((7,), 2.0)}), ["50"])
+    assert few[0].top_20_share == 1  # a region of fewer weights
 
 
 def test_a_larger_epsilon_silences_weights_near_zero() -> None:
@@ -114,7 +104,7 @@ def test_a_larger_epsilon_silences_weights_near_zero() -> None:
 def test_nothing_changed_has_no_share() -> None:
     base = random_tensors()
     points = found(fake_pair(base, base), ["5"])
-    assert {(p.share, p.null_share, p.energy_share) for p in points} == {(None, None, None)}
+    assert {(p.share, p.null, p.energy_share, p.top_20_share) for p in points} == {(None, None, None, None)}
 
 
 def test_summary_of_regions_adds_up() -> None:

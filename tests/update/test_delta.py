@@ -8,7 +8,7 @@ import pytest
 import torch
 from fake_source import cut_into, fake_pair, nudged, random_tensors
 
-from sftknow_core.update.delta import PLAIN_SCORES, SCORES, Delta, measure_delta
+from sftknow_core.update.delta import ALL_SCORES, PLAIN_SCORES, Delta, measure_delta
 from sftknow_core.update.pair import Pair
 from sftknow_core.update.scores import N_BINS, Score
 
@@ -17,7 +17,7 @@ def made(dtype: torch.dtype = torch.float32) -> tuple[Pair, Delta]:
     base = random_tensors(dtype=dtype)
     base["0.mlp.mlp.up"].view(-1)[:5] = 1e-7
     pair = fake_pair(base, nudged(base))
-    return pair, measure_delta(pair, scores=SCORES)
+    return pair, measure_delta(pair, scores=ALL_SCORES)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -45,11 +45,11 @@ def test_threads_and_kernels_do_not_show(dtype: torch.dtype) -> None:
     base["0.mlp.mlp.up"].view(-1)[:5] = 1e-7
     pair = fake_pair(base, nudged(base))
     with cut_into(16, threads=1):
-        one = measure_delta(pair, scores=SCORES)
+        one = measure_delta(pair, scores=ALL_SCORES)
     with cut_into(16, threads=3):
-        three = measure_delta(pair, scores=SCORES)
+        three = measure_delta(pair, scores=ALL_SCORES)
     with cut_into(16, compiled=False, threads=2):
-        plain = measure_delta(pair, scores=SCORES)
+        plain = measure_delta(pair, scores=ALL_SCORES)
     assert one.tensors == three.tensors
     for name, values in one.cube.columns().items():
         assert np.array_equal(values, three.cube.columns()[name], equal_nan=name == "sum_d2")
@@ -68,7 +68,7 @@ def test_cube_rows_by_hand() -> None:
     ]
 
 
-@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("score", ALL_SCORES)
 def test_cube_sums_to_the_statistics(score: Score) -> None:
     pair, delta = made(torch.bfloat16)
     for meta in pair.metas:
@@ -116,7 +116,7 @@ def test_tables_are_ready_for_arrow() -> None:
     tensors, cube = pa.table(delta.columns()), pa.table(delta.cube.columns())
     assert tensors.column("layer").null_count == 3
     assert cube.schema.names == ["tensor", "score", "bin", "n", "sum_score", "sum_d2"]
-    assert sum(cube.column("n").to_pylist()) == len(SCORES) * delta.n_weights
+    assert sum(cube.column("n").to_pylist()) == len(ALL_SCORES) * delta.n_weights
 
 
 def test_progress_covers_every_weight() -> None:

@@ -48,7 +48,7 @@ def test_every_half_is_read_as_torch_reads_it() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bins_are_those_of_the_scores(dtype: torch.dtype) -> None:
     chunk = random_chunk(dtype)
-    counter = KernelCounter((Score.RELATIVE, Score.ABSOLUTE), None)
+    counter = KernelCounter((Score.RELATIVE, Score.ABSOLUTE))
     counter.add(chunk)
     sums = counter.take()
     assert sums.n_changed == int(chunk.changed.sum())
