@@ -123,6 +123,8 @@ class Cell:
     """Learning rate, as a multiple of the study's."""
     repeats: float = 1.0
     """Passes over the train set, likewise."""
+    model_id: str | None = None
+    """Of the fine-tuned model; None unless done."""
 
 
 @dataclass(frozen=True)
