@@ -25,6 +25,7 @@ from sftknow_core.analysis.grid import TUNED, Cell, StudyTables, size_number
 from sftknow_core.analysis.paper_accuracy import figure2, figure4, figure5, table2, table4, table6, table7
 from sftknow_core.analysis.paper_table import PaperTable
 from sftknow_core.analysis.paper_weights import table3, table9, table10, table11
+from sftknow_core.analysis.rates import Rates, every, plain
 from sftknow_core.analysis.rows import cells_of
 from sftknow_core.analysis.scorecard import scorecard
 from sftknow_core.analysis.verdict import Rule, Verdict
@@ -82,6 +83,13 @@ class StudyResults:
 
     study: Study
     about: About
+    with_variants: Study | None = None
+    """The same with the cells of other learning rates and numbers of passes (analysis/rates.py); None: none."""
+
+    @cached_property
+    def rates(self) -> Rates:
+        """Its cells by learning rate and steps."""
+        return Rates(self.with_variants or self.study)
 
     @property
     def plan(self) -> Plan:
@@ -153,10 +161,12 @@ def read_study_results(cache: Cache, run_id: str, *, enrichment: bool = True) ->
         raise CacheError(
             f"study {run_id}: none of its {len(study.cells)} cells is done; `sftknow study run` goes on"
         )
-    tables = StudyTables(**study_frames(cache, run_id, enrichment=enrichment))
+    frames = study_frames(cache, run_id, enrichment=enrichment)
+    tables = StudyTables(**plain(frames))
     margin = DEMO_MARGIN_PP if study.base_name == "demo" else Rule().margin_pp
     sizes = ["all" if size == "all" else str(size) for size in study.spec.params["sizes"]]
-    return StudyResults(Study(tables, default_plan(sizes, margin)), _about(study, tables, n_done))
+    plan = default_plan(sizes, margin)
+    return StudyResults(Study(tables, plan), _about(study, tables, n_done), Study(every(frames), plan))
 
 
 def default_plan(sizes: Sequence[str], margin_pp: float = 1.0) -> Plan:

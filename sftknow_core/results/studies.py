@@ -119,6 +119,12 @@ class Cell:
     """Time at work; None: taken from the cache, or never tried."""
     ways: tuple[Way, ...]
     """Empty unless done."""
+    rate: float = 1.0
+    """Learning rate, as a multiple of the study's."""
+    repeats: float = 1.0
+    """Passes over the train set, likewise."""
+    model_id: str | None = None
+    """Of the fine-tuned model; None unless done."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ class Study(Run):
         """All cells of the grid, in its order."""
         return tuple(
             Cell(
-                **{f.name: cell[f.name] for f in fields(Cell) if f.name != "ways"},
+                **{f.name: cell[f.name] for f in fields(Cell) if f.name != "ways" and f.name in cell},
                 ways=tuple(Way(**{f.name: way[f.name] for f in fields(Way)}) for way in cell["chains"]),
             )
             for cell in self._records
@@ -174,7 +180,7 @@ class Study(Run):
         """The cells as a table, one row a cell and way of restoring; one row where a cell has no chain.
 
         Columns: key, level, n (<NA>: all), seed, method, state (done, failed, impossible, to do), reason, seconds,
-        strategy, region, layers, run_id (the chain), and those of Headline.
+        rate, repeats, strategy, region, layers, run_id (the chain), and those of Headline.
         """
         rows = []
         for cell in self.cells:

@@ -24,7 +24,7 @@ from sftknow_core.facts.matcher import verdict_column
 from sftknow_core.results.cube import open_cube, region_tensors
 from sftknow_core.results.run import Run, check_intact
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.catalogue import open_parts
+from sftknow_core.store.catalogue import open_parts, read_table
 from sftknow_core.store.files import write_atomic
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN, MASTERY
@@ -37,7 +37,7 @@ from sftknow_core.update.spec import count_for
 # They are a copy: which chains they were made of is part of their name, so that others of other chains are not taken
 # for them, and without them the same tables come out of the chains' runs again.
 
-FRAMES_VERSION = 2
+FRAMES_VERSION = 3
 """Goes up whenever the same chains would give other tables."""
 FOLDER = "frames"
 
@@ -132,7 +132,7 @@ def _made(cache: Cache, found: StudyChains, enrichment: bool) -> dict[str, pd.Da
     check_intact(cache, f"study {found.run_id}", asked.column("run_id").to_pylist(), again=again)
     borderline = _borderline(cache, found)
     frames = {
-        "chains": _chains(found),
+        "chains": _chains(cache, found),
         "states": _states(found),
         "answers": _answers(cache, asked, _matcher(found)).merge(borderline, how="left", on="fact_id"),
         "shifts": _shifts(cache, asked).merge(borderline, how="left", on="fact_id"),
@@ -145,7 +145,8 @@ def _matcher(found: StudyChains) -> str:
     return next((str(summary["matcher"]) for summary in found.summaries.values()), "words")
 
 
-def _chains(found: StudyChains) -> pd.DataFrame:
+def _chains(cache: Cache, found: StudyChains) -> pd.DataFrame:
+    norms = _update_norms(cache, found)
     rows = [
         {
             "chain": cell["chains"][0]["run_id"],
@@ -154,10 +155,22 @@ def _chains(found: StudyChains) -> pd.DataFrame:
             "n": next(iter(found.of(cell)))[1]["train_set"]["n"],
             "seed": cell["seed"],
             "method": cell["method"],
+            "rate": cell.get("rate", 1.0),
+            "repeats": cell.get("repeats", 1.0),
+            "update_norm": norms.get(next(iter(found.of(cell)))[1]["stages"]["delta"]),
         }
         for cell in found.cells
     ]
-    return pd.DataFrame(rows, columns=["chain", "level", "size", "n", "seed", "method"])
+    names = ["chain", "level", "size", "n", "seed", "method", "rate", "repeats", "update_norm"]
+    return pd.DataFrame(rows, columns=names).astype(dict.fromkeys(names[-3:], "float64"))
+
+
+def _update_norms(cache: Cache, found: StudyChains) -> dict[str, float]:
+    """Comparison of a chain's weights -> ||d|| / ||p|| over the transformer; nothing where it is not on record."""
+    runs = [str(summary["stages"]["delta"]) for summary in found.summaries.values()]
+    rows = read_table(cache, "deltas", run_ids=list(dict.fromkeys(runs)), where={"region": "transformer"})
+    norms = (rows["energy"] / rows["base_energy"].where(rows["base_energy"] > 0)) ** 0.5
+    return {str(run): float(norm) for run, norm in zip(rows["run_id"], norms, strict=True) if norm == norm}
 
 
 def _states(found: StudyChains) -> pd.DataFrame:

@@ -34,7 +34,7 @@ from sftknow_core.specs.chain import (
     Restoring,
     check_comparable,
 )
-from sftknow_core.specs.study import AUTO, LARGE, Cell, Checkpoints, StudySpec, sizes_as_json
+from sftknow_core.specs.study import AUTO, LARGE, Cell, Checkpoints, StudySpec, at_variation, sizes_as_json
 
 __all__ = [
     "AUTO",
@@ -57,6 +57,7 @@ __all__ = [
     "Spec",
     "StudySpec",
     "WholeOrAll",
+    "at_variation",
     "between",
     "check_comparable",
     "choice",

@@ -8,7 +8,7 @@ and the cell alone: its train set, its training, its questions and the restorati
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from itertools import chain, product
 from typing import (
@@ -55,6 +55,7 @@ from sftknow_core.specs.chain import (
     Restoring,
     check_comparable,
 )
+from sftknow_core.store.study_record import cell_key, variation
 from sftknow_core.update.spec import RestoreSpec
 
 LARGE = 1920
@@ -86,11 +87,20 @@ class Cell(Spec):
     seed: int
     method: str = "full"
     """full or lora."""
+    rate: float = 1.0
+    """Learning rate, as a multiple of the study's."""
+    repeats: float = 1.0
+    """Passes over the train set, as a multiple of the study's."""
 
     @property
     def key(self) -> str:
         """A name that is unique within a study and fit for a file, e.g. "full-2-1920-0"."""
-        return f"{self.method}-{self.level}-{self.size}-{self.seed}"
+        return cell_key(self.method, self.level, self.size, self.seed, self.rate, self.repeats)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is trained at the study's own learning rate and number of passes."""
+        return (self.rate, self.repeats) == (1.0, 1.0)
 
     @property
     def size(self) -> str:
@@ -102,7 +112,8 @@ class Cell(Spec):
         """For people."""
         which = f"level {self.level}" if self.level.isdigit() else f"{self.level} levels"
         size = "all facts" if self.n is None else f"N = {self.n:,}"
-        return f"{which}, {size}, seed {self.seed}" + (", LoRA" if self.method == "lora" else "")
+        varied = variation(self.rate, self.repeats)
+        return f"{which}, {size}, seed {self.seed}" + (", LoRA" if self.method == "lora" else "") + varied
 
 
 def _way(given: Any) -> Any:
@@ -159,6 +170,10 @@ class StudySpec(Spec):
     """Of the train sets; None: all facts of the level."""
     seeds: Listed[int] = (0, 1, 2)
     methods: Listed[str] = ("full",)
+    rates: Listed[float] = (1.0,)
+    """Learning rates, as multiples of the preset's; 1 is among them."""
+    match_steps: bool = False
+    """Whether smaller train sets are also repeated until they have taken as many steps as the largest size."""
     preset: Annotated[str, one_of(AUTO, *PRESETS)] = AUTO
     """paper, demo, or auto: by the base model's size."""
     training: Training = Field(default_factory=dict)
@@ -195,6 +210,7 @@ class StudySpec(Spec):
             ("sizes", self.sizes, lambda one: float("inf") if one is None else one),
             ("seeds", self.seeds, lambda one: one),
             ("methods", self.methods, lambda one: methods.index(one) if one in methods else len(methods)),
+            ("rates", self.rates, lambda one: one),
             ("restoring", self.restoring, lambda one: 0),
         ):
             if not values:
@@ -222,15 +238,31 @@ class StudySpec(Spec):
                     f"control_sizes: got {size}; allowed: sizes of the study, {sizes_as_json(self.sizes)}"
                 )
         check_comparable(self.equal_energy)
+        if 1.0 not in self.rates or not all(0 < rate < float("inf") for rate in self.rates):
+            raise SpecError(f"rates: got {list(self.rates)}; allowed: numbers above 0, 1 among them")
+        if self.match_steps and not self.repeats():
+            sizes = list(sizes_as_json(self.sizes))
+            raise SpecError(f"match_steps: got the sizes {sizes}; allowed: with two numbers among them")
 
     def cells(self) -> list[Cell]:
         """The grid, seeds outermost: after a third of three seeds' work every level and size is there once."""
-        every = product(self.seeds, self.methods, self.levels, self.sizes)
-        return [Cell(level=level, n=n, seed=seed, method=method) for seed, method, level, n in every]
+        repeats = self.repeats()
+        return [
+            Cell(level=level, n=n, seed=seed, method=method, rate=rate, repeats=times)
+            for seed, method, level, n in product(self.seeds, self.methods, self.levels, self.sizes)
+            for rate in self.rates
+            for times in (1.0, *([repeats[n]] if n in repeats else ()))
+        ]
+
+    def repeats(self) -> dict[int | None, float]:
+        """Size -> how often it is repeated to take as many steps as the largest size; empty unless asked for."""
+        numbers = [n for n in self.sizes if n is not None] if self.match_steps else []
+        return {n: max(numbers) / n for n in numbers if n < max(numbers)}
 
     def chain_spec(self, cell: Cell, way: Restoring) -> ChainSpec:
         """What the cell's chain does, apart from model, facts and training."""
-        compared = way == self.restoring[0] and cell.n in self.controlled_sizes()
+        controlled = cell.is_plain and cell.n in self.controlled_sizes()
+        compared = way == self.restoring[0] and controlled
         return ChainSpec(
             level=cell.level,
             n=cell.n,
@@ -243,7 +275,7 @@ class StudySpec(Spec):
             evaluate=self.evaluate,
             train_questions=self.train_questions,
             baselines=self.baselines,
-            completions=self.completions and cell.n in self.controlled_sizes(),
+            completions=self.completions and controlled,
             controls=self.control_specs() if compared else (),
             equal_energy=self.equal_energy if compared else (),
         )
@@ -269,7 +301,15 @@ class StudySpec(Spec):
 
     def training_of(self, cell: Cell, preset: SftSpec) -> SftSpec:
         """How the cell is trained, from a preset. Raises SpecError."""
-        return SftSpec(**{**asdict(preset), **self.training, "method": cell.method, "seed": cell.seed})
+        own = SftSpec(**{**asdict(preset), **self.training, "method": cell.method, "seed": cell.seed})
+        return at_variation(own, cell)
+
+
+def at_variation(own: SftSpec, cell: Cell) -> SftSpec:
+    """The study's own training at the cell's learning rate and number of passes. Raises SpecError."""
+    if cell.is_plain:
+        return own
+    return replace(own, lr=own.lr * cell.rate, epochs=own.epochs * cell.repeats)
 
 
 def sizes_as_json(sizes: Iterable[int | None]) -> Sequence[int | str]:

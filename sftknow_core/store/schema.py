@@ -377,6 +377,50 @@ CUBE = Table(
     long=True,
 )
 
+MASKS = Table(
+    "masks",
+    "The weights that restoring picks, compared between fine-tunings of one base: one row two masks and k",
+    (
+        _RUN,
+        _BASE,
+        Column("first_id", "text", "model_id of the fine-tuned model whose mask it is"),
+        _null("second_id", "text", "of the other; NULL: the mask of the smallest |p|, which all share"),
+        Column("strategy", "text", "what a mask holds first"),
+        Column("region", "text", "named set of parameters ranked together"),
+        Column("k_percent", "float", "share of the region in a mask, in percent"),
+        Column("n_region", "int", "parameters in the region"),
+        Column("n_first", "int", "in the first mask"),
+        Column("n_second", "int", "in the second"),
+        Column("n_both", "int", "in both"),
+        _null("n_expected", "float", "in both, were they independent within the |p| deciles of each tensor"),
+        _null("jaccard", "float", "n_both / in either; NULL: both are empty"),
+        _null("chance_jaccard", "float", "of independent masks, k / (2 - k)"),
+        _null("expected_jaccard", "float", "with n_expected in the place of n_both"),
+        _null("energy_share", "float", "share of the first model's squared change in the second mask"),
+        _null("own_energy_share", "float", "and in its own"),
+        _null("reason", "text", "why a number is NULL"),
+    ),
+)
+
+DONORS = Table(
+    "donors",
+    "A fine-tuned model restored with the mask of another: accuracy on in-domain test questions",
+    (
+        _RUN,
+        _BASE,
+        _TUNED,
+        Column("donor_id", "text", "model_id whose mask is used; tuned_id itself: the own mask"),
+        Column("k_percent", "float", "share of the region reverted, in percent"),
+        Column("state_id", "text", "of the model asked"),
+        Column("evaluate_id", "text", "the run with its answers"),
+        Column("n", "int", "questions"),
+        _null("accuracy", "float", "level-balanced, 0 to 1"),
+        _null("low", "float", "lower end of the 95% interval, 0 to 1"),
+        _null("high", "float", "upper end of the 95% interval, 0 to 1"),
+        _null("reason", "text", "why accuracy is NULL"),
+    ),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -397,6 +441,8 @@ TABLES: dict[str, Table] = {
         TRAIN_SET,
         SHIFTS,
         CUBE,
+        MASKS,
+        DONORS,
     )
 }
 SHORT_TABLES: tuple[Table, ...] = tuple(table for table in TABLES.values() if not table.long)

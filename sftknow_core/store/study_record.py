@@ -4,6 +4,7 @@ The last line about a cell counts. The lines are there while the study is under 
 study's manifest holds the same list under "cells". A record is a dict:
 
     key, level, n (NULL: all), seed, method      the cell
+    rate, repeats   its learning rate and passes, as multiples of the study's; 1 where they are left out
     state       done, failed or impossible
     reason      why it failed or is impossible; else NULL
     chains      [{strategy, region, layers, run_id}], one a way of restoring; empty unless done
@@ -68,18 +69,37 @@ def all_cells(run: RunFolder) -> list[Record]:
         raise SpecError(f"run {run.run_id} is a {spec.kind}, not a study; `sftknow study list` lists studies")
     known = {record["key"]: record for record in cell_records(run)}
     grid = [spec.params[name] for name in ("seeds", "methods", "levels", "sizes")]
+    rates, repeats = spec.params.get("rates", (1.0,)), spec.params.get("repeats", {})
     cells = []
-    for seed, method, level, size in product(*grid):
-        key = f"{method}-{level}-{size}-{seed}"
-        cell = {
-            "key": key,
-            "level": level,
-            "n": None if size == "all" else size,
-            "seed": seed,
-            "method": method,
-        }
-        cells.append(known.get(key) or {**cell, **nothing(TODO)})
+    for seed, method, level, size, rate in product(*grid, rates):
+        for times in (1.0, *([repeats[str(size)]] if str(size) in repeats else ())):
+            key = cell_key(method, level, size, seed, rate, times)
+            cell = {
+                "key": key,
+                "level": level,
+                "n": None if size == "all" else size,
+                "seed": seed,
+                "method": method,
+                "rate": rate,
+                "repeats": times,
+            }
+            cells.append(known.get(key) or {**cell, **nothing(TODO)})
     return cells
+
+
+def cell_key(
+    method: str, level: str, size: int | str, seed: int, rate: float = 1.0, repeats: float = 1.0
+) -> str:
+    """A cell's name within its study, fit for a file; what is as in the study has no part in it."""
+    varied = ("" if rate == 1 else f"-lr{rate:g}") + ("" if repeats == 1 else f"-x{repeats:g}")
+    return f"{method}-{level}-{size}-{seed}{varied}"
+
+
+def variation(rate: float, repeats: float) -> str:
+    """ ", lr x 0.5, 8 times the epochs"; "" for the study's own training."""
+    said = [f"lr x {rate:g}"] if rate != 1 else []
+    said += [f"{repeats:g} times the epochs"] if repeats != 1 else []
+    return "".join(f", {one}" for one in said)
 
 
 def nothing(state: str, reason: str | None = None, seconds: float | None = None) -> Record:

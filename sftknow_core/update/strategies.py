@@ -242,6 +242,17 @@ def all_but_block(region: AbstractSet[str], inside: AbstractSet[str]) -> Abstrac
     return region - inside
 
 
+@strategy(
+    "small-base",
+    title="smallest base weight",
+    source="a control: what ranking by relative change largely is (update/masks.py)",
+    lowest_first=True,
+)
+def base_weight(p: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    """|p|: the same weights for every fine-tuning of one base, whatever they changed by."""
+    return p.abs()
+
+
 @dataclass(frozen=True)
 class Order:
     """The order in which a strategy takes weights back."""

@@ -22,7 +22,7 @@ from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import GROUPS, choose_questions
 from sftknow_core.pipeline.sft import sft_spec
 from sftknow_core.pipeline.workspace import DEMO_FOLDER, ModelHandle, Workspace
-from sftknow_core.specs import AUTO, Cell, StudySpec, sizes_as_json
+from sftknow_core.specs import AUTO, Cell, StudySpec, at_variation, sizes_as_json
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import list_runs
 from sftknow_core.store.open_run import is_hit
@@ -37,7 +37,8 @@ STUDY_VERSION = 1
 def training_of(spec: StudySpec, cell: Cell, base: ModelHandle) -> SftSpec:
     """How the cell is trained."""
     if spec.preset == AUTO:
-        return sft_spec(base, cell.seed, **{**spec.training, "method": cell.method})
+        own = sft_spec(base, cell.seed, **{**spec.training, "method": cell.method})
+        return at_variation(own, cell)
     return spec.training_of(cell, PRESETS[spec.preset])
 
 
@@ -70,9 +71,17 @@ def study_run(spec: StudySpec, base: ModelHandle, facts: FactSet) -> RunSpec:
             "train_questions": spec.train_questions,
             "baselines": spec.baselines,
             "threads": spec.threads,
+            **_varied(spec),
         },
         versions={"study": STUDY_VERSION, "chain": CHAIN_VERSION},
     )
+
+
+def _varied(spec: StudySpec) -> dict[str, Any]:
+    """Learning rates and repeated train sets; nothing where a study has the one training, as studies always had."""
+    varied: dict[str, Any] = {} if spec.rates == (1.0,) else {"rates": list(spec.rates)}
+    repeats = {str(n): times for n, times in spec.repeats().items()}
+    return varied | ({"repeats": repeats} if repeats else {})
 
 
 @dataclass(frozen=True)

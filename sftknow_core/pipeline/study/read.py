@@ -26,7 +26,7 @@ SHIPPED = Path(__file__).parent.parent / "studies"
 _TOP = ("name", "base")
 _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "data": {name: ("data", name) for name in field_names(FactsRef)},
-    "grid": {name: (name,) for name in ("levels", "sizes", "seeds", "methods")},
+    "grid": {name: (name,) for name in ("levels", "sizes", "seeds", "methods", "rates", "match_steps")},
     "training": {
         "preset": ("preset",),
         **{name: ("training", name) for name in field_names(SftSpec) if name not in ("method", "seed")},

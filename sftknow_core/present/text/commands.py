@@ -25,6 +25,7 @@ from sftknow_core.present.terminal import (
 )
 from sftknow_core.present.text import study
 from sftknow_core.results.studies import Headline, Study, StudyInfo, Way
+from sftknow_core.store.study_record import variation
 
 
 def show_delta(result: Result) -> None:
@@ -196,6 +197,7 @@ def show_study(found: Study) -> None:
     table = table_of(title, "train_level", "n_train", "seed", "strategy", *ACCURACIES)
     for cell in found.cells:
         name = cell.level if cell.method == "full" else f"{cell.level}, {cell.method}"
+        name += variation(cell.rate, cell.repeats)
         place = (name, "all" if cell.n is None else f"{cell.n:,}", str(cell.seed))
         for way in cell.ways:
             table.add_row(*place, *_numbers(way, found.headline(way.run_id)))

@@ -18,6 +18,7 @@ from sftknow_core.present.columns import COLUMNS, Column
 from sftknow_core.present.text.story import RANKINGS
 from sftknow_core.results import studies
 from sftknow_core.results.studies import StudyInfo
+from sftknow_core.store.study_record import variation
 
 ABOUT = (
     "A single run is not evidence. A **study** trains one base model on many train sets (mastery levels × sizes N × "
@@ -251,7 +252,8 @@ def way(strategy: str, region: str, layers: str | None) -> str:
 def cell_name(cell: studies.Cell) -> str:
     """ "level 2, N = 240, seed 3"."""
     level = f"level {cell.level}" if cell.level.isdigit() else cell.level
-    return f"{level}, {_size(cell)}, seed {cell.seed}" + (", LoRA" if cell.method == "lora" else "")
+    varied = variation(cell.rate, cell.repeats)
+    return f"{level}, {_size(cell)}, seed {cell.seed}" + (", LoRA" if cell.method == "lora" else "") + varied
 
 
 def _size(cell: studies.Cell) -> str:
@@ -262,7 +264,7 @@ def grid(cells: Sequence[studies.Cell]) -> tuple[pd.DataFrame, dict[str, Column]
     """(one row a training level, one column an N: the status of each seed; the columns' headers)."""
     rows: dict[str, dict[str, str]] = {}
     for cell in cells:
-        level = cell.level + (", LoRA" if cell.method == "lora" else "")
+        level = cell.level + (", LoRA" if cell.method == "lora" else "") + variation(cell.rate, cell.repeats)
         size = _size(cell)
         said = f"{cell.seed} {CELL_MARKS.get(cell.state, cell.state)}"
         row = rows.setdefault(level, {})
