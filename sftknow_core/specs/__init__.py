@@ -34,6 +34,7 @@ from sftknow_core.specs.chain import (
     Restoring,
     check_comparable,
 )
+from sftknow_core.specs.rule import Rule
 from sftknow_core.specs.study import AUTO, LARGE, Cell, Checkpoints, StudySpec, sizes_as_json
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "QuestionSpec",
     "Restoration",
     "Restoring",
+    "Rule",
     "Spec",
     "StudySpec",
     "WholeOrAll",
