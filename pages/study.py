@@ -29,22 +29,23 @@ def draw() -> None:
         st.markdown(study.progress(about.info))
         if not about.info.n_done:
             st.info(study.NO_CELLS)
-            studies.coverage(about, None)
+            studies.coverage(about)
             studies.offer(cache, running)
             st.stop()
         results = studies.results(about)
-        plan = results.study.plan
 
         st.subheader("Answers")
         study_parts.answers(results)
         with st.expander("Glossary"):
-            st.markdown(study.definitions(plan))
+            st.markdown(study.definitions(results.plan))
 
         st.subheader("Progress")
-        studies.coverage(about, plan)
+        studies.coverage(about)
         studies.offer(cache, running)
 
         st.subheader("Claims and verdicts")
+        st.markdown(study.rule_said(results.about.fixed))
+        st.markdown(study.joint(results.verdicts, results.plan.rule.alpha))
         study_parts.claims(results)
 
         st.subheader("Tables and figures of the paper")

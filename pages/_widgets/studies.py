@@ -11,7 +11,6 @@ import streamlit as st
 from pages._widgets import addresses, jobs, mode, reading, show
 from pages._widgets.addresses import PARAMETER, pick_one
 from pages._widgets.reading import Key
-from sftknow_core.analysis.context import Plan
 from sftknow_core.analysis.study import StudyResults, read_study_results
 from sftknow_core.present import columns
 from sftknow_core.present.text import study
@@ -106,7 +105,7 @@ def offer(cache: Cache, running: bool) -> None:
 # -- how far it is
 
 
-def coverage(about: Study, plan: Plan | None) -> None:
+def coverage(about: Study) -> None:
     """The grid of cells with the state of each seed, what failed and why, and what was fixed before."""
     grid, headers = study.grid(about.cells)
     st.caption(study.CELL_LEGEND)
@@ -119,7 +118,11 @@ def coverage(about: Study, plan: Plan | None) -> None:
         cells = columns.of(*(f"cells.{name}" for name in ("level", "n", "seed", "method", "state", "reason")))
         show.listed(wrong[list(cells)], "study.wrong", "Cells that failed or are impossible", cells)
     with st.expander("Settings fixed before the run"):
-        st.markdown(study.fixed_before(about.info, about.spec.params, about.n_questions, plan))
+        st.markdown(
+            study.fixed_before(
+                about.info, about.spec.params, about.n_questions, about.fixed_rule, about.n_questions_by_size
+            )
+        )
 
 
 def links(about: Study) -> None:

@@ -65,7 +65,7 @@ def claims(results: StudyResults) -> None:
     there = [v for v in verdicts if v.domain in _DOMAINS[domain]]
     shown = [v for v in there if not wanted or str(v.verdict) in wanted]
     if shown:
-        table = study_text.claim_rows(verdict_table(shown))
+        table = study_text.claim_rows(verdict_table(shown, verdicts))
         alt = "Claims with verdict, effect, 95% CI, p, seeds and questions"
         show.listed(table, "study.claims", alt, columns.table("claims"))
     else:
@@ -73,15 +73,15 @@ def claims(results: StudyResults) -> None:
     _firm(results)
     st.caption(study_text.FIGURE_OF_CLAIMS)
     group = choice("Effects of claims about", "study.group", list(study_text.GROUPS))
-    _effects([v for v in there if v.claim_id[0] in study_text.GROUPS[group]])
+    _effects([v for v in there if v.claim_id[0] in study_text.GROUPS[group]], verdicts)
 
 
-def _effects(verdicts: list[Verdict]) -> None:
+def _effects(verdicts: list[Verdict], among: list[Verdict]) -> None:
     figures = study_charts.verdict_figures(verdicts, show.palette())
     if not figures:
         st.info(study_text.NO_FIGURE)
         return
-    parts = part_table(verdicts)
+    parts = part_table(verdicts, among)
     for number, (unit, drawn) in enumerate(figures.items()):
         rows = parts[(parts["unit"] == unit) & parts["effect"].notna()]
         alt = f"Effect and 95% CI of every part of these claims, unit {unit}, marked by its verdict"

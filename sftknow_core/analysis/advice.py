@@ -1,9 +1,10 @@
 """What to do, from a study's data, and a user's four questions answered in plain sentences with what they rest on.
 
 Advice: which level and size to train on, which k, and when restoring will not help. Every piece rests on one
-difference of accuracies on in-domain test questions; what is advised was chosen on dev. It is silent where the 95%
-interval of that difference includes zero, where p adjusted within its family (the alternatives to one choice) is 0.05
-or more, and with fewer seeds than the plan asks for.
+difference of accuracies on in-domain test questions; what is advised was chosen on dev. It is given only where the
+study's rule would call that difference SHOWN: interval clear of zero, at least the margin, p adjusted within its family
+(the alternatives to one choice), and as many seeds and questions as the rule asks for. Where there is none, `no_advice`
+names the reason.
 
 Answers: a sentence claims no more than its verdict; where the data do not decide, it says UNDECIDED and why.
 """
@@ -13,13 +14,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 from sftknow_core.analysis.claims_size import HARDLY_KNOWN
 from sftknow_core.analysis.claims_strategy import pick
 from sftknow_core.analysis.context import Plan, Study, gain, minus
 from sftknow_core.analysis.grid import CHOSEN, LEVELS, TUNED, Cell, at_k
-from sftknow_core.analysis.verdict import Part, Status, Verdict, number
+from sftknow_core.analysis.verdict import Part, Status, Verdict, decide_parts, number
 from sftknow_core.stats.paired import holm
 
 
@@ -38,7 +39,7 @@ class Advice:
 
 def advice(study: Study, region: str = "transformer") -> list[Advice]:
     """All advice the data give, maybe none. region: where the study restored, for the words."""
-    cells = [c for c in study.grid("in").cells() if c.method == "full" and c.level in LEVELS]
+    cells = _trained(study)
     best = pick(study, cells, TUNED)
     found = []
     if best is not None:
@@ -49,13 +50,42 @@ def advice(study: Study, region: str = "transformer") -> list[Advice]:
 
 
 def certain(parts: Sequence[Part], study: Study) -> tuple[list[Part], list[Part]]:
-    """(better, worse): parts whose interval lies above or below zero, with p adjusted within them, on enough seeds."""
-    sure = [
-        part
-        for part, p in zip(parts, holm([part.p for part in parts]), strict=True)
-        if p is not None and p < study.rule.alpha and part.seeds >= study.rule.min_seeds
-    ]
-    return [p for p in sure if (p.low or 0) > 0], [p for p in sure if (p.high or 0) < 0]
+    """(better, worse): parts that the study's rule shows to lie above zero, or below, with p adjusted within them."""
+    return _shown(parts, parts, study), _shown(parts, [_turned(part) for part in parts], study)
+
+
+def _shown(parts: Sequence[Part], signed: Sequence[Part], study: Study) -> list[Part]:
+    """Those parts that are SHOWN with these signs."""
+    adjusted = [replace(one, p=p) for one, p in zip(signed, holm([one.p for one in signed]), strict=True)]
+    decided = decide_parts(adjusted, study.rule, adjust=False)
+    return [part for part, one in zip(parts, decided, strict=True) if one.status is Status.SHOWN]
+
+
+def _turned(part: Part) -> Part:
+    """The same difference, the other way round."""
+    effect, low, high = (None if end is None else -end for end in (part.effect, part.high, part.low))
+    return replace(part, effect=effect, low=low, high=high)
+
+
+def no_advice(study: Study) -> str:
+    """Why there may be none, as the end of a sentence: too few questions or seeds, else what no difference reaches."""
+    cells = _trained(study)
+    gains = [study.part(str(cell), gain(cell, CHOSEN)) for cell in cells]
+    pairs = [study.part(str(cell), minus(cell, other)) for cell, other in pairwise(cells)]
+    measured = [part for part in decide_parts([*gains, *pairs], study.rule) if part.effect is not None]
+    if not measured:
+        return "no cell has answers on in-domain test questions"
+    if all(part.reason for part in measured):
+        return Counter(part.why or part.reason for part in measured).most_common(1)[0][0]
+    rule = study.rule
+    return (
+        f"no level, N or k differs from the others by {rule.margin_pp:g} pp with a 95% interval clear of zero and "
+        f"p < {rule.alpha:g}, on at least {rule.min_seeds} seeds and {rule.min_questions} questions in a level"
+    )
+
+
+def _trained(study: Study) -> list[Cell]:
+    return [c for c in study.grid("in").cells() if c.method == "full" and c.level in LEVELS]
 
 
 def _which(study: Study, best: Cell, alternatives: Sequence[Cell], topic: str) -> list[Advice]:
@@ -186,13 +216,16 @@ _SHORT = {
 }
 
 
-def answers(verdicts: Sequence[Verdict], advice: Sequence[Advice], plan: Plan) -> tuple[Answer, ...]:
+def answers(
+    verdicts: Sequence[Verdict], advice: Sequence[Advice], plan: Plan, reason: str = ""
+) -> tuple[Answer, ...]:
     """The four questions of a user, in this order; a claim that is not in the list is left out.
 
-    verdicts: of claims.all_claims, and of claims_size.hardly_known, which the paper does not claim.
+    verdicts: of claims.all_claims, and of claims_size.hardly_known, which the paper does not claim. reason: of
+    `no_advice`.
     """
     found = [_answer(question, claims, verdicts, plan) for question, claims in _QUESTIONS]
-    return (*found, _what_to_do(advice, plan))
+    return (*found, _what_to_do(advice, reason))
 
 
 def _answer(question: str, claims: Sequence[str], verdicts: Sequence[Verdict], plan: Plan) -> Answer:
@@ -289,18 +322,14 @@ def _sure(part: Part) -> str:
     return f"up to {part.low:g}%" if part.low else "none"
 
 
-def _what_to_do(advice: Sequence[Advice], plan: Plan) -> Answer:
+def _what_to_do(advice: Sequence[Advice], reason: str) -> Answer:
     question = "What should I do?"
     if advice:
         first = [one.text for one in advice if one.topic != "limit"]
         limits = len(advice) - len(first)
         more = [f"{limits} limits on restoring are listed with the evidence."] if limits else []
         return Answer(question, "Advice", " ".join([*first, *more]), ())
-    text = (
-        "No advice: there is no level, N or k whose difference from the others has a 95% interval clear of zero on at "
-        f"least {plan.rule.min_seeds} seeds."
-    )
-    return Answer(question, "UNDECIDED", text, ())
+    return Answer(question, "UNDECIDED", f"No advice: {reason or 'no difference is shown'}.", ())
 
 
 def evidence(verdict: Verdict) -> str:

@@ -7,9 +7,11 @@ claim is signed so that the claim says "positive".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import pandas as pd
+from scipy.stats import false_discovery_control
 
 from sftknow_core.analysis.claims_restore import restore_claims
 from sftknow_core.analysis.claims_size import size_claims
@@ -30,17 +32,53 @@ def all_claims(tables: StudyTables, plan: Plan | None = None) -> list[Verdict]:
     return [verdict for claims in _GROUPS for verdict in claims(study)]
 
 
-def verdict_table(verdicts: list[Verdict]) -> pd.DataFrame:
-    """One row a claim: all fields but the parts."""
-    return pd.DataFrame([{k: v for k, v in asdict(verdict).items() if k != "parts"} for verdict in verdicts])
+def false_discovery(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], list[float | None]]:
+    """(claim_id, domain) -> p of each of its parts, adjusted for all parts of all these verdicts that have a p.
+
+    Benjamini and Hochberg (1995): of the parts with an adjusted p up to q, a share of q at most is expected to be
+    false. It is beside the verdicts and decides none: they are adjusted within a claim, and together by nothing.
+    """
+    parts = [(at, part.p) for at, v in enumerate(verdicts) for part in v.parts]
+    there = [p for _, p in parts if p is not None]
+    adjusted = iter(false_discovery_control(there).tolist() if there else [])
+    found: dict[tuple[str, str], list[float | None]] = {}
+    for at, p in parts:
+        of = found.setdefault((verdicts[at].claim_id, verdicts[at].domain), [])
+        of.append(None if p is None else float(next(adjusted)))
+    return found
 
 
-def part_table(verdicts: list[Verdict]) -> pd.DataFrame:
-    """One row a part, with claim_id, domain and unit of its claim; what its label says already has no column."""
+def _deciding(verdict: Verdict) -> int | None:
+    """Which part's number stands beside the verdict."""
+    number = (verdict.effect, verdict.low, verdict.high, verdict.p)
+    same = (at for at, p in enumerate(verdict.parts) if (p.effect, p.low, p.high, p.p) == number)
+    return next(same, None) if verdict.effect is not None else None
+
+
+def verdict_table(verdicts: Sequence[Verdict], among: Sequence[Verdict] | None = None) -> pd.DataFrame:
+    """One row a claim: all fields but the parts, and p_fdr: `false_discovery` of the part that decides.
+
+    among: all verdicts of the study, where `verdicts` are some of them.
+    """
+    adjusted = false_discovery(verdicts if among is None else among)
+    rows = []
+    for verdict in verdicts:
+        at, of = _deciding(verdict), adjusted[verdict.claim_id, verdict.domain]
+        row = {name: value for name, value in asdict(verdict).items() if name != "parts"}
+        rows.append({**row, "p_fdr": None if at is None else of[at]})
+    return pd.DataFrame(rows)
+
+
+def part_table(verdicts: Sequence[Verdict], among: Sequence[Verdict] | None = None) -> pd.DataFrame:
+    """One row a part, with claim_id, domain and unit of its claim; what its label says already has no column.
+
+    p_fdr and among: as in `verdict_table`.
+    """
+    adjusted = false_discovery(verdicts if among is None else among)
     rows = [
-        {"claim_id": v.claim_id, "domain": v.domain, "unit": v.unit, **asdict(part)}
+        {"claim_id": v.claim_id, "domain": v.domain, "unit": v.unit, **asdict(part), "p_fdr": p}
         for v in verdicts
-        for part in v.parts
+        for part, p in zip(v.parts, adjusted[v.claim_id, v.domain], strict=True)
     ]
     return pd.DataFrame(rows).drop(columns=["level", "size", "k", "why"], errors="ignore")
 

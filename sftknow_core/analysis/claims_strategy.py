@@ -35,8 +35,8 @@ def pick(study: Study, cells: Iterable[Cell], which: Which) -> Picked | None:
     """A cell by in-domain dev accuracy, mean over its seeds: of those within one standard error of the best (of the
     paired difference, seeds and questions) those of the smallest N, and of these the best. None when dev was not asked.
     """
-    grid = study.grid("in", split="dev")
-    scored = [(_value(grid, cell, which), cell) for cell in cells]
+    grid, cells = study.grid("in", split="dev"), list(cells)
+    scored = [(_value(grid, cell, which, cells), cell) for cell in cells]
     found = [(value, cell) for value, cell in scored if value is not None]
     if not found:
         return None
@@ -55,8 +55,9 @@ def _within(grid: Grid, best: Cell, cell: Cell, which: Which) -> bool:
     return not isinstance(found, Gap) and found.value <= found.se
 
 
-def _value(grid: Grid, cell: Cell, which: Which) -> float | None:
-    found = grid.contrast([Term(1, cell, which)])
+def _value(grid: Grid, cell: Cell, which: Which, among: Iterable[Cell]) -> float | None:
+    """Accuracy on the questions that all candidates were asked."""
+    found = grid.contrast([Term(1, cell, which)], among=among)
     return None if isinstance(found, Gap) else found.value
 
 

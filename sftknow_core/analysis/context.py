@@ -99,6 +99,15 @@ class Plan:
     """The k of R1b, fixed instead of chosen."""
     enrichment_k: float = 20.0
 
+    @classmethod
+    def of(cls, rule: Rule) -> Plan:
+        """What a study's rule fixes, all roles named (Rule.for_study)."""
+        roles = rule.roles
+        return cls(
+            str(roles.small), str(roles.middle), str(roles.large), rule, kl_measure=roles.kl_measure,
+            fixed_k=roles.fixed_k, enrichment_k=roles.enrichment_k,
+        )  # fmt: skip
+
 
 class Study:
     """Tables under a plan."""

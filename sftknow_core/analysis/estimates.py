@@ -100,7 +100,7 @@ def base_accuracy(
     split: str = "test",
 ) -> Estimate | None:
     """The base before fine-tuning, asked in the same way or after five exemplars (prompt FIVE_SHOT)."""
-    grid = study.grid(domain, prompt, split)
+    grid = study.grid(domain, prompt, split).on([])
     row = grid.row(Cell("", ""), 0, BASE_STATE)
     if row is None:
         return None
@@ -122,6 +122,7 @@ def _remembered(study: Study, key: Hashable, make: Callable[[], Estimate | None]
 
 
 def _of_terms(grid: Grid, terms: Sequence[Term], test_level: int | None = None) -> Estimate | None:
+    grid = grid.on_terms(terms)
     found = grid.sums(terms) if grid.facts else Gap("not asked")
     return None if isinstance(found, Gap) else _found(grid, tuple(found[0]), found[1], test_level)
 

@@ -41,9 +41,9 @@ def flips(study: Study, before: Which = TUNED, after: Which = CHOSEN, domain: st
 
     n_lost: right before and wrong after; n_gained: the other way round.
     """
-    grid = study.grid(domain)
     rows = []
-    for cell in grid.cells():
+    for cell in study.grid(domain).cells():
+        grid = study.grid(domain).on([cell])
         was, now = grid.by_seed(cell, before), grid.by_seed(cell, after)
         for seed in sorted(set(was) & set(now)):
             for level in np.unique(grid.levels):
@@ -57,9 +57,9 @@ def flips(study: Study, before: Which = TUNED, after: Which = CHOSEN, domain: st
 
 def seed_churn(study: Study, which: Which = TUNED, domain: str = "in") -> pd.DataFrame:
     """level, size, method, test_level, churn: share of questions on which two seeds disagree, mean over their pairs."""
-    grid = study.grid(domain)
     rows = []
-    for cell in grid.cells():
+    for cell in study.grid(domain).cells():
+        grid = study.grid(domain).on([cell])
         pairs = list(combinations(grid.by_seed(cell, which).values(), 2))
         for level in np.unique(grid.levels) if pairs else ():
             at = grid.levels == level

@@ -5,13 +5,17 @@ fine-tuned model: a cell (level, size, method) and a seed. Shares and accuracies
 region, KL in nats.
 
 One `Grid` is one way of asking: prompt, split, domain and score. Contrasts are over the same questions and the same
-seeds: numbers over different questions are never subtracted. What is not there gives a `Gap` with the reason.
+seeds: numbers over different questions are never subtracted. A study may ask more questions at some sizes than at
+others, the smaller set within the larger: a contrast is over those that all sizes in it were asked. What is not there
+gives a `Gap` with the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,6 +96,7 @@ crosses the limit of a level), `answers` `gold_rank` (after the question, the ra
 NaN: not scored), and `states` `alpha` (of an interpolation; 0: base, 1: tuned), `region` and `beside_k` (the k that
 takes back the same part of the update)."""
 
+_OTHER_QUESTIONS = "the chains of this study did not answer the same questions; they cannot be compared"
 _KEYS = {
     "chains": ["chain"],
     "answers": ["chain", "state_id", "prompt", "fact_id"],
@@ -188,12 +193,20 @@ class Term(NamedTuple):
 
 
 class Grid:
-    """Right answers by chain, state and question.
+    """Right answers by chain, state and question; the questions are those that all sizes were asked (more: `on`).
 
-    value: the column summed, `right`, `exact` or `stopped` (or `kl_nats` of a shifts table).
+    value: the column summed, `right`, `exact` or `stopped` (or `kl_nats` of a shifts table). shared: False for
+    questions of which every seed has its own; all of them stay then, with NaN where a state was not asked.
     """
 
-    def __init__(self, tables: StudyTables, answers: pd.DataFrame, value: str = "right") -> None:
+    facts: list[str]
+    """The questions."""
+    levels: NDArray[np.int64]
+    """Their mastery levels."""
+
+    def __init__(
+        self, tables: StudyTables, answers: pd.DataFrame, value: str = "right", *, shared: bool = True
+    ) -> None:
         self.tables, self.value = tables, value
         self.chains: dict[tuple[Cell, int], str] = {
             (Cell(str(row["level"]), str(row["size"]), str(row["method"])), int(row["seed"])): str(
@@ -205,11 +218,51 @@ class Grid:
         used = answers[["chain", "state_id", "fact_id", "level", value]]
         wide = used.pivot(index=["chain", "state_id"], columns="fact_id", values=value).astype(float)
         levels = used.drop_duplicates("fact_id").set_index("fact_id")["level"]
-        self.facts = list(wide.columns)
-        self.levels: NDArray[np.int64] = levels.reindex(wide.columns).to_numpy(np.int64)
+        self._all_facts = np.array(wide.columns, dtype=object)
+        self._all_levels: NDArray[np.int64] = levels.reindex(wide.columns).to_numpy(np.int64)
         values = wide.to_numpy(np.float64)
-        self._rows: dict[tuple[str, str], Array] = dict(zip(wide.index, values, strict=True))
+        self._all_rows: dict[tuple[str, str], Array] = dict(zip(wide.index, values, strict=True))
+        self._asked = self._asked_by_size() if shared else {}
+        self._views: dict[bytes, Grid] = {}
+        self._restrict(self._common(self._asked))
+
+    def _asked_by_size(self) -> dict[str, NDArray[np.bool_]]:
+        """Size -> which questions any of its states was asked."""
+        size_of = {chain: cell.size for (cell, _), chain in self.chains.items()}
+        asked: dict[str, NDArray[np.bool_]] = {}
+        for (chain, _), row in self._all_rows.items():
+            if (size := size_of.get(chain)) is not None:
+                asked[size] = asked.get(size, False) | ~np.isnan(row)
+        return asked
+
+    def _common(self, sizes: Iterable[str]) -> NDArray[np.bool_]:
+        keep = np.ones(len(self._all_facts), dtype=bool)
+        for size in sizes:
+            keep &= self._asked.get(size, True)
+        return keep
+
+    def _restrict(self, keep: NDArray[np.bool_]) -> None:
+        every = bool(keep.all())
+        self.facts = list(self._all_facts[keep])
+        self.levels = self._all_levels[keep]
+        self._rows = self._all_rows if every else {key: row[keep] for key, row in self._all_rows.items()}
         self._base = next((row for (chain, _), row in self._rows.items() if chain == BASE), None)
+        self._views[keep.tobytes()] = self
+
+    def on(self, cells: Iterable[Cell]) -> Grid:
+        """The same over the questions that these cells were asked; no cells: over all that base was asked.
+
+        Raises SpecError where the questions of one size are not among those of another.
+        """
+        sizes = {cell.size for cell in cells}
+        for one, other in combinations([self._asked[size] for size in sizes if size in self._asked], 2):
+            if (one & ~other).any() and (other & ~one).any():
+                raise SpecError(_OTHER_QUESTIONS)
+        keep = self._common(sizes)
+        if (found := self._views.get(keep.tobytes())) is None:
+            found = copy(self)  # shares the views and all rows
+            found._restrict(keep)
+        return found
 
     @classmethod
     def of(
@@ -218,7 +271,7 @@ class Grid:
         """The grid of one way of asking."""
         answers = tables.answers
         place = (answers["split"] == split) & (answers["domain"] == domain) & (answers["prompt"] == prompt)
-        return cls(tables, answers[place], value)
+        return cls(tables, answers[place], value, shared=split != "train")
 
     def cells(self) -> list[Cell]:
         """Cells that have a chain, in order of level and size."""
@@ -255,9 +308,7 @@ class Grid:
             return Gap(_named("not run", missing) if missing else _named("no seed has all of", terms))
         table = np.array(rows, dtype=np.float64)
         if np.isnan(table).any():
-            raise SpecError(
-                "the chains of this study did not answer the same questions; they cannot be compared"
-            )
+            raise SpecError(_OTHER_QUESTIONS)
         return seeds, table
 
     def _has(self, term: Term) -> bool:
@@ -266,20 +317,34 @@ class Grid:
         return any(self.row(term.cell, seed, term.which) is not None for seed in seeds)
 
     def contrast(
-        self, terms: Sequence[Term], levels: Sequence[int] | None = None, null: float = 0.0
+        self,
+        terms: Sequence[Term],
+        levels: Sequence[int] | None = None,
+        null: float = 0.0,
+        *,
+        among: Iterable[Cell] = (),
     ) -> Contrast | Gap:
-        """The level-balanced contrast; levels: only questions of these mastery levels."""
-        found = self.sums(terms)
+        """The level-balanced contrast over the questions that all its cells were asked.
+
+        levels: only questions of these mastery levels. among: cells that were asked them too, for values that are
+        compared with theirs.
+        """
+        grid = self.on_terms(terms, among)
+        found = grid.sums(terms)
         if isinstance(found, Gap):
             return found
-        keep = np.isin(self.levels, self.levels if levels is None else list(levels))
+        keep = np.isin(grid.levels, grid.levels if levels is None else list(levels))
         if keep.sum() < 2:
             return Gap(f"no questions of level {', '.join(map(str, levels or []))}")
         step = None if self.value == "kl_nats" else max(abs(t.weight) for t in terms)
         try:
-            return contrast(found[1][:, keep], self.levels[keep], null=null, step=step)
+            return contrast(found[1][:, keep], grid.levels[keep], null=null, step=step)
         except SpecError as error:
             return Gap(str(error))
+
+    def on_terms(self, terms: Iterable[Term], among: Iterable[Cell] = ()) -> Grid:
+        """`on` the cells of these terms and others; the base was asked all questions."""
+        return self.on([*(term.cell for term in terms if term.which.kind != "base"), *among])
 
     def by_seed(self, cell: Cell, which: Which) -> dict[int, Array]:
         """Seed -> values by question, of the seeds that have this state."""

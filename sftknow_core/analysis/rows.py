@@ -191,9 +191,9 @@ def recovered_rows(study: Study, size: str | None = None, domain: str = "in") ->
     n_wrong: wrong in tuned. share_healed: of these, right after restoring. share_broken: of the right ones, wrong
     after. part_of_healed: of all questions the cell healed, those of this level (sums to 1).
     """
-    grid = study.grid(domain)
     rows: list[Row] = []
     for cell in cells_of(study):
+        grid = study.grid(domain).on([cell])
         was, now = grid.by_seed(cell, TUNED), grid.by_seed(cell, CHOSEN)
         seeds = sorted(set(was) & set(now))
         if size not in (None, cell.size) or not seeds:

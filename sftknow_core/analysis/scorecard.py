@@ -51,7 +51,7 @@ def scorecard(study: Study) -> pd.DataFrame:
     ended = Grid.of(study.tables, split="test", domain="in", value="stopped")
     rows = []
     for cell in test.cells():
-        found = _of_cell(test, trained, ended, cell)
+        found = _of_cell(test.on([cell]), trained, ended.on([cell]), cell)
         shares: dict[tuple[str, str], float] = {}
         for (measure, state), counts in found.items():
             if row := _row(counts, shared=measure not in ("learnt", "retained")):

@@ -8,30 +8,31 @@ not run is said, with how to get it; the paper's numbers are shown all the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from sftknow_core.analysis.advice import Advice, Answer, advice, answers
+from sftknow_core.analysis.advice import Advice, Answer, advice, answers, no_advice
 from sftknow_core.analysis.claims import all_claims, repeated
 from sftknow_core.analysis.claims_size import hardly_known
 from sftknow_core.analysis.claims_strategy import pick
 from sftknow_core.analysis.context import Plan, Study
 from sftknow_core.analysis.flips import flip_table
-from sftknow_core.analysis.grid import TUNED, Cell, StudyTables, size_number
+from sftknow_core.analysis.grid import TUNED, Cell, StudyTables
 from sftknow_core.analysis.paper_accuracy import figure2, figure4, figure5, table2, table4, table6, table7
 from sftknow_core.analysis.paper_table import PaperTable
 from sftknow_core.analysis.paper_weights import table3, table9, table10, table11
 from sftknow_core.analysis.rates import Rates, every, plain
 from sftknow_core.analysis.rows import cells_of
 from sftknow_core.analysis.scorecard import scorecard
-from sftknow_core.analysis.verdict import Rule, Verdict
+from sftknow_core.analysis.verdict import Verdict
 from sftknow_core.errors import CacheError
 from sftknow_core.results import studies
 from sftknow_core.results.chain import Chain
+from sftknow_core.results.studies import FixedRule
 from sftknow_core.results.study_frames import study_frames
 from sftknow_core.store.cache import Cache
 
@@ -51,8 +52,6 @@ def paper_table(
     return figure2(study, matcher, majority) if name == "figure2" else TABLES[name](study, matcher)
 
 
-DEMO_MARGIN_PP = 2.0
-"""The small demo models answer fewer questions: smaller differences are not worth a claim."""
 _GROUPS = {"test_in": "in", "test_out": "out"}
 
 
@@ -75,6 +74,8 @@ class About:
     """Group -> questions asked of each model."""
     majority: Mapping[str, float]
     """Domain -> accuracy of always giving the topic's most frequent train answer, on test."""
+    fixed: FixedRule
+    """The rule, and when it was fixed."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,13 @@ class StudyResults:
     @cached_property
     def answers(self) -> tuple[Answer, ...]:
         """A user's questions, answered."""
-        return answers([*self.verdicts, *hardly_known(self.study)], self.advice, self.plan)
+        decided = [*self.verdicts, *hardly_known(self.study)]
+        return answers(decided, self.advice, self.plan, self.no_advice)
+
+    @cached_property
+    def no_advice(self) -> str:
+        """Why there is no advice, as the end of a sentence; "" where there is some."""
+        return "" if self.advice else no_advice(self.study)
 
     @cached_property
     def scorecard(self) -> pd.DataFrame:
@@ -163,29 +170,8 @@ def read_study_results(cache: Cache, run_id: str, *, enrichment: bool = True) ->
         )
     frames = study_frames(cache, run_id, enrichment=enrichment)
     tables = StudyTables(**plain(frames))
-    margin = DEMO_MARGIN_PP if study.base_name == "demo" else Rule().margin_pp
-    sizes = ["all" if size == "all" else str(size) for size in study.spec.params["sizes"]]
-    plan = default_plan(sizes, margin)
+    plan = Plan.of(study.fixed_rule.rule)
     return StudyResults(Study(tables, plan), _about(study, tables, n_done), Study(every(frames), plan))
-
-
-def default_plan(sizes: Sequence[str], margin_pp: float = 1.0) -> Plan:
-    """The paper's three sizes where the study has them; else its smallest, a middle one and its largest.
-
-    A size that the study does not have stays the paper's: what needs it is then not tested.
-    """
-    numbers = sorted((size for size in sizes if size.isdigit()), key=size_number)
-    paper = Plan()
-    fixed = {name: getattr(paper, name) for name in ("small", "middle", "large")}
-    roles = {name: size for name, size in fixed.items() if size in numbers}
-    free = [size for size in numbers if size not in roles.values()]
-    if "large" not in roles and free and free[-1] == numbers[-1]:
-        roles["large"] = free.pop()
-    if "small" not in roles and free and free[0] == numbers[0]:
-        roles["small"] = free.pop(0)
-    if "middle" not in roles and free and "small" in roles and "large" in roles:
-        roles["middle"] = free[len(free) // 2]
-    return Plan(**{**fixed, **roles}, rule=Rule(margin_pp=margin_pp))
 
 
 def _about(study: studies.Study, tables: StudyTables, n_done: int) -> About:
@@ -209,4 +195,5 @@ def _about(study: studies.Study, tables: StudyTables, n_done: int) -> About:
             for group, domain in _GROUPS.items()
             if (score := first.majority.get(group)) and score.accuracy is not None
         },
+        fixed=study.fixed_rule,
     )

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sftknow_core.analysis.grid import Gap
+from sftknow_core.specs import Rule as Rule
 from sftknow_core.stats.contrast import Contrast
 from sftknow_core.stats.paired import holm
 from sftknow_core.stats.seeds import SeedMean
@@ -36,22 +37,6 @@ class Status(StrEnum):
     CONTRADICTED = "CONTRADICTED"
     UNDECIDED = "UNDECIDED"
     NOT_TESTED = "NOT TESTED"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Thresholds, fixed before the run."""
-
-    margin_pp: float = 1.0
-    """Smallest accuracy difference that matters, percentage points (2 for the small demo models)."""
-    margin_nats: float = 0.01
-    margin_ratio: float = 0.05
-    """Of an enrichment above 1."""
-    margin_correlation: float = 0.1
-    min_seeds: int = 3
-    min_questions: int = 100
-    """In the smallest level."""
-    alpha: float = 0.05
 
 
 @dataclass(frozen=True)

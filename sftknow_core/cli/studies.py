@@ -46,7 +46,11 @@ def run(
     ] = None,
     executor: Annotated[str, o.executor_option()] = "processes",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what there is to do, and what it will take.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only say what there is to do, what it takes, and what it can detect.",
+        ),
     ] = False,
     skip_impossible: Annotated[
         bool, typer.Option("--skip-impossible", help="Leave out cells that have too few facts.")
@@ -57,6 +61,7 @@ def run(
     as_json: o.JsonOpt = False,
 ) -> None:
     """Run a study, or what is left of it; exit code 1 when a cell failed."""
+    from sftknow_core.analysis.precision import earlier, precision
     from sftknow_core.pipeline.study.plan import plan
     from sftknow_core.pipeline.study.read import read_study
     from sftknow_core.pipeline.study.run import run_study
@@ -67,7 +72,10 @@ def run(
         spec = spec.but(workers=workers)
     with o.workspace(cache, device, dtype) as ws:
         if dry_run:
-            o.emit(_plan_result(plan(spec, ws)), as_json, commands.show_plan)
+            found = plan(spec, ws)
+            given = earlier(ws.cache, found.base.model_id)
+            about = {"precision": precision(spec, found.n_by_level, given)}
+            o.emit(_plan_result(found) | about, as_json, commands.show_plan)
             return
         done = run_study(spec, ws, executor, skip_impossible=skip_impossible)
         result = Study(ws.cache, done.run.run_id)
@@ -134,6 +142,8 @@ def _plan_result(found: StudyPlan) -> dict[str, Any]:
         "base_name": found.base.name,
         "mastery_known": found.mastery_known,
         "n_questions": dict(found.n_questions),
+        "n_questions_by_size": {size: dict(of) for size, of in found.n_questions_by_size.items()},
+        "rule": found.spec.fixed_rule.model_dump(),
         "workers": found.spec.workers,
         "checkpoints": str(found.spec.checkpoints),
         "seconds": found.estimate.seconds,

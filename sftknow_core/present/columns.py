@@ -298,6 +298,9 @@ COLUMNS: dict[str, Column] = {
     "claims.p_margin": _number(
         "p, margin", "of the part that decides, against the margin; two-sided", "{:.2g}"
     ),
+    "claims.p_fdr": _number(
+        "p, FDR", "adjusted for all parts of all claims (Benjamini-Hochberg); verdicts don't use it", "{:.2g}"
+    ),
     "claims.table_ref": Column("numbers in", "table or figure below"),
     "claims.population": Column("CI covers", "what the interval would vary with"),
     "claims.sentence": Column("in words"),
@@ -325,6 +328,12 @@ COLUMNS: dict[str, Column] = {
         f"scores.{state}": _share(state, "smallest of kept, learnt and format")
         for state in ("base", "tuned", "restored", "hybrid")
     },
+    "precision.claims": Column("claims"),
+    "precision.compares": Column("comparison", "paired by question and seed"),
+    "precision.seeds": _number("seeds", "that all sizes in the comparison have"),
+    "precision.per_level": _count("questions per level", "that all of them are asked; of the smallest level"),
+    "precision.half_width": _number("± (pp)", "expected half-width of the 95% CI", "{:.1f}", "pp"),
+    "precision.decides": Column("can be decided", "with the seeds and questions that the rule asks for"),
     # tables of the commands, whose numbers stand without their unit
     "terminal.group": Column("questions", "split and domain"),
     "terminal.facts": Column("facts", "domain and split"),

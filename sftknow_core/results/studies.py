@@ -16,10 +16,20 @@ import pandas as pd
 
 from sftknow_core.errors import SpecError
 from sftknow_core.results.run import Run
+from sftknow_core.specs import Rule
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import RunInfo, find_run, list_runs, run_info
 from sftknow_core.store.run_folder import RunFolder
-from sftknow_core.store.study_record import DONE_STATE, FAILED, IMPOSSIBLE, KIND, TODO, Record, all_cells
+from sftknow_core.store.study_record import (
+    DONE_STATE,
+    FAILED,
+    IMPOSSIBLE,
+    KIND,
+    TODO,
+    Record,
+    all_cells,
+    rule_record,
+)
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,21 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class FixedRule:
+    """The rule by which a study's claims are decided, and since when."""
+
+    rule: Rule
+    """All roles named."""
+    fixed_at: str | None
+    """ISO 8601, UTC, before the study computed its first cell; None: not on record."""
+    n_computed: int | None
+    """Of its cells, those that had been computed by then; None: not on record."""
+    n_cells: int | None
+    in_identity: bool
+    """False: the study was begun before studies held a rule, and is judged by the defaults."""
+
+
+@dataclass(frozen=True)
 class Study(Run):
     """A study, finished or not. Everything raises SpecError when the run is no study."""
 
@@ -176,6 +201,23 @@ class Study(Run):
         return dict(manifest.summary.get("n_questions", {})) if manifest else {}
 
     @property
+    def n_questions_by_size(self) -> Mapping[str, Mapping[str, int]]:
+        """Size -> the same, of sizes that are asked another number."""
+        manifest = self.folder.manifest()
+        return dict(manifest.summary.get("n_questions_by_size", {})) if manifest else {}
+
+    @property
+    def fixed_rule(self) -> FixedRule:
+        """Its rule of decision, and when that was fixed. Raises SpecError for one that this version cannot read."""
+        params = self.spec.params
+        if "rule" not in params:
+            sizes = [None if size == "all" else int(size) for size in params["sizes"]]
+            return FixedRule(Rule().for_study(sizes, ()), None, None, None, False)
+        record = rule_record(self.folder) or {}
+        about = {name: record.get(name) for name in ("fixed_at", "n_computed", "n_cells")}
+        return FixedRule(Rule.from_json(params["rule"]), **about, in_identity=True)
+
+    @property
     def frame(self) -> pd.DataFrame:
         """The cells as a table, one row a cell and way of restoring; one row where a cell has no chain.
 
@@ -211,6 +253,8 @@ class Study(Run):
             **asdict(self.info),
             "spec": dict(self.spec.params),
             "n_questions": self.n_questions,
+            "n_questions_by_size": self.n_questions_by_size,
+            "rule": {**vars(fixed := self.fixed_rule), "rule": fixed.rule.model_dump()},
             "cells": with_numbers,
         }
 

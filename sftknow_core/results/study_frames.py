@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from sftknow_core.facts.matcher import verdict_column
 from sftknow_core.results.cube import open_cube, region_tensors
 from sftknow_core.results.run import Run, check_intact
+from sftknow_core.specs import ENRICHMENT_KS
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts, read_table
 from sftknow_core.store.files import write_atomic
@@ -71,7 +72,6 @@ def _key(chains: Sequence[str]) -> str:
 BASE = "base"
 """`chain` of the answers before fine-tuning, which all chains share."""
 QA, FIVE_SHOT, COMPLETION = "qa", "five-shot", "completion"
-ENRICHMENT_KS = ("1", "20")
 _NAMES = ("chains", "states", "answers", "shifts", "concentration", "enrichment")
 _MAP = pa.schema([("chain", pa.string()), ("run_id", pa.string()), ("prompt", pa.string())])
 _STATES = [
@@ -245,14 +245,14 @@ def _answers(cache: Cache, asked: pa.Table, matcher: str) -> pd.DataFrame:
         f"""SELECT DISTINCT ON (chain, state_id, prompt, fact_id) chain, state_id, prompt, split, domain, level, topic,
                 fact_id, "row" AS place, {right} AS "right", exact, stopped, n_tokens, position
             FROM answers JOIN asked USING (run_id) WHERE level IS NOT NULL
-            ORDER BY chain, state_id, prompt, fact_id""",
+            ORDER BY chain, state_id, prompt, fact_id, run_id""",
     )
     ranks = _rows(
         cache,
         FIRST_TOKEN,
         asked,
         """SELECT DISTINCT ON (chain, state_id, fact_id) chain, state_id, prompt, fact_id, gold_rank_state AS gold_rank
-            FROM first_token JOIN asked USING (run_id) ORDER BY chain, state_id, fact_id""",
+            FROM first_token JOIN asked USING (run_id) ORDER BY chain, state_id, fact_id, run_id""",
     )
     return answers.merge(ranks, how="left", on=["chain", "state_id", "prompt", "fact_id"])
 
@@ -281,7 +281,7 @@ def _shifts(cache: Cache, asked: pa.Table) -> pd.DataFrame:
     query = """
         WITH scored AS (SELECT DISTINCT ON (chain, state_id, fact_id) chain, state_id, fact_id, level,
                             CASE WHEN kept THEN kl_nats END AS shift, kl_aligned_nats AS aligned
-                        FROM first_token JOIN asked USING (run_id) ORDER BY chain, state_id, fact_id)
+                        FROM first_token JOIN asked USING (run_id) ORDER BY chain, state_id, fact_id, run_id)
         SELECT chain, state_id, measure, split, domain, level, fact_id, kl_nats
         FROM (UNPIVOT scored ON shift, aligned INTO NAME measure VALUE kl_nats) JOIN places USING (fact_id)
         WHERE level IS NOT NULL ORDER BY chain, state_id, measure, fact_id"""

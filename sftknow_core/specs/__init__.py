@@ -34,6 +34,7 @@ from sftknow_core.specs.chain import (
     Restoring,
     check_comparable,
 )
+from sftknow_core.specs.rule import ENRICHMENT_KS, Roles, Rule
 from sftknow_core.specs.study import AUTO, LARGE, Cell, Checkpoints, StudySpec, at_variation, sizes_as_json
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Cell",
     "ChainSpec",
     "Checkpoints",
+    "ENRICHMENT_KS",
     "EvaluateSpec",
     "FIVE_SHOT",
     "Facts",
@@ -54,6 +56,8 @@ __all__ = [
     "QuestionSpec",
     "Restoration",
     "Restoring",
+    "Roles",
+    "Rule",
     "Spec",
     "StudySpec",
     "WholeOrAll",

@@ -45,6 +45,7 @@ from sftknow_core.specs.base import (
     field_names,
     one_of,
     restoration,
+    whole_or_all,
     wrong,
 )
 from sftknow_core.specs.chain import (
@@ -55,6 +56,7 @@ from sftknow_core.specs.chain import (
     Restoring,
     check_comparable,
 )
+from sftknow_core.specs.rule import Rule
 from sftknow_core.store.study_record import cell_key, variation
 from sftknow_core.update.spec import RestoreSpec
 
@@ -144,9 +146,27 @@ def _controls(given: Any) -> tuple[RestoreSpec, ...]:
     return tuple(restoration({**shared, field: str(amount)}) for amount in each)
 
 
+def _by_size(given: Any) -> dict[int | None, Any]:
+    if not isinstance(given, Mapping):
+        raise wrong("a table of sizes, e.g. { 1920 = ... }")
+    return {whole_or_all(size): value for size, value in given.items()}
+
+
+def _as_text(given: Mapping[int | None, Any]) -> dict[str, Any]:
+    return {str(size): value for size, value in zip(sizes_as_json(given), given.values(), strict=True)}
+
+
 if TYPE_CHECKING:
     Controls = tuple[RestoreSpec, ...]
+    SeedsBySize = Mapping[int | None, tuple[int, ...]]
+    QuestionsBySize = Mapping[int | None, int | None]
 else:
+    SeedsBySize = Annotated[
+        dict[int | None, Listed[int]], BeforeValidator(_by_size), PlainSerializer(_as_text)
+    ]
+    QuestionsBySize = Annotated[
+        dict[int | None, WholeOrAll], BeforeValidator(_by_size), PlainSerializer(_as_text)
+    ]
     Controls = Annotated[
         Listed[Annotated[Any, PlainValidator(_controls)]],
         AfterValidator(lambda given: tuple(chain.from_iterable(given))),
@@ -169,6 +189,8 @@ class StudySpec(Spec):
     sizes: Listed[WholeOrAll] = (60, 240, 1920)
     """Of the train sets; None: all facts of the level."""
     seeds: Listed[int] = (0, 1, 2)
+    seeds_by_size: SeedsBySize = Field(default_factory=dict)
+    """Size -> its seeds, where they are not `seeds`: more where claims are decided."""
     methods: Listed[str] = ("full",)
     rates: Listed[float] = (1.0,)
     """Learning rates, as multiples of the preset's; 1 is among them."""
@@ -191,6 +213,9 @@ class StudySpec(Spec):
     completions: bool = True
     """Whether their states are asked with completion prompts too: what they know, whatever the format."""
     questions: QuestionSpec = QuestionSpec()
+    per_level_by_size: QuestionsBySize = Field(default_factory=dict)
+    """Size -> its questions of each mastery level, where they are not those of `questions`. A smaller sample lies
+    within the larger one, so that sizes are compared on the questions of the smaller."""
     evaluate: EvaluateSpec = EvaluateSpec()
     train_questions: WholeOrAll = 300
     """At most so many train-set questions are asked of each state; None: all; 0: none."""
@@ -201,6 +226,8 @@ class StudySpec(Spec):
     """Torch threads of one cell. Sums are rounded in another order with other threads, so they belong to the study."""
     workers: Annotated[int, between(1)] = 2
     """Processes at work at once. They change no number."""
+    rule: Rule = Rule()
+    """How claims are decided; `fixed_rule` has all roles named."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -216,17 +243,40 @@ class StudySpec(Spec):
             if not values:
                 raise SpecError(f"{name}: got an empty list; allowed: at least one")
             object.__setattr__(self, name, tuple(sorted(dict.fromkeys(values), key=key)))
+        self._check_by_size()
         self._check_values()
         for cell in self.cells():
             self.training_of(cell, PRESETS["paper"])
         for level, n, way in product(self.levels, self.sizes, self.restoring):
-            self.chain_spec(Cell(level=level, n=n, seed=self.seeds[0]), way)
+            self.chain_spec(Cell(level=level, n=n, seed=self.seeds_of(n)[0]), way)
+        _ = self.fixed_rule
         return self
+
+    def _check_by_size(self) -> None:
+        """What says the same as the value for all sizes is left out, so that the same grid is the same study."""
+        for name in ("seeds_by_size", "per_level_by_size"):
+            for n in getattr(self, name):
+                if n not in self.sizes:
+                    raise SpecError(
+                        f"{name}: got {sizes_as_json([n])[0]}; allowed: sizes of the study, "
+                        f"{sizes_as_json(self.sizes)}"
+                    )
+        for n, seeds in self.seeds_by_size.items():
+            if not seeds:
+                raise SpecError(
+                    f"seeds_by_size {sizes_as_json([n])[0]}: got an empty list; allowed: at least one"
+                )
+        seeds_of = {n: tuple(sorted(set(self.seeds_of(n)))) for n in self.sizes}
+        asked = {n: self.questions_of(n) for n in self.sizes}  # checks them, too
+        seeds_by_size = {n: seeds for n, seeds in seeds_of.items() if seeds != self.seeds}
+        per_level = {n: spec.per_level for n, spec in asked.items() if spec != self.questions}
+        object.__setattr__(self, "seeds_by_size", seeds_by_size)
+        object.__setattr__(self, "per_level_by_size", per_level)
 
     def _check_values(self) -> None:
         if not self.name.strip():
             raise SpecError("name: got an empty text; allowed: a short name, e.g. the file's")
-        for seed in self.seeds:
+        for seed in {*self.seeds, *chain.from_iterable(self.seeds_by_size.values())}:
             if not 0 <= seed < 2**32:
                 raise SpecError(f"seeds: got {seed}; allowed: 0 to 2**32 - 1")
         if (self.train_questions or 0) < 0:
@@ -246,10 +296,12 @@ class StudySpec(Spec):
 
     def cells(self) -> list[Cell]:
         """The grid, seeds outermost: after a third of three seeds' work every level and size is there once."""
+        seeds = sorted({seed for n in self.sizes for seed in self.seeds_of(n)})
         repeats = self.repeats()
         return [
             Cell(level=level, n=n, seed=seed, method=method, rate=rate, repeats=times)
-            for seed, method, level, n in product(self.seeds, self.methods, self.levels, self.sizes)
+            for seed, method, level, n in product(seeds, self.methods, self.levels, self.sizes)
+            if seed in self.seeds_of(n)
             for rate in self.rates
             for times in (1.0, *([repeats[n]] if n in repeats else ()))
         ]
@@ -258,6 +310,25 @@ class StudySpec(Spec):
         """Size -> how often it is repeated to take as many steps as the largest size; empty unless asked for."""
         numbers = [n for n in self.sizes if n is not None] if self.match_steps else []
         return {n: max(numbers) / n for n in numbers if n < max(numbers)}
+
+    def seeds_of(self, n: int | None) -> tuple[int, ...]:
+        """The seeds of a size."""
+        return self.seeds_by_size.get(n, self.seeds)
+
+    def questions_of(self, n: int | None) -> QuestionSpec:
+        """How many questions the cells of a size are asked."""
+        given = self.per_level_by_size
+        return self.questions.but(per_level=given[n]) if n in given else self.questions
+
+    def question_specs(self) -> list[QuestionSpec]:
+        """The different sets of questions that cells are asked, the smallest first."""
+        found = dict.fromkeys(map(self.questions_of, self.sizes))
+        return sorted(found, key=lambda one: float("inf") if one.per_level is None else one.per_level)
+
+    @property
+    def fixed_rule(self) -> Rule:
+        """The rule with all roles named, as it is part of the study's identity."""
+        return self.rule.for_study(self.sizes, self.ks)
 
     def chain_spec(self, cell: Cell, way: Restoring) -> ChainSpec:
         """What the cell's chain does, apart from model, facts and training."""
@@ -271,7 +342,7 @@ class StudySpec(Spec):
             strategy=way.strategy,
             region=way.region,
             layers=way.layers,
-            questions=self.questions,
+            questions=self.questions_of(cell.n),
             evaluate=self.evaluate,
             train_questions=self.train_questions,
             baselines=self.baselines,

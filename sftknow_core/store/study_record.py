@@ -11,25 +11,31 @@ study's manifest holds the same list under "cells". A record is a dict:
     sft         the run that made the tuned model; NULL unless done
     model_id    of the tuned model; NULL unless done
     seconds     time at work, s; NULL: taken from the cache, or never tried
+
+rule.json, beside it, says when the study's rule of decision was fixed, and how many of its cells had been computed by
+then: it is written once, before the study computes its first cell.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from filelock import FileLock
 
 from sftknow_core.errors import SpecError
 from sftknow_core.store.cache import Cache
-from sftknow_core.store.files import disk_errors
-from sftknow_core.store.line_log import LineLog, read_lines
+from sftknow_core.store.files import disk_errors, write_atomic
+from sftknow_core.store.line_log import LineLog, plain_json, read_lines
 from sftknow_core.store.open_run import try_acquire
 from sftknow_core.store.run_folder import DONE, RunFolder
+from sftknow_core.store.run_spec import utc_now
 
 KIND = "study"
 CELLS = "cells.jsonl"
+RULE = "rule.json"
 TODO, DONE_STATE, FAILED, IMPOSSIBLE = "to do", "done", "failed", "impossible"
 Record = dict[str, Any]
 
@@ -68,10 +74,15 @@ def all_cells(run: RunFolder) -> list[Record]:
     if spec.kind != KIND:
         raise SpecError(f"run {run.run_id} is a {spec.kind}, not a study; `sftknow study list` lists studies")
     known = {record["key"]: record for record in cell_records(run)}
-    grid = [spec.params[name] for name in ("seeds", "methods", "levels", "sizes")]
+    methods, levels, sizes = (spec.params[name] for name in ("methods", "levels", "sizes"))
     rates, repeats = spec.params.get("rates", (1.0,)), spec.params.get("repeats", {})
+    by_size = spec.params.get("seeds_by_size", {})
+    seeds_of = {size: by_size.get(str(size), spec.params["seeds"]) for size in sizes}
+    seeds = sorted(set(chain.from_iterable(seeds_of.values())))
     cells = []
-    for seed, method, level, size, rate in product(*grid, rates):
+    for seed, method, level, size, rate in product(seeds, methods, levels, sizes, rates):
+        if seed not in seeds_of[size]:
+            continue
         for times in (1.0, *([repeats[str(size)]] if str(size) in repeats else ())):
             key = cell_key(method, level, size, seed, rate, times)
             cell = {
@@ -100,6 +111,26 @@ def variation(rate: float, repeats: float) -> str:
     said = [f"lr x {rate:g}"] if rate != 1 else []
     said += [f"{repeats:g} times the epochs"] if repeats != 1 else []
     return "".join(f", {one}" for one in said)
+
+
+def fix_rule(run: RunFolder, rule: Mapping[str, Any], n_computed: int, n_cells: int) -> None:
+    """Put on record that the rule stands from now on, unless that is on record. Raises CacheError for a full disk.
+
+    n_computed: of the study's cells, those that are in the cache already.
+    """
+    if rule_record(run) is None:
+        record = {"rule": rule, "fixed_at": utc_now(), "n_computed": n_computed, "n_cells": n_cells}
+        write_atomic(run.root / RULE, plain_json(record).encode())
+
+
+def rule_record(run: RunFolder) -> Record | None:
+    """rule, fixed_at (ISO 8601, UTC), n_computed, n_cells; None where nothing readable is on record."""
+    try:
+        found = json.loads((run.root / RULE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    names = {"rule", "fixed_at", "n_computed", "n_cells"}
+    return found if isinstance(found, dict) and found.keys() >= names else None
 
 
 def nothing(state: str, reason: str | None = None, seconds: float | None = None) -> Record:

@@ -8,12 +8,13 @@ import pytest
 from fake_study import make, mean_of
 
 from sftknow_core.analysis.advice import advice
-from sftknow_core.analysis.claims import all_claims, part_table, repeated, verdict_table
+from sftknow_core.analysis.claims import all_claims, false_discovery, part_table, repeated, verdict_table
 from sftknow_core.analysis.context import Plan, Study
-from sftknow_core.analysis.grid import TUNED, Cell, StudyTables, empty
+from sftknow_core.analysis.grid import TUNED, Cell, StudyTables, Term, empty
 from sftknow_core.analysis.scorecard import scorecard
-from sftknow_core.analysis.verdict import Status
+from sftknow_core.analysis.verdict import Part, Status, conclude
 from sftknow_core.errors import SpecError
+from sftknow_core.specs import Rule
 
 
 def kl_of(level, size):
@@ -153,6 +154,33 @@ def test_tables_of_verdicts(papers):
     assert (again["verdict"] == again["exact_match"]).all()  # the fake's answers are exact
 
 
+def test_p_adjusted_for_all_parts_of_all_claims():
+    """Benjamini-Hochberg over p = .001, .03, .04, .5 (the part without p has none): p m / rank is .004, .06, .0533,
+    .5, and none may lie above one of a higher rank: .004, .0533, .0533, .5."""
+    parts = [
+        Part("", effect, effect - 1, effect + 1, p)
+        for effect, p in ((5.0, 0.001), (3.0, 0.04), (2.0, 0.03), (0.1, 0.5))
+    ] + [Part("", reason="not run")]
+    first = conclude("X", "x", parts[:2], Rule(), domain="in")
+    second = conclude("X", "x", parts[2:], Rule(), domain="out")
+    adjusted = false_discovery([first, second])
+    assert adjusted["X", "in"] == pytest.approx([0.004, 0.16 / 3])
+    assert adjusted["X", "out"][:2] == pytest.approx([0.16 / 3, 0.5]) and adjusted["X", "out"][2] is None
+    table = verdict_table([first, second])
+    assert (first.effect, second.effect) == (3.0, 0.1)  # the weakest part decides
+    assert table["p_fdr"].tolist() == pytest.approx([0.16 / 3, 0.5])
+    alone = verdict_table([first], [first, second])
+    assert alone["p_fdr"].tolist() == table["p_fdr"].tolist()[:1]  # some claims of the list keep their value
+    assert verdict_table([first])["p_fdr"].tolist() == [0.04]
+    assert part_table([first], [first, second])["p_fdr"].tolist() == adjusted["X", "in"]
+
+
+def test_claims_that_were_not_run_have_no_p():
+    absent = conclude("X", "x", [Part("", reason="not run")], Rule())
+    assert false_discovery([absent]) == {("X", ""): [None]}
+    assert verdict_table([absent])["p_fdr"].tolist() == [None]
+
+
 def test_borderline_facts_can_be_left_out():
     tables = make(mean_of, levels=("2",), ks=(0.0,))
     answers = tables.answers.assign(borderline=lambda t: t["fact_id"].str.endswith("7"))
@@ -166,6 +194,46 @@ def test_chains_that_answered_other_questions_are_not_compared():
     gone = (answers["chain"] == "2-240-3") & (answers["fact_id"] == "test1-0")
     with pytest.raises(SpecError, match="did not answer the same questions"):
         all_claims(replace(tables, answers=answers[~gone]))
+
+
+def some_asked_less(size: str, n: int) -> StudyTables:
+    """Of every level, cells of a size were asked the first n questions of 120."""
+    tables = make(mean_of, ks=(0.0, 20.0))
+    of_size = set(tables.chains.loc[tables.chains["size"] == size, "chain"])
+    number = tables.answers["fact_id"].str.rpartition("-")[2].astype(int)
+    return replace(tables, answers=tables.answers[~tables.answers["chain"].isin(of_size) | (number < n)])
+
+
+def test_sizes_with_fewer_questions_are_compared_on_those_that_both_were_asked():
+    """Tuned on level 2: places are (i + 1/2) / 120, so the first 30 of 120 lie below .25, where all answer rightly:
+    the difference over them is 0, whatever it is over all 120."""
+    whole, less = make(mean_of, ks=(0.0, 20.0)), some_asked_less("240", 30)
+    grid, before = Study(less).grid(), Study(whole).grid()
+    cells = [Cell("2", size) for size in ("60", "240", "1920")]
+    alone = grid.contrast([Term(1, cells[2])])
+    assert (alone.n_questions, alone.value) == (5 * 120, before.contrast([Term(1, cells[2])]).value)
+    both = grid.contrast([Term(1, cells[2]), Term(-1, cells[1])])
+    assert (both.n_questions, both.n_smallest_level, both.value) == (5 * 30, 30, 0)
+    assert before.contrast([Term(1, cells[2]), Term(-1, cells[1])]).value < -0.05
+    outer = grid.contrast([Term(1, cells[2]), Term(-1, cells[0])])
+    assert outer == before.contrast([Term(1, cells[2]), Term(-1, cells[0])])
+    assert len(grid.facts) == 5 * 30 and len(grid.on(cells[:1]).facts) == 5 * 120  # of all sizes, of one
+    assert grid.on(cells[:1]).on(cells).facts == grid.facts
+    assert len(grid.on([]).facts) == 5 * 120  # base
+
+
+def test_all_verdicts_of_a_study_that_asks_less_at_some_sizes():
+    found = {v.claim_id: v for v in all_claims(some_asked_less("240", 30), Plan())}
+    assert found["R1a"].n == 600 and found["P2e"].n == 600
+    assert found["P1b"].n == 150 and found["P1b"].verdict is Status.UNDECIDED
+    assert "30 questions in the smallest level" in found["P1b"].sentence
+
+
+def test_questions_of_which_none_is_among_those_of_another_size_are_not_compared():
+    less = some_asked_less("240", 30)
+    other = less.answers["chain"].str.contains("-60-") & less.answers["fact_id"].str.endswith("-3")
+    with pytest.raises(SpecError, match="did not answer the same questions"):
+        all_claims(replace(less, answers=less.answers[~other]))
 
 
 @pytest.mark.parametrize(

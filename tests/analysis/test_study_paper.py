@@ -11,7 +11,7 @@ from fake_study import make, mean_of
 
 from sftknow_core.analysis import published
 from sftknow_core.analysis.context import Study
-from sftknow_core.analysis.study import TABLES, PaperTable, default_plan, paper_table
+from sftknow_core.analysis.study import TABLES, PaperTable, paper_table
 from sftknow_core.errors import SpecError
 from sftknow_core.present.tables import check_formats, escape, to_csv, to_json, to_latex, write_tables
 
@@ -257,18 +257,3 @@ def test_files(found, tmp_path):
     for wrong in (["pdf"], []):
         with pytest.raises(SpecError, match="allowed: csv, latex, json"):
             check_formats(wrong)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "roles"),
-    [
-        (["60", "240", "1920", "all"], ("60", "240", "1920")),
-        (["10", "20", "40"], ("10", "20", "40")),
-        (["60", "240"], ("60", "240", "1920")),
-        (["10", "40"], ("10", "240", "40")),
-        (["1920"], ("60", "240", "1920")),
-    ],
-)
-def test_the_plan_takes_the_papers_sizes_or_the_ends(sizes, roles):
-    plan = default_plan(sizes, 2.0)
-    assert (plan.small, plan.middle, plan.large) == roles and plan.rule.margin_pp == 2.0

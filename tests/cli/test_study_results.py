@@ -10,6 +10,8 @@ from fake_study import make, mean_of
 from sftknow_core.analysis.context import Study
 from sftknow_core.analysis.study import About, StudyResults
 from sftknow_core.cli import studies
+from sftknow_core.results.studies import FixedRule
+from sftknow_core.specs import Rule
 
 from .conftest import Sftknow
 
@@ -18,8 +20,9 @@ from .conftest import Sftknow
 def study(monkeypatch: pytest.MonkeyPatch) -> StudyResults:
     """A study that is there whatever it is called."""
     about = About(
-        "0123456789abcdef", "small", "", "demo", "done", "", "words", "transformer", (3, 4, 5), 45, 45, {}, {}
-    )
+        "0123456789abcdef", "small", "", "demo", "done", "", "words", "transformer", (3, 4, 5), 45, 45, {}, {},
+        FixedRule(Rule().for_study((60, 240, 1920), ()), "2026-12-01T04:30:05Z", 0, 45, True),
+    )  # fmt: skip
     found = StudyResults(Study(make(mean_of, per_level=20)), about)
     monkeypatch.setattr(studies, "_read", lambda *_: found)
     return found
@@ -35,6 +38,14 @@ def test_claims(sftknow: Sftknow, study: StudyResults) -> None:
     for verdict in study.verdicts:
         assert " ".join(verdict.sentence.split()) in said
     assert "Advice" in said and "Scorecard" in said
+    assert done.json["rule"]["margin_pp"] == 1.0 and done.json["rule"]["roles"]["large"] == 1920
+    assert "The rule was fixed on 2026-12-01 04:30 UTC, before the first cell." in said
+    assert "Each verdict controls errors within its claim only" in said
+    assert "none: only 20 questions in the smallest level or set were asked, and 100 are needed" in said
+    for claim in done.json["claims"]:
+        assert all((part["p"] is None) == (part["p_fdr"] is None) for part in claim["parts"])
+        assert claim["p"] is None or claim["p_fdr"] >= claim["p"]
+    assert any(f"p, FDR {claim['p_fdr']:.2g}" in said for claim in done.json["claims"] if claim["p_fdr"])
 
 
 def test_tables(sftknow: Sftknow, tmp_path: Path) -> None:

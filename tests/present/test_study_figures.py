@@ -19,6 +19,8 @@ from sftknow_core.present.charts import study as study_charts
 from sftknow_core.present.charts.palette import DARK
 from sftknow_core.present.charts.study import verdict_figures
 from sftknow_core.present.html.study import render
+from sftknow_core.results.studies import FixedRule
+from sftknow_core.specs import Rule
 
 CELL = Cell("0", "1920")
 
@@ -101,11 +103,16 @@ def test_two_seeds_have_no_interval():
     assert rows_analysis.accuracy_rows(two)[0][["low", "high"]].isna().all(axis=None)
 
 
+FIXED = FixedRule(Rule().for_study((60, 240, 1920), ()), "2026-12-01T04:30:05Z", 9, 45, True)
+
+
 def test_the_report_is_closed_complete_and_the_same_twice(study):
     about = About("r" * 16, "<script>mine(1)</script>", "t", "demo", "done", "2026", "words", "transformer", (3, 4, 5),
-                  45, 45, {}, {"in": 0.2})  # fmt: skip
+                  45, 45, {}, {"in": 0.2}, FIXED)  # fmt: skip
     page = render(StudyResults(study, about))
     assert page == render(StudyResults(study, about))
+    assert "The rule was fixed on 2026-12-01 04:30 UTC, after 9 of 45 cells had been computed." in page
+    assert "nothing controls the " in page and "margin 1 pp" in page
     assert len(page.encode()) < 10_000_000
     assert (
         "<script>mine" not in page

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sftknow_core.present.text.study import fixed_before
-from sftknow_core.results.studies import StudyInfo
+from sftknow_core.analysis.verdict import Part, conclude
+from sftknow_core.present.text.study import decision_rule, fixed_before, joint, rule_fixed
+from sftknow_core.results.studies import FixedRule, StudyInfo
+from sftknow_core.specs import Rule
 
 ABOUT = StudyInfo(
     run_id="0123", name="mine", title="", base_id="abcdef", base_name="demo", state="done", reason=None,
@@ -49,3 +51,47 @@ def test_what_a_study_does_not_compare_is_not_said() -> None:
     assert "same share of squared" not in said_without("equal_energy")
     assert "Compared with" not in said_without("controls", "equal_energy", "completions")
     assert "Compared with" not in said_without("control_sizes")
+
+
+RULE = Rule(margin_pp=2.0).for_study([60, 240, 1920], ())
+
+
+def test_the_rule_and_when_it_was_fixed() -> None:
+    said = decision_rule(RULE)
+    assert (
+        "margin 2 pp (0.01 nats, enrichment 0.05, correlation 0.1), p < 0.05 by Holm, at least 3 seeds"
+        in said
+    )
+    assert "100 questions in the smallest level; small, middle and large N: 60, 240, 1920" in said
+    before = FixedRule(RULE, "2026-12-01T04:30:05Z", 0, 54, True)
+    assert rule_fixed(before) == "The rule was fixed on 2026-12-01 04:30 UTC, before the first cell."
+    after = FixedRule(RULE, "2026-12-01T04:30:05Z", 50, 54, True)
+    assert rule_fixed(after).endswith("UTC, after 50 of 54 cells had been computed.")
+    assert "not on record" in rule_fixed(FixedRule(RULE, None, None, None, True))
+    old = rule_fixed(FixedRule(RULE, None, None, None, False))
+    assert "rule of version 1" in old and "not part of the study's identity" in old
+    assert said in fixed_before(ABOUT, SPEC, {}, before)
+
+
+def test_seeds_and_questions_of_one_size() -> None:
+    more = {"seeds_by_size": {"1920": [3, 4]}, "per_level_by_size": {"1920": 100}}
+    said = fixed_before(ABOUT, SPEC | more, {"dev": 100}, None, {"1920": {"dev": 500}})
+    assert "seeds 3 (N = 1,920: 3, 4)" in said
+    assert "(dev: 100); at N = 1,920 100 per level (dev: 500)" in said
+
+
+def test_verdicts_that_nothing_controls_jointly() -> None:
+    """p = .001 and .04, two parts in all: .002 and .04. One claim is supported with each, so both keep .05; with a
+    third part of p = .9 it is .003 and .06."""
+    good = Part("", 5.0, 3.0, 7.0, 0.001, seeds=3)
+    first = conclude("A", "a", [good], RULE)
+    second = conclude("B", "b", [Part("", 5.0, 0.5, 9.0, 0.04, seeds=3)], RULE)
+    open_ = conclude("C", "c", [Part("", 0.1, -5.0, 5.0, 0.9, seeds=3)], RULE)
+    absent = conclude("D", "d", [Part("", reason="not run")], RULE)
+    assert "Of 2 supported or contradicted claims, 2 have p, FDR < 0.05." in joint(
+        [first, second, absent], 0.05
+    )
+    said = joint([first, second, open_, absent], 0.05)
+    assert "nothing controls the 3 tested claims jointly" in said and "all 3 tested parts" in said
+    assert "Of 2 supported or contradicted claims, 1 have p, FDR < 0.05." in said
+    assert "Of " not in joint([open_], 0.05)

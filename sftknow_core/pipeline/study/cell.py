@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from sftknow_core.pipeline.states import StateLoader, base_state
 from sftknow_core.pipeline.study.plan import training_of
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.registry import load_plugins
-from sftknow_core.specs import Cell, StudySpec
+from sftknow_core.specs import Cell, QuestionSpec, StudySpec
 from sftknow_core.store.progress import ProgressFile
 from sftknow_core.store.run import Run
 from sftknow_core.store.study_record import DONE_STATE, FAILED, nothing
@@ -67,14 +67,17 @@ def do_shared(task: CellTask) -> None:
     Raises SpecError where the facts allow no study, Stopped, and whatever else stands in the way of all cells.
     """
     place = _placed(task)
-    exam = place.exam
     loader = StateLoader(place.ws, place.base)
-    evaluate(exam, base_state(place.base), loader)
-    on_test = tuple(fact for fact in exam.questions if fact.split == "test")
-    if task.spec.completions and (sentences := to_complete(place.ws, exam, on_test)):
-        evaluate(sentences, base_state(place.base), loader)
-    if task.spec.baselines:
-        ask_after_exemplars(place.ws, exam, loader)
+    completed = {task.spec.questions_of(n) for n in task.spec.controlled_sizes()}
+    for asked in task.spec.question_specs():
+        exam = place.exam(asked)
+        evaluate(exam, base_state(place.base), loader)
+        on_test = tuple(fact for fact in exam.questions if fact.split == "test")
+        complete = task.spec.completions and asked in completed
+        if complete and (sentences := to_complete(place.ws, exam, on_test)):
+            evaluate(sentences, base_state(place.base), loader)
+        if task.spec.baselines:
+            ask_after_exemplars(place.ws, exam, loader)
 
 
 def do_cell(task: CellTask) -> dict[str, Any]:
@@ -106,8 +109,9 @@ def _chains(task: CellTask, cell: Cell) -> dict[str, Any]:
     for way in task.spec.restoring:
         spec = task.spec.chain_spec(cell, way)
         done = run_chain(
-            place.ws, place.base, place.facts, place.topics, spec, sft, mastery=place.mastery, exam=place.exam
-        )
+            place.ws, place.base, place.facts, place.topics, spec, sft, mastery=place.mastery,
+            exam=place.exam(spec.questions),
+        )  # fmt: skip
         chains.append({**way.model_dump(), "run_id": done.run.run_id})
     return {"chains": chains, "sft": done.summary["stages"]["sft"], "model_id": done.summary["tuned_id"]}
 
@@ -122,13 +126,16 @@ class _Place:
     topics: dict[str, Topic]
     spec: StudySpec
 
-    @cached_property
-    def exam(self) -> EvaluationPlan:
-        """The questions that all cells ask, with what the base model says to them."""
-        questions = choose_questions(self.facts.facts, self.mastery.levels, self.spec.questions)
-        return EvaluationPlan(
-            self.ws, self.base, self.facts, self.topics, self.mastery, questions, self.spec.evaluate
-        )
+    exams: dict[QuestionSpec, EvaluationPlan] = field(default_factory=dict)
+
+    def exam(self, asked: QuestionSpec) -> EvaluationPlan:
+        """The questions that cells ask, with what the base model says to them; made once."""
+        if asked not in self.exams:
+            questions = choose_questions(self.facts.facts, self.mastery.levels, asked)
+            self.exams[asked] = EvaluationPlan(
+                self.ws, self.base, self.facts, self.topics, self.mastery, questions, self.spec.evaluate
+            )
+        return self.exams[asked]
 
     @cached_property
     def mastery(self) -> Mastery:

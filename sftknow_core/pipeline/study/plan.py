@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sftknow_core.errors import SpecError
-from sftknow_core.facts.fact import FactSet
+from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.topics import Topic
 from sftknow_core.model.train.methods import PRESETS, SftSpec
 from sftknow_core.pipeline.chain import CHAIN_VERSION, plan_chain
@@ -31,7 +31,8 @@ from sftknow_core.store.run_spec import RunSpec
 from sftknow_core.store.study_record import IMPOSSIBLE, KIND, TODO
 
 CACHED = "cached"
-STUDY_VERSION = 1
+STUDY_VERSION = 2
+"""2: the rule of decision is part of the identity."""
 
 
 def training_of(spec: StudySpec, cell: Cell, base: ModelHandle) -> SftSpec:
@@ -46,6 +47,12 @@ def study_run(spec: StudySpec, base: ModelHandle, facts: FactSet) -> RunSpec:
     """The study's identity: everything that changes a number, and the models and facts by their own ids."""
     cells = [Cell(level="0", n=1, seed=0, method=method) for method in spec.methods]
     trained = {cell.method: asdict(training_of(spec, cell, base)) for cell in cells}
+    by_size: dict[str, Any] = {
+        "seeds_by_size": {size: spec.seeds_of(n) for n, size in _sizes(spec.seeds_by_size)},
+        "per_level_by_size": {
+            size: spec.questions_of(n).per_level for n, size in _sizes(spec.per_level_by_size)
+        },
+    }
     return RunSpec(
         "study",
         inputs={"base": base.model_id, "facts": facts.data_id},
@@ -72,6 +79,8 @@ def study_run(spec: StudySpec, base: ModelHandle, facts: FactSet) -> RunSpec:
             "baselines": spec.baselines,
             "threads": spec.threads,
             **_varied(spec),
+            "rule": spec.fixed_rule.model_dump(),
+            **{name: given for name, given in by_size.items() if given},
         },
         versions={"study": STUDY_VERSION, "chain": CHAIN_VERSION},
     )
@@ -82,6 +91,11 @@ def _varied(spec: StudySpec) -> dict[str, Any]:
     varied: dict[str, Any] = {} if spec.rates == (1.0,) else {"rates": list(spec.rates)}
     repeats = {str(n): times for n, times in spec.repeats().items()}
     return varied | ({"repeats": repeats} if repeats else {})
+
+
+def _sizes(given: Iterable[int | None]) -> list[tuple[int | None, str]]:
+    """Sizes and their texts."""
+    return [(n, str(size)) for n, size in zip(given, sizes_as_json(given), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,10 @@ class StudyPlan:
     """Whether the facts' levels are in the cache; else nobody knows which cells are possible."""
     n_questions: Mapping[str, int]
     """Group ("dev in", "test in", "test out") -> questions asked of every state; empty before mastery is known."""
+    n_questions_by_size: Mapping[str, Mapping[str, int]]
+    """Size -> the same, for sizes that are asked another number."""
+    n_by_level: Mapping[str, tuple[int, ...]]
+    """Size -> in-domain test questions of each mastery level; empty before mastery is known."""
     estimate: Estimate
 
     def of(self, state: str) -> list[PlannedCell]:
@@ -155,13 +173,15 @@ def plan(spec: StudySpec, ws: Workspace) -> StudyPlan:
     mastery = known_mastery(ws, base, facts, topics)
     if mastery is None:
         cells = tuple(PlannedCell(cell, TODO) for cell in spec.cells())
-        counts: dict[str, int] = {}
+        counts: dict[int | None, dict[str, int]] = {}
+        by_level: dict[str, tuple[int, ...]] = {}
     else:
-        questions = choose_questions(facts.facts, mastery.levels, spec.questions)
-        counted = Counter((f.split, f.domain) for f in questions)
-        counts = {f"{split} {domain}": counted[split, domain] for split, domain in GROUPS}
+        of = {asked: choose_questions(facts.facts, mastery.levels, asked) for asked in spec.question_specs()}
+        chosen = {n: of[spec.questions_of(n)] for n in spec.sizes}
+        counts = {n: _counted(questions) for n, questions in chosen.items()}
+        by_level = {size: _by_level(chosen[n], mastery) for n, size in _sizes(spec.sizes)}
         cells = tuple(
-            _planned(cell, spec, ws.cache, base, facts, mastery, questions) for cell in spec.cells()
+            _planned(cell, spec, ws.cache, base, facts, mastery, chosen[cell.n]) for cell in spec.cells()
         )
     loads = [planned.load for planned in cells if planned.state == TODO]
     return StudyPlan(
@@ -172,9 +192,21 @@ def plan(spec: StudySpec, ws: Workspace) -> StudyPlan:
         topics,
         cells,
         mastery is not None,
-        counts,
+        next((of for n, of in counts.items() if n not in spec.per_level_by_size), {}),
+        {size: counts[n] for n, size in _sizes(spec.per_level_by_size) if n in counts},
+        by_level,
         estimate_study(ws.cache, base.model_id, loads, spec.workers, spec.checkpoints),
     )
+
+
+def _counted(questions: Iterable[Fact]) -> dict[str, int]:
+    counted = Counter((f.split, f.domain) for f in questions)
+    return {f"{split} {domain}": counted[split, domain] for split, domain in GROUPS}
+
+
+def _by_level(questions: Iterable[Fact], mastery: Mastery) -> tuple[int, ...]:
+    tests = (fact for fact in questions if (fact.split, fact.domain) == ("test", "in"))
+    return tuple(n for _, n in sorted(Counter(mastery.levels[fact.fact_id] for fact in tests).items()))
 
 
 def _planned(

@@ -19,14 +19,26 @@ from pydantic_core import ErrorDetails
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import DEMO, FactsRef
 from sftknow_core.model.train.methods import SftSpec
-from sftknow_core.specs import EvaluateSpec, Restoring, StudySpec, field_names, in_words, unknown_name
+from sftknow_core.specs import (
+    EvaluateSpec,
+    Restoring,
+    Roles,
+    Rule,
+    StudySpec,
+    field_names,
+    in_words,
+    unknown_name,
+)
 
 SHIPPED = Path(__file__).parent.parent / "studies"
 
 _TOP = ("name", "base")
 _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "data": {name: ("data", name) for name in field_names(FactsRef)},
-    "grid": {name: (name,) for name in ("levels", "sizes", "seeds", "methods", "rates", "match_steps")},
+    "grid": {
+        name: (name,)
+        for name in ("levels", "sizes", "seeds", "seeds_by_size", "methods", "rates", "match_steps")
+    },
     "training": {
         "preset": ("preset",),
         **{name: ("training", name) for name in field_names(SftSpec) if name not in ("method", "seed")},
@@ -38,10 +50,12 @@ _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "evaluation": {
         "per_level": ("questions", "per_level"),
+        "per_level_by_size": ("per_level_by_size",),
         "question_seed": ("questions", "seed"),
         **{name: ("evaluate", name) for name in field_names(EvaluateSpec)},
         **{name: (name,) for name in ("train_questions", "baselines", "completions")},
     },
+    "rule": {name: ("rule", name) for name in field_names(Rule)},
     "work": {name: (name,) for name in ("checkpoints", "threads", "workers")},
 }
 """Table -> its keys -> the fields of StudySpec that they give."""
@@ -122,10 +136,12 @@ def _beside(path: Path, named: str) -> str:
 def _refused(error: ErrorDetails) -> str:
     """What is wrong, with its place in the file and the value as the file writes it."""
     where = _place(error["loc"])
-    if (unknown := unknown_name(error, Restoring)) is not None:
+    kind = Roles if error["loc"][:1] == ("rule",) else Restoring
+    if (unknown := unknown_name(error, kind)) is not None:
         key, allowed = unknown
         where = where if error["type"] == "unknown" else _place(error["loc"][:-1])
-        return f"[{where}]: unknown key {key!r}{_hint(key, allowed)} Allowed: {', '.join(allowed)}"
+        where = where if where.startswith("[") else f"[{where}]"
+        return f"{where}: unknown key {key!r}{_hint(key, allowed)} Allowed: {', '.join(allowed)}"
     shown = _shown(error["input"])
     words = {
         "string_type": f"got {shown}; allowed: a text in quotes",

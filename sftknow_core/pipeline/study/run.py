@@ -51,6 +51,7 @@ from sftknow_core.store.study_record import (
     Record,
     all_cells,
     cell_records,
+    fix_rule,
     nothing,
     reopen,
 )
@@ -198,6 +199,8 @@ class _Study:
                 self.plan = plan(self.spec, self.ws)
                 if not self.skip_impossible:
                     self.plan.require_possible()
+            rule = self.spec.fixed_rule.model_dump()
+            fix_rule(self.run, rule, len(self.plan.of(CACHED)), len(self.plan.cells))
             self._what_is_known()
             self._cells(self.plan.of(TODO))
             return self._summary()
@@ -351,6 +354,7 @@ class _Study:
             "matcher": self.spec.evaluate.matcher,
             "mastery": mastery.run.run_id if mastery else None,
             "n_questions": dict(self.plan.n_questions),
+            **({"n_questions_by_size": by_size} if (by_size := self.plan.n_questions_by_size) else {}),
             **{f"n_{s}": sum(c["state"] == s for c in cells) for s in (DONE_STATE, FAILED, IMPOSSIBLE)},
             "cells": cells,
         }

@@ -41,13 +41,14 @@ _CLAIMS = (
     "n",
     "seeds",
     "p_holm",
+    "p_fdr",
 )
 Draw = Callable[[Palette], go.Figure | None]
 
 
 def render(results: StudyResults) -> str:
     """The report."""
-    shown, about = Shown(), results.about
+    shown, about, alpha = Shown(), results.about, results.plan.rule.alpha
     known = columns.table("claims")
     table = study_text.claim_rows(verdict_table(results.verdicts))
     shown.tables["claims"] = as_texts(table, {name: known[name] for name in _CLAIMS})
@@ -62,8 +63,12 @@ def render(results: StudyResults) -> str:
         "created_at": about.created_at,
         "version": __version__,
         "counted": study_text.counted(results.verdicts),
+        "rule": bullets(
+            f"- {study_text.rule_said(about.fixed)}\n- {study_text.joint(results.verdicts, alpha)}"
+        ),
         "effects": _effects(shown, results),
         "advice": results.advice,
+        "no_advice": results.no_advice,
         "scorecard": bullets(study_text.SCORECARD),
         "figures": _figures(shown, results),
         "tables": results.tables,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sftknow_core.analysis.claims import false_discovery, verdict_table
 from sftknow_core.analysis.study import StudyResults
 from sftknow_core.present.terminal import (
     ACCURACIES,
@@ -153,8 +154,10 @@ def show_plan(result: Result) -> None:
         table.add_row(name, *("; ".join(f"{n} {state}" for state, n in Counter(s).items()) for s in by_size))
     lines = [", ".join(f"{n} {state}" for state, n in counts.items()) + f" of {len(result['cells'])} cells"]
     if result["n_questions"]:
-        asked = ", ".join(f"{group} {n:,}" for group, n in result["n_questions"].items())
+        asked = _asked(result["n_questions"])
         lines.append(f"{sum(result['n_questions'].values()):,} questions per evaluation: {asked}")
+    for size, of in result["n_questions_by_size"].items():
+        lines.append(f"at N = {size} {sum(of.values()):,}: {_asked(of)}")
     if not result["mastery_known"]:
         lines.append(
             "The base model's mastery of the facts is not in the cache: it is computed first, which then shows the "
@@ -162,6 +165,44 @@ def show_plan(result: Result) -> None:
         )
     lines += [f"impossible: {c['key']}: {c['reason']}" for c in result["cells"] if c["state"] == "impossible"]
     print_lines(table, *lines, *_cost(result))
+    show_precision(result["precision"])
+
+
+def show_precision(found: Result) -> None:
+    """Expected half-widths by kind of comparison, what they rest on, and what the margin takes."""
+    table = table_of(
+        "Expected half-width of the 95% CI", "precision.claims", "precision.compares", "precision.seeds",
+        "precision.per_level", "precision.half_width", "precision.decides",
+    )  # fmt: skip
+    for row in found["claims"]:
+        half = row["half_width_pp"]
+        counts = ("-" if row[name] is None else f"{row[name]:,}" for name in ("seeds", "per_level"))
+        table.add_row(
+            row["claims"], row["compares"], *counts, "-" if half is None else f"{half:.1f}", row["decides"]
+        )
+    given, margin = found["assumed"], found["margin_pp"]
+    shown = "; ".join(f"{name} {_variances(given[name])}" for name in ("cells", "restored"))
+    lines = [
+        f"Accuracy {percent(given['accuracy'])}%, seed sd {100 * given['seed_sd']:.1f} pp; variances of a difference "
+        f"over seeds, questions, both: {shown} ({given['source']})",
+        "An effect larger than the half-width is expected to have a CI clear of zero.",
+    ]
+    for claims in dict.fromkeys(row["claims"] for row in found["needed"]):
+        ways = [row for row in found["needed"] if row["claims"] == claims]
+        said = "; ".join(
+            f"{row['seeds']} seeds: {'never' if (n := row['per_level']) is None else f'{n:,} questions per level'}"
+            for row in ways
+        )
+        lines.append(f"{claims}: half-width of {margin:g} pp (the margin) with {said}")
+    print_lines(table, *lines)
+
+
+def _variances(given: Result) -> str:
+    return ", ".join(f"{given[name]:.2g}" for name in ("seed", "question", "both"))
+
+
+def _asked(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{group} {n:,}" for group, n in counts.items())
 
 
 def _cost(result: Result) -> list[str]:
@@ -204,12 +245,14 @@ def show_study(found: Study) -> None:
         if not cell.ways:
             table.add_row(*place, cell.state, *("-" for _ in ACCURACIES))
     wrong = [f"{cell.state}: {cell.key}: {cell.reason}" for cell in found.cells if cell.reason]
-    asked = ", ".join(f"{group} {n:,}" for group, n in found.n_questions.items())
+    asked = _asked(found.n_questions)
     print_lines(
         table,
         f"{about.n_done} of {about.n_cells} cells done, {about.n_failed} failed, "
         f"{about.n_impossible} impossible; {clock(about.seconds)} at work",
         *([f"questions: {asked}"] if asked else []),
+        *(f"questions at N = {size}: {_asked(of)}" for size, of in found.n_questions_by_size.items()),
+        study.rule_said(found.fixed_rule).replace("**", ""),
         *wrong,
         f"({PAPER_DEFINITION}; restored: with the k chosen on dev)",
     )
@@ -266,12 +309,29 @@ def claims_result(results: StudyResults) -> dict[str, Any]:
         "n_cells": about.n_cells,
         "n_done": about.n_done,
         "matcher": about.matcher,
+        "rule": about.fixed.rule.model_dump(),
+        "rule_said": study.rule_said(about.fixed).replace("**", ""),
+        "joint": study.joint(results.verdicts, results.plan.rule.alpha).replace("**", ""),
         "counts": {str(status): n for status, n in Counter(v.verdict for v in results.verdicts).items()},
-        "claims": [_plain(asdict(verdict)) for verdict in results.verdicts],
+        "claims": _claims(results),
         "advice": [_plain(asdict(one)) for one in results.advice],
+        "no_advice": results.no_advice,
         "scorecard": [_plain(row) for row in results.scorecard.to_dict("records")],
         "scores": [_plain(row) for row in study.scores(results.scorecard).to_dict("records")],
     }
+
+
+def _claims(results: StudyResults) -> list[dict[str, Any]]:
+    """Every verdict with its parts, each with p_fdr."""
+    adjusted = false_discovery(results.verdicts)
+    of_claims = verdict_table(results.verdicts)["p_fdr"].tolist()
+    found = []
+    for verdict, p_fdr in zip(results.verdicts, of_claims, strict=True):
+        row = _plain(asdict(verdict))
+        of_parts = adjusted[verdict.claim_id, verdict.domain]
+        row["parts"] = [{**part, "p_fdr": p} for part, p in zip(row["parts"], of_parts, strict=True)]
+        found.append({**row, "p_fdr": _plain(p_fdr)})
+    return found
 
 
 def show_claims(result: Result) -> None:
@@ -285,18 +345,19 @@ def show_claims(result: Result) -> None:
     say(f"Study {result['name']} of {result['base_name']}, run {result['run_id']}: {result['n_done']} of "
         f"{result['n_cells']} cells, seeds {', '.join(map(str, result['seeds']))}, matcher {result['matcher']}, "
         "split test")  # fmt: skip
+    say(f"{result['rule_said']}\n{result['joint']}")
     for claim in result["claims"]:
         domain = {"in": ", in-domain", "out": ", out-of-domain"}.get(claim["domain"], "")
         say(f"\n{claim['verdict']:<13}{claim['claim_id']}{domain}: {claim['title']}")
         population = claim["population"] or "not evaluated"
-        say(f"  effect {_effect(claim)}; {claim['seeds']} seeds; CI over: {population}")
+        say(f"  effect {_effect(claim)}; {claim['seeds']} seeds; CI over: {population}{_p_values(claim)}")
         say(f"  {claim['sentence']}")
     say("\nVerdicts: " + ", ".join(f"{name} {n}" for name, n in result["counts"].items()))
     say("\nAdvice")
     for one in result["advice"]:
         say(f"  {one['text']}\n    {one['evidence']}")
     if not result["advice"]:
-        say("  none: no significant differences")
+        say(f"  none: {result['no_advice']}")
     say("\nScorecard (smallest of kept, learnt and format, %; mean over seeds)")
     for row in result["scores"]:
         states = "  ".join(
@@ -310,6 +371,11 @@ def _effect(claim: Result) -> str:
         return "not evaluated"
     text = f"{claim['effect']:+.3g} {claim['unit']}"
     return text if claim["low"] is None else f"{text} [{claim['low']:.3g}, {claim['high']:.3g}]"
+
+
+def _p_values(claim: Result) -> str:
+    named = (("p", "p"), ("p_holm", "p, Holm"), ("p_fdr", "p, FDR"))
+    return "".join(f"; {name} {claim[key]:.2g}" for key, name in named if claim[key] is not None)
 
 
 def _percent(value: float | None) -> str:

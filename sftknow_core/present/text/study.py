@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sftknow_core.analysis.claims import verdict_table
 from sftknow_core.analysis.context import Plan
 from sftknow_core.analysis.grid import Cell, size_number
 from sftknow_core.analysis.scorecard import MEANINGS
@@ -17,7 +18,8 @@ from sftknow_core.present import glossary
 from sftknow_core.present.columns import COLUMNS, Column
 from sftknow_core.present.text.story import RANKINGS
 from sftknow_core.results import studies
-from sftknow_core.results.studies import StudyInfo
+from sftknow_core.results.studies import FixedRule, StudyInfo
+from sftknow_core.specs import Rule
 from sftknow_core.store.study_record import variation
 
 ABOUT = (
@@ -26,8 +28,9 @@ ABOUT = (
     "which are not, and which remain inconclusive."
 )
 EMPTY = (
-    "No study in `{root}` yet. The shipped study `demo` fine-tunes the small demo model 54 times: levels 0 to 4 and "
-    "mixed, N = 60, 240 and 1,920, three seeds. It takes 10 to 20 minutes on two cores and needs no GPU; results "
+    "No study in `{root}` yet. The shipped study `demo` fine-tunes the small demo model 66 times: levels 0 to 4 and "
+    "mixed, N = 60, 240 and 1,920, three seeds (five at N = 1,920). It takes about an hour on two cores and needs no "
+    "GPU; results "
     "appear while it runs. In a terminal: `sftknow study run demo`. For your own model: "
     "`sftknow study run paper --base MODEL --data FACTS`; `--dry-run` lists the cells and the expected time."
 )
@@ -79,7 +82,7 @@ SCORECARD = (
     "**learnt** (train facts that base answers incorrectly, now correct; 0 for base by definition) and **format** "
     "(answers that stopped at EOS). Restored: k chosen on dev; k = 100%: layers = base."
 )
-SHIPPED = "demo: 54 fine-tunings; demo-full: all sizes, five seeds, LoRA and other rankings (runs overnight)."
+SHIPPED = "demo: 66 fine-tunings (about an hour); demo-full: all sizes, five seeds, LoRA and other rankings (runs overnight)."
 HOW_TO_START = (
     "Finished cells are not run again, so a stopped study continues. In a terminal: `sftknow study run NAME`, or your "
     "own file, `sftknow study run study.toml`; `--dry-run` estimates the time."
@@ -126,13 +129,47 @@ def counted(verdicts: Sequence[Verdict]) -> str:
     return " · ".join(f"{SYMBOLS[status]} {VERDICTS[status]} {found[status]}" for status in Status)
 
 
+JOINT = (
+    "Each verdict controls errors within its claim only: nothing controls the {n} tested claims jointly, and some may "
+    "be wrong by chance. **p, FDR** adjusts every p for all {n_parts} tested parts (Benjamini-Hochberg); verdicts "
+    "don't use it."
+)
+_KEPT = " Of {n} supported or contradicted claims, {kept} have p, FDR < {alpha:g}."
+
+
+def joint(verdicts: Sequence[Verdict], alpha: float) -> str:
+    """That many verdicts stand side by side, and how many of the decided ones outlast an adjustment for all."""
+    table = verdict_table(verdicts)
+    tested = sum(v.verdict is not Status.NOT_TESTED for v in verdicts)
+    n_parts = sum(part.p is not None for v in verdicts for part in v.parts)
+    decided = table[table["verdict"].isin([Status.SHOWN, Status.CONTRADICTED])]
+    text = JOINT.format(n=tested, n_parts=n_parts)
+    if decided.empty:
+        return text
+    kept = int((decided["p_fdr"].astype(float) < alpha).sum())
+    return text + _KEPT.format(n=len(decided), kept=kept, alpha=alpha)
+
+
 def claim_rows(table: pd.DataFrame) -> pd.DataFrame:
     """The list of claims. table: claims.verdict_table."""
     said = table["verdict"].map(lambda verdict: f"{SYMBOLS[Status(verdict)]} {VERDICTS[Status(verdict)]}")
     return table.assign(verdict=said)[["verdict", "claim_id", "domain", "title", *_REST]]
 
 
-_REST = ("effect", "low", "high", "unit", "n", "seeds", "p", "p_holm", "table_ref", "population", "sentence")
+_REST = (
+    "effect",
+    "low",
+    "high",
+    "unit",
+    "n",
+    "seeds",
+    "p",
+    "p_holm",
+    "p_fdr",
+    "table_ref",
+    "population",
+    "sentence",
+)
 
 
 def scores(scorecard: pd.DataFrame) -> pd.DataFrame:
@@ -188,7 +225,11 @@ def label(about: StudyInfo) -> str:
 
 
 def fixed_before(
-    about: StudyInfo, spec: Mapping[str, Any], n_questions: Mapping[str, int], plan: Plan | None
+    about: StudyInfo,
+    spec: Mapping[str, Any],
+    n_questions: Mapping[str, int],
+    fixed: FixedRule | None,
+    by_size: Mapping[str, Mapping[str, int]] | None = None,
 ) -> str:
     """The settings fixed before the study ran, as a list.
 
@@ -196,7 +237,8 @@ def fixed_before(
         about: the study.
         spec: the parameters of its run.
         n_questions: group -> questions asked; empty while it is under way.
-        plan: gives the rule; None: it is left out.
+        fixed: gives the rule; None: it is left out.
+        by_size: N -> the same, where another number is asked.
     """
     questions, evaluate = spec.get("questions", {}), spec.get("evaluate", {})
     per_level = questions.get("per_level")
@@ -208,19 +250,39 @@ def fixed_before(
     sizes = ", ".join(f"{n:,}" if isinstance(n, int) else str(n) for n in spec["sizes"])
     lines = [
         f"**Base model**: {about.base_name}, id `{about.base_id}`",
-        f"**Grid**: levels {', '.join(spec['levels'])}; N = {sizes}; seeds {', '.join(map(str, spec['seeds']))}; "
+        f"**Grid**: levels {', '.join(spec['levels'])}; N = {sizes}; seeds {_seeds(spec)}; "
         f"{', '.join(spec['methods'])} fine-tuning",
         f"**k** (% of weights reverted): {', '.join(map(str, spec['k']))}; ranking and region: {ways}; chosen on dev, "
         "reported on test",
         *_compared(spec),
         f"**Questions**: {asked} and group, drawn with seed {questions.get('seed', 0)}"
-        + (f" ({counts})" if counts else "") + "; from its own train set each model is evaluated on "
+        + (f" ({counts})" if counts else "") + _asked_by_size(spec, by_size or {})
+        + "; from its own train set each model is evaluated on "
         + ("all facts" if (most := spec.get("train_questions")) is None else f"at most {most} facts"),
         f"**Correct** by matcher `{evaluate.get('matcher', 'words')}`, prompt `{evaluate.get('prompt', 'paper')}`",
     ]  # fmt: skip
-    if plan is not None:
-        lines.append(_rule(plan))
+    if fixed is not None:
+        lines.append(rule_said(fixed))
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _seeds(spec: Mapping[str, Any]) -> str:
+    said = ", ".join(map(str, spec["seeds"]))
+    others = spec.get("seeds_by_size", {}).items()
+    return said + "".join(f" (N = {_number(size)}: {', '.join(map(str, seeds))})" for size, seeds in others)
+
+
+def _asked_by_size(spec: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]]) -> str:
+    said = ""
+    for size, per_level in spec.get("per_level_by_size", {}).items():
+        asked = "all" if per_level is None else f"{per_level:,} per level"
+        of = ", ".join(f"{group}: {n:,}" for group, n in counts.get(size, {}).items())
+        said += f"; at N = {_number(size)} {asked}" + (f" ({of})" if of else "")
+    return said
+
+
+def _number(size: str) -> str:
+    return f"{int(size):,}" if size.isdigit() else size
 
 
 def _compared(spec: Mapping[str, Any]) -> list[str]:
@@ -235,13 +297,36 @@ def _compared(spec: Mapping[str, Any]) -> list[str]:
     return [f"**Compared with** at N = {sizes}: {'; '.join(said)}"] if said and sizes else []
 
 
-def _rule(plan: Plan) -> str:
-    rule = plan.rule
+def decision_rule(rule: Rule) -> str:
+    """Thresholds and roles in one sentence. rule: all roles named."""
+    roles = rule.roles
     return (
-        f"**Decision rule**: margin {rule.margin_pp:g} pp ({rule.margin_nats:g} nats), p < {rule.alpha:g} by Holm, at "
-        f"least {rule.min_seeds} seeds and {rule.min_questions} questions in the smallest level; small, middle and "
-        f"large N: {plan.small}, {plan.middle}, {plan.large}"
+        f"**Decision rule**: margin {rule.margin_pp:g} pp ({rule.margin_nats:g} nats, enrichment "
+        f"{rule.margin_ratio:g}, correlation {rule.margin_correlation:g}), p < {rule.alpha:g} by Holm, at least "
+        f"{rule.min_seeds} seeds and {rule.min_questions} questions in the smallest level; small, middle and large N: "
+        f"{roles.small}, {roles.middle}, {roles.large}; fixed k = {roles.fixed_k:g}%, enrichment at k = "
+        f"{roles.enrichment_k:g}%, KL: {roles.kl_measure}."
     )
+
+
+def rule_fixed(fixed: FixedRule) -> str:
+    """When the rule was fixed, and how many of the study's cells had been computed by then."""
+    if not fixed.in_identity:
+        return (
+            "This is the rule of version 1, the default one, not part of the study's identity: the study was begun "
+            "before studies held a rule."
+        )
+    if fixed.fixed_at is None:
+        return "The rule is part of the study's identity; when it was fixed is not on record."
+    when = fixed.fixed_at[:16].replace("T", " ")
+    if not fixed.n_computed:
+        return f"The rule was fixed on {when} UTC, before the first cell."
+    return f"The rule was fixed on {when} UTC, after {fixed.n_computed} of {fixed.n_cells} cells had been computed."
+
+
+def rule_said(fixed: FixedRule) -> str:
+    """The rule, and when it was fixed."""
+    return f"{decision_rule(fixed.rule)} {rule_fixed(fixed)}"
 
 
 def way(strategy: str, region: str, layers: str | None) -> str:
