@@ -23,6 +23,7 @@ from sftknow_core.stats.contrast import MIN_QUESTIONS, contrast
 from sftknow_core.stats.intervals import Estimate, level_balanced
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_folder import RunFolder
+from sftknow_core.update.spec import stored_projection
 
 if TYPE_CHECKING:
     from sftknow_core.pipeline.states import State
@@ -121,6 +122,7 @@ def _state_row(state: State, run: RunFolder, learnt: RunFolder | None, matcher: 
     restorations = run.read("restorations").to_pylist() if "restorations" in run.contents().tables else []
     for name in ("n_restored", "n_region", "share_of_r", "energy_taken_back", "k_of_changed_percent"):
         row[name] = restorations[0][name] if restorations else None
+    row["projection_taken_back"] = stored_projection(restorations[0]) if restorations else None
     shifts = run.read("shifts").to_pylist() if "shifts" in run.contents().tables else []
     row["kl"] = {
         measure: {key: found[key] for key in ("mean_nats", "low_nats", "high_nats", "n", "n_questions")}

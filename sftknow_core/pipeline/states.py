@@ -143,6 +143,7 @@ def restoration_row(state: State, report: RestoreReport) -> dict[str, Any]:
         "n_restored": report.n_touched if report.n_restored is None else report.n_restored,
         "share_of_r": report.r_share_restored,
         "energy_taken_back": report.energy_taken_back,
+        "projection_taken_back": report.projection_taken_back,
         "k_of_changed_percent": report.k_of_changed_percent,
     }
 
