@@ -45,7 +45,9 @@ class EvaluatedState:
     controls: Sequence[State]
     """Restored in other ways, to compare with."""
     beside: Mapping[RestoreSpec, Percent]
-    """Control -> the k that takes back the same part of the update, for those that are there for that."""
+    """Control -> the k that takes back the same energy, for those that are there for that."""
+    along: Mapping[RestoreSpec, Percent]
+    """The same of projection; what puts whole weights back stands in both."""
     stages: Mapping[str, Any]
     """Stage -> run id, or state -> run id."""
     matcher: str
@@ -113,6 +115,7 @@ def _levels(answers: _Answers) -> dict[str, int]:
 
 def _state_row(state: State, run: RunFolder, learnt: RunFolder | None, matcher: str) -> Row:
     row: Row = {"state_id": state.state_id, "kind": state.kind, "label": state.label, "k_percent": _k(state)}
+    row["seed"] = state.spec.seed if state.spec else None
     accuracies = run.read("accuracies").to_pylist()
     for name, place in GROUPS.items():
         row[name] = _headline_accuracy(accuracies, *place, matcher)
@@ -134,12 +137,15 @@ def _state_row(state: State, run: RunFolder, learnt: RunFolder | None, matcher: 
 
 
 def _control_row(cache: Cache, state: State, of: EvaluatedState) -> Row:
-    """As `_state_row`, what was restored, and beside_k: the k that takes back the same part of the update, or None."""
+    """As `_state_row`, what was restored, beside_k: the k that takes back the same energy, and beside_k_projection:
+    the same of projection; None: it is there for its own sake."""
     assert state.spec is not None
-    k = of.beside.get(state.spec)
     run = RunFolder(cache, of.stages["controls"][state.state_id])
     row = state.spec.to_json() | _state_row(state, run, None, of.matcher)
-    return row | {"beside_k": None if k is None else float(k)}
+    for name, ks in (("beside_k", of.beside), ("beside_k_projection", of.along)):
+        k = ks.get(state.spec)
+        row[name] = None if k is None else float(k)
+    return row
 
 
 def _k(state: State) -> float | None:

@@ -28,11 +28,13 @@ from sftknow_core.specs.chain import (
     FIVE_SHOT,
     NO_SHIFT,
     PAPER_KS,
+    RANDOM_MASKS,
     ChainSpec,
     EvaluateSpec,
     QuestionSpec,
     Restoring,
     check_comparable,
+    with_masks,
 )
 from sftknow_core.specs.study import AUTO, LARGE, Cell, Checkpoints, StudySpec, sizes_as_json
 
@@ -52,6 +54,7 @@ __all__ = [
     "NO_SHIFT",
     "PAPER_KS",
     "QuestionSpec",
+    "RANDOM_MASKS",
     "Restoration",
     "Restoring",
     "Spec",
@@ -68,5 +71,6 @@ __all__ = [
     "unknown_name",
     "value_of",
     "whole_or_all",
+    "with_masks",
     "wrong",
 ]
