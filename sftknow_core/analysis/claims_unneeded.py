@@ -1,27 +1,45 @@
-"""Claims about what of the update is needed: U1 ("up to 90% is unnecessary") and U2 (these weights, or just less?)."""
+"""Claims about what of the update is needed: U1 ("up to 90% is unnecessary") and U2 (these weights, or just less?).
+
+U2 compares putting the most changed weights back with what knows nothing of r: U2d is the fair one for interpolations,
+because at equal energy (U2c) these stay further along the update. Random masks are averaged within a chain; other
+chains have other masks, so the interval over seeds speaks for masks too.
+"""
 
 from __future__ import annotations
 
-from math import isnan
+from collections.abc import Mapping, Sequence
+from math import isnan, sqrt
 
+import numpy as np
 import pandas as pd
 
 from sftknow_core.analysis.context import Study, gain, joined
-from sftknow_core.analysis.grid import LEVELS, Cell, Term, Which, at_k
+from sftknow_core.analysis.grid import LEVELS, Cell, Term, Which, at_k, mask_spread
 from sftknow_core.analysis.verdict import Part, Verdict, conclude, weakest
 
 NEEDED = 0.9
 
 
 def unneeded_claims(study: Study) -> list[Verdict]:
-    """U1a (90% of the sum of r), U1b (90% of the energy), U2a (same count), U2b and U2c (equal energy)."""
+    """U1a (90% of the sum of r), U1b (90% of the energy), U2a (same count), U2b and U2c (equal energy), U2d (equal
+    projection)."""
     return [
         _unneeded(study, "U1a", "share_of_r", "the summed relative change"),
         _unneeded(study, "U1b", "energy_taken_back", "the squared change (energy)"),
         _against(study, "U2a", "random", "k_percent", "as many weights drawn at random"),
-        _against(study, "U2b", "random", "beside_k", "random weights of equal energy"),
+        _against(
+            study, "U2b", "random", "beside_k", "random weights of equal energy, and so of equal projection"
+        ),
         _against(study, "U2c", "interpolation", "beside_k", "interpolating to equal energy"),
+        _against(study, "U2d", "interpolation", "beside_k_projection", "interpolating to equal projection"),
     ]
+
+
+_FAIR = {
+    "U2c": "Equal projection (U2d) is the fair comparison: at equal energy an interpolation stays further along the "
+    "update",
+    "U2d": "Equal projection: both go equally far back along the update",
+}
 
 
 def _unneeded(study: Study, claim_id: str, column: str, words: str) -> Verdict:
@@ -61,24 +79,50 @@ def _against(study: Study, claim_id: str, strategy: str, match: str, words: str)
     cells = [Cell(level, study.plan.large) for level in LEVELS]
     pairs = {cell: found for cell in cells if (found := _pair(study, cell, strategy, match))}
     part = Part("mean over levels", reason=f"not run: {strategy} as a control that matches")
+    controls = {cell: Which("restored", strategy)._replace(**{match: k}) for cell, (k, *_) in pairs.items()}
     if pairs:
-        weight, equal = 1 / len(pairs), Which("restored", strategy)
-        terms = []
-        for cell, (k, *_) in pairs.items():
-            control = equal._replace(beside_k=k) if match == "beside_k" else equal._replace(k_percent=k)
-            terms.append([Term(weight, cell, at_k(k)), Term(-weight, cell, control)])
+        weight = 1 / len(pairs)
+        terms = [
+            [Term(weight, cell, at_k(k)), Term(-weight, cell, controls[cell])]
+            for cell, (k, *_) in pairs.items()
+        ]
         part = study.part(f"mean over {len(pairs)} levels", joined(terms))
     said = [
         f"{cell.level}: {k:g}% ({own:.0%} against {other:.0%})" for cell, (k, own, other) in pairs.items()
     ]
-    note = f"k by level, with the update taken back: {', '.join(said)}" if said else ""
+    taken = "projection" if match == "beside_k_projection" else "update"
+    notes = [_FAIR.get(claim_id, "")] if said else []
+    notes += [f"k by level, with the {taken} taken back: {', '.join(said)}"] if said else []
+    notes += [mask_sentence(study, controls)] if strategy == "random" else []
+    note = ". ".join(one for one in notes if one)
     return conclude(claim_id, title, [part], study.rule, domain="in", table_ref="Table 4", note=note)
 
 
-def _pair(study: Study, cell: Cell, strategy: str, match: str) -> tuple[float, float, float] | None:
-    """(the k that most seeds chose, else the smallest restored one; energy it takes back; energy of the control at it).
+def mask_sentence(study: Study, controls: Mapping[Cell, Which]) -> str:
+    """How far the masks of a random control differ within a chain; "" where nothing is known of masks."""
+    grid, states = study.grid(), study.tables.states
+    spreads, counts = [], []
+    for cell, which in controls.items():
+        for seed in sorted(grid.seeds(cell)):
+            if (rows := grid.masks(cell, seed, which)) is not None:
+                counts.append(len(rows))
+                spreads += [found] if (found := mask_spread(rows, grid.levels)) is not None else []
+    drawn = states.loc[states["strategy"] == "random", "mask"].dropna() if "mask" in states else []
+    if len(counts) > 1 and len(set(drawn)) == 1:
+        return "All chains share one random mask: the spread of masks is missing from the interval"
+    if not spreads:
+        return ""
+    return (
+        f"Random: mean of {min(counts)} masks a chain, whose accuracies differ by "
+        f"{100 * sqrt(float(np.mean(np.square(spreads)))):.1f} pp (standard deviation)"
+    )
 
-    match: the column of the control that has to be this k. None without a control.
+
+def _pair(study: Study, cell: Cell, strategy: str, match: str) -> tuple[float, float, float] | None:
+    """(the k that most seeds chose, else the smallest restored one; what it takes back; what the control at it does).
+
+    match: the column of the control that has to be this k. None without a control. Taken back: of the energy, of the
+    projection where that is matched.
     """
     top, control = _states_of(study, cell, "top"), _states_of(study, cell, strategy)
     top = top[(top["k_percent"].astype(float) > 0) & (top["k_percent"].astype(float) < 100)]
@@ -87,12 +131,15 @@ def _pair(study: Study, cell: Cell, strategy: str, match: str) -> tuple[float, f
     picked = top[top["chosen"].astype(bool)]
     ks = (picked if len(picked) else top)["k_percent"].astype(float)
     k = float(ks.mode().min())
-    own, other = _mean_energy(top, "k_percent", k), _mean_energy(control, match, k)
+    taken = "projection_taken_back" if match == "beside_k_projection" else "energy_taken_back"
+    own, other = _mean(top, "k_percent", k, taken), _mean(control, match, k, taken)
     return None if isnan(other) else (k, own, other)
 
 
-def _mean_energy(states: pd.DataFrame, column: str, k: float) -> float:
-    return float(states.loc[states[column].astype(float) == k, "energy_taken_back"].astype(float).mean())
+def _mean(states: pd.DataFrame, column: str, k: float, taken: str) -> float:
+    if taken not in states:
+        return float("nan")
+    return float(states.loc[states[column].astype(float) == k, taken].astype(float).mean())
 
 
 def _states_of(study: Study, cell: Cell, strategy: str) -> pd.DataFrame:

@@ -53,7 +53,8 @@ class TrainGrid:
         self._rows: dict[Any, tuple[list[str], Array]] = {
             key: (list(rows["fact_id"]), rows[value].to_numpy(np.float64)) for key, rows in by_fact
         }
-        self._states = state_index(tables.states)
+        # controls are not asked the train questions: what is, is one state
+        self._states = {key: states[0] for key, states in state_index(tables.states).items()}
         self._tables = tables
 
     def difference(

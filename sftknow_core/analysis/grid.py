@@ -93,8 +93,10 @@ COLUMNS: dict[str, dict[str, str]] = {
 }
 """Table -> column -> meaning. Beyond these, `answers` and `shifts` may hold `borderline` (the fact's mastery interval
 crosses the limit of a level), `answers` `gold_rank` (after the question, the rank from 1 of the answer's first token;
-NaN: not scored), and `states` `alpha` (of an interpolation; 0: base, 1: tuned), `region` and `beside_k` (the k that
-takes back the same part of the update)."""
+NaN: not scored), and `states` `alpha` (of an interpolation; 0: base, 1: tuned), `region`, `projection_taken_back`
+(1 - <out - p, s - p> / ||s - p||^2; NaN: not measured), `beside_k` (the k that takes back the same energy),
+`beside_k_projection` (the same of projection) and `mask` (seed of a random draw). States that differ in `mask` alone
+are draws of one thing, and are averaged within their chain."""
 
 _OTHER_QUESTIONS = "the chains of this study did not answer the same questions; they cannot be compared"
 _KEYS = {
@@ -166,7 +168,9 @@ class Which(NamedTuple):
     alpha: float | None = None
     """Of an interpolation: 0 is base, 1 is tuned."""
     beside_k: float | None = None
-    """Instead of an amount: as much of the update as this k takes back."""
+    """Instead of an amount: as much of the update's energy as this k takes back."""
+    beside_k_projection: float | None = None
+    """Instead of an amount: as much of its projection."""
 
 
 TUNED, CHOSEN, HYBRID, BASE_STATE = Which("tuned"), Which("chosen"), Which("hybrid"), Which("base")
@@ -284,12 +288,19 @@ class Grid:
         return {seed for found, seed in self.chains if found == cell}
 
     def row(self, cell: Cell, seed: int, which: Which) -> Array | None:
-        """Values by question [Q]; None where this state was not asked."""
+        """Values by question [Q], of several random masks their mean; None where this state was not asked."""
         if which.kind == "base":
             return self._base
+        rows = self.masks(cell, seed, which)
+        return None if rows is None else rows[0] if len(rows) == 1 else rows.mean(axis=0)
+
+    def masks(self, cell: Cell, seed: int, which: Which) -> Array | None:
+        """Values by random mask and question [M, Q], one row for what is no random draw; None where one is lacking."""
         chain = self.chains.get((cell, seed))
-        state = self._states.get((chain, which)) if chain else None
-        return self._rows.get((chain, state)) if chain and state else None
+        states = self._states.get((chain, which), ())
+        rows = [self._rows.get((str(chain), state)) for state in states]
+        there = [row for row in rows if row is not None]
+        return np.array(there) if there and len(there) == len(rows) else None
 
     def sums(self, terms: Sequence[Term]) -> tuple[list[int], Array] | Gap:
         """(seeds that have all terms, weighted sum [S, Q])."""
@@ -357,9 +368,20 @@ def size_number(size: str) -> float:
     return float(size) if size.isdigit() else np.inf
 
 
-def state_index(states: pd.DataFrame) -> dict[tuple[Any, Which], str]:
-    """(chain, which) -> state_id; where a study restored in several regions, the first one listed counts."""
-    index: dict[tuple[Any, Which], str] = {}
+def state_index(states: pd.DataFrame) -> dict[tuple[Any, Which], tuple[str, ...]]:
+    """(chain, which) -> state_ids, one a random mask, and one of what is no random draw.
+
+    Where a study restored in several regions, the first one listed counts.
+    """
+    index: dict[tuple[Any, Which], tuple[str, ...]] = {}
+    regions: dict[tuple[Any, Which], Any] = {}
+
+    def note(key: tuple[Any, Which], state_id: str, region: Any, drawn: bool) -> None:
+        if key not in index:
+            index[key], regions[key] = (state_id,), region
+        elif drawn and region == regions[key]:
+            index[key] = (*index[key], state_id)
+
     for row in states.to_dict("records"):
         chain, state_id = row["chain"], str(row["state_id"])
         if row["kind"] in ("tuned", "hybrid"):
@@ -369,17 +391,25 @@ def state_index(states: pd.DataFrame) -> dict[tuple[Any, Which], str]:
             # a block is found by its layers, whatever share of the weights they are
             block = row["strategy"] == "block"
             k = None if block or pd.isna(row["k_percent"]) else float(row["k_percent"])
-            alpha, beside = (row.get(name) for name in ("alpha", "beside_k"))
-            alpha = None if pd.isna(alpha) else float(alpha)
+            alpha = None if pd.isna(row.get("alpha")) else float(row["alpha"])
             which = Which("restored", str(row["strategy"]), k, layers, alpha)
-            if not pd.isna(beside):
-                index.setdefault(
-                    (chain, which._replace(k_percent=None, alpha=None, beside_k=float(beside))), state_id
-                )
-        index.setdefault((chain, which), state_id)
+        region, drawn = row.get("region"), not pd.isna(row.get("mask"))
+        for name in ("beside_k", "beside_k_projection"):
+            if not pd.isna(beside := row.get(name)):
+                equal = which._replace(k_percent=None, alpha=None, **{name: float(beside)})
+                note((chain, equal), state_id, region, drawn)
+        note((chain, which), state_id, region, drawn)
         if row["chosen"]:
-            index[chain, CHOSEN] = state_id
+            index[chain, CHOSEN] = (state_id,)
     return index
+
+
+def mask_spread(rows: Array, levels: NDArray[np.int64]) -> float | None:
+    """Standard deviation over random masks of the level-balanced mean: rows [M, Q], levels [Q]; None for one mask."""
+    if len(rows) < 2:
+        return None
+    means = np.mean([rows[:, levels == level].mean(axis=1) for level in np.unique(levels)], axis=0)
+    return float(np.std(means, ddof=1))
 
 
 def _named(lead: str, terms: Sequence[Term]) -> str:

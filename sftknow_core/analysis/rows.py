@@ -18,7 +18,7 @@ import pandas as pd
 from sftknow_core.analysis import estimates as est
 from sftknow_core.analysis.context import Study
 from sftknow_core.analysis.estimates import FIVE_SHOT, Estimate
-from sftknow_core.analysis.grid import CHOSEN, HYBRID, TUNED, Array, Cell, Grid, Which, at_k
+from sftknow_core.analysis.grid import CHOSEN, HYBRID, TUNED, Array, Cell, Grid, Which, at_k, mask_spread
 from sftknow_core.results.chains import LEVEL_ORDER
 
 _STATES = {"tuned": TUNED, "restored": CHOSEN}
@@ -34,9 +34,11 @@ HEALED = ["train_level", "size", "level", "n", "n_wrong", "n_healed", "n_broken"
           "part_of_healed", "n_seeds"]  # fmt: skip
 TOP_TOKENS = 10
 FORMAT = ["k_percent", "measure", "share", "low", "high", "n", "n_seeds"]
-ENERGY = ["line", "state", "strategy", "region", "layers", "k_percent", "alpha", "beside_k", "energy_taken_back",
-          "split", "domain", "accuracy", "low", "high", "n", "n_seeds"]  # fmt: skip
-_AMOUNT = ["k_percent", "alpha", "beside_k"]
+ENERGY = ["line", "state", "strategy", "region", "layers", "k_percent", "alpha", "beside_k", "beside_k_projection",
+          "energy_taken_back", "projection_taken_back", "split", "domain", "accuracy", "low", "high", "n", "n_seeds",
+          "n_masks", "mask_sd"]  # fmt: skip
+_TAKEN_BACK = ["energy_taken_back", "projection_taken_back"]
+_AMOUNT = ["k_percent", "alpha", "beside_k", "beside_k_projection"]
 _WAY = ["strategy", "region", "layers", *_AMOUNT]
 _USUAL_REGION = "transformer"
 
@@ -263,16 +265,19 @@ def _typed(rows: Iterable[Row], columns: Sequence[str]) -> pd.DataFrame:
 def energy_rows(study: Study, cell: Cell) -> pd.DataFrame:
     """One row a state (averaged over the seeds that have it) and domain, on test questions: ENERGY.
 
-    energy_taken_back: 0 to 1, mean over seeds; so are k and alpha of what was set to the energy of a k of the most
-    changed weights, `beside_k`. `line` names what is drawn as one curve; empty for the ends. Also the
-    columns k_of_changed_percent and block, which are empty here.
+    energy_taken_back, projection_taken_back: 0 to 1, mean over seeds; so are k and alpha of what was set to the energy
+    (`beside_k`) or the projection (`beside_k_projection`) of a k of the most changed weights. Random draws are averaged
+    within a seed; n_masks: draws of a seed, mask_sd: their standard deviation, mean over seeds. `line` names what is
+    drawn as one curve; empty for the ends. Also the columns k_of_changed_percent and block, which are empty here.
     """
     own = study.tables.states_of(cell)
-    own = own.assign(**{name: None for name in ("region", "alpha", "beside_k") if name not in own})
+    lacking = ("region", "alpha", "beside_k", "beside_k_projection", "projection_taken_back", "mask")
+    own = own.assign(**{name: None for name in lacking if name not in own})
     rows = [row for domain in study.domains() for row in _of_domain(study, domain, own)]
     found = pd.DataFrame(rows, columns=ENERGY)
-    numbers = [*_AMOUNT, "energy_taken_back", "accuracy", "low", "high"]
-    found = found.astype({**dict.fromkeys(numbers, "float64"), "n": "Int64", "n_seeds": "Int64"})
+    numbers = [*_AMOUNT, *_TAKEN_BACK, "accuracy", "low", "high", "mask_sd"]
+    whole = ("n", "n_seeds", "n_masks")
+    found = found.astype({**dict.fromkeys(numbers, "float64"), **dict.fromkeys(whole, "Int64")})
     return found.assign(k_of_changed_percent=float("nan"), block=None)
 
 
@@ -286,20 +291,27 @@ def _of_domain(study: Study, domain: str, states: pd.DataFrame) -> list[Row]:
     levels = right.drop_duplicates("fact_id").set_index("fact_id")["level"].reindex(wide.columns)
     seeds = study.tables.chains.set_index("chain")["seed"]
     ways = states[_WAY].astype(object).where(states[_WAY].notna(), None)
-    ways.loc[ways["beside_k"].notna(), ["k_percent", "alpha"]] = None  # they differ between seeds
+    matched = ways[["beside_k", "beside_k_projection"]].notna().any(axis=1)
+    ways.loc[matched, ["k_percent", "alpha"]] = None  # they differ between seeds
     keys = [states["kind"], *(ways[name] for name in _WAY)]
     grouped = states.assign(_key=pd.Series(list(zip(*keys, strict=True)), index=states.index))
     for _, group in grouped.groupby("_key", sort=False):
-        of = zip(group["chain"], group["state_id"], strict=True)
-        asked_of = [key for key in of if key in wide.index]
-        found = est.of_rows(
-            [wide.loc[key].to_numpy(float) for key in asked_of],
-            [int(seeds[chain]) for chain, _ in asked_of],
-            levels.to_numpy(),
-        )
+        masks: dict[int, list[Array]] = {}
+        for key in zip(group["chain"], group["state_id"], strict=True):
+            if key in wide.index:
+                masks.setdefault(int(seeds[key[0]]), []).append(wide.loc[key].to_numpy(float))
+        drawn = [np.array(of_seed) for of_seed in masks.values()]
+        found = est.of_rows([one.mean(axis=0) for one in drawn], masks, levels.to_numpy())
         if found is not None:
-            rows.append(_row(group, found, domain))
+            spreads = [mask_spread(one, levels.to_numpy()) for one in drawn]
+            about = _masks([len(one) for one in drawn], spreads) if group["mask"].notna().any() else {}
+            rows.append(_row(group, found, domain) | about)
     return rows
+
+
+def _masks(counts: Sequence[int], spreads: Sequence[float | None]) -> Row:
+    known = [one for one in spreads if one is not None]
+    return {"n_masks": min(counts), "mask_sd": float(np.mean(known)) if known else None}
 
 
 def _row(group: pd.DataFrame, found: Estimate, domain: str) -> Row:
@@ -310,7 +322,7 @@ def _row(group: pd.DataFrame, found: Estimate, domain: str) -> Row:
         "state": first["kind"],
         **{name: first[name] for name in _WAY},
         **{name: group[name].astype(float).mean() for name in _AMOUNT},
-        "energy_taken_back": float(group["energy_taken_back"].astype(float).mean()),
+        **{name: float(group[name].astype(float).mean()) for name in _TAKEN_BACK},
         "split": "test",
         "domain": domain,
         **found.as_row(),

@@ -26,8 +26,9 @@ from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import choose_questions
 from sftknow_core.pipeline.sft import UNITS_PER_EXAMPLE, fine_tune, trained_with
 from sftknow_core.pipeline.states import (
+    Part,
     StateLoader,
-    at_equal_energy,
+    at_equal_part,
     base_state,
     restored_state,
     tuned_state,
@@ -132,7 +133,8 @@ def _do(
     exam: EvaluationPlan,
     plan: ChainPlan,
 ) -> None:
-    specs, train_set, questions = spec.restore_specs(), plan.train_set, plan.questions
+    given = tuned.model_id if tuned is not None else None
+    specs, train_set, questions = spec.restore_specs(given), plan.train_set, plan.questions
     on_test = tuple(fact for fact in questions if fact.split == "test")
     stages: dict[str, Any] = {"mastery": exam.mastery.run.run_id, "evaluate": {}, "evaluate_train": {}}
     n_states = len(specs) + 2
@@ -148,8 +150,12 @@ def _do(
     assert tuned is not None
     pair = ModelPair(base, tuned)
     stages["delta"] = compare_models(ws, pair).run_id
-    beside = at_equal_energy(ws.cache, stages["delta"], specs, spec.equal_energy)
-    controls = tuple(dict.fromkeys((*spec.control_specs(), *beside)))
+    masks = spec.mask_seeds(given)
+    beside, along = (
+        at_equal_part(ws.cache, stages["delta"], specs, strategies, part, masks)
+        for part, strategies in ((Part.ENERGY, spec.equal_energy), (Part.PROJECTION, spec.equal_projection))
+    )
+    controls = tuple(dict.fromkeys((*spec.control_specs(given), *beside, *along)))
     ws.reporter.advance((spec.n_controls - len(controls)) * len(on_test) * UNITS_PER_QUESTION)
     loader = StateLoader(ws, base, pair, (*specs, *controls))
     only_answers = spec.evaluate.but(first_tokens=False)
@@ -172,7 +178,7 @@ def _do(
         stages["controls"] = {s.state_id: evaluate(compare, s, loader).run_id for s in compared}
     if spec.baselines:
         stages["five_shot"] = ask_after_exemplars(ws, exam, loader)
-    of = EvaluatedState(states, compared, beside, stages, spec.evaluate.matcher, questions)
+    of = EvaluatedState(states, compared, beside, along, stages, spec.evaluate.matcher, questions)
     ws.finish(run, summarise_chain(ws.cache, base, tuned, of, train_set, facts))
 
 
@@ -235,15 +241,18 @@ def _run_spec(
     if tuned is not None:
         inputs["tuned"] = tuned.model_id
     params: dict[str, Any] = {
-        "restore": [s.to_json() for s in spec.restore_specs()],
+        "restore": [s.to_json() for s in spec.restore_specs(inputs.get("tuned"))],
         "evaluate": spec.evaluate.model_dump(),
         "train_questions": spec.train_questions,
         "baselines": spec.baselines,
     }
-    if controls := spec.control_specs():
+    if controls := spec.control_specs(inputs.get("tuned")):
         params["controls"] = [one.to_json() for one in controls]
-    if spec.equal_energy:
-        params["equal_energy"] = list(spec.equal_energy)
+    for name in ("equal_energy", "equal_projection"):
+        if strategies := getattr(spec, name):
+            params[name] = list(strategies)
+    if spec.draws_masks:
+        params["random_masks"] = list(spec.mask_seeds(inputs.get("tuned")))
     if spec.completions:
         params["completions"] = True
     params |= trained_with(

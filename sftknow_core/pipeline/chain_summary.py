@@ -23,6 +23,7 @@ from sftknow_core.stats.contrast import MIN_QUESTIONS, contrast
 from sftknow_core.stats.intervals import Estimate, level_balanced
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_folder import RunFolder
+from sftknow_core.update.spec import stored_projection
 
 if TYPE_CHECKING:
     from sftknow_core.pipeline.states import State
@@ -44,7 +45,9 @@ class EvaluatedState:
     controls: Sequence[State]
     """Restored in other ways, to compare with."""
     beside: Mapping[RestoreSpec, Percent]
-    """Control -> the k that takes back the same part of the update, for those that are there for that."""
+    """Control -> the k that takes back the same energy, for those that are there for that."""
+    along: Mapping[RestoreSpec, Percent]
+    """The same of projection; what puts whole weights back stands in both."""
     stages: Mapping[str, Any]
     """Stage -> run id, or state -> run id."""
     matcher: str
@@ -112,6 +115,7 @@ def _levels(answers: _Answers) -> dict[str, int]:
 
 def _state_row(state: State, run: RunFolder, learnt: RunFolder | None, matcher: str) -> Row:
     row: Row = {"state_id": state.state_id, "kind": state.kind, "label": state.label, "k_percent": _k(state)}
+    row["seed"] = state.spec.seed if state.spec else None
     accuracies = run.read("accuracies").to_pylist()
     for name, place in GROUPS.items():
         row[name] = _headline_accuracy(accuracies, *place, matcher)
@@ -121,6 +125,7 @@ def _state_row(state: State, run: RunFolder, learnt: RunFolder | None, matcher: 
     restorations = run.read("restorations").to_pylist() if "restorations" in run.contents().tables else []
     for name in ("n_restored", "n_region", "share_of_r", "energy_taken_back", "k_of_changed_percent"):
         row[name] = restorations[0][name] if restorations else None
+    row["projection_taken_back"] = stored_projection(restorations[0]) if restorations else None
     shifts = run.read("shifts").to_pylist() if "shifts" in run.contents().tables else []
     row["kl"] = {
         measure: {key: found[key] for key in ("mean_nats", "low_nats", "high_nats", "n", "n_questions")}
@@ -132,12 +137,15 @@ def _state_row(state: State, run: RunFolder, learnt: RunFolder | None, matcher: 
 
 
 def _control_row(cache: Cache, state: State, of: EvaluatedState) -> Row:
-    """As `_state_row`, what was restored, and beside_k: the k that takes back the same part of the update, or None."""
+    """As `_state_row`, what was restored, beside_k: the k that takes back the same energy, and beside_k_projection:
+    the same of projection; None: it is there for its own sake."""
     assert state.spec is not None
-    k = of.beside.get(state.spec)
     run = RunFolder(cache, of.stages["controls"][state.state_id])
     row = state.spec.to_json() | _state_row(state, run, None, of.matcher)
-    return row | {"beside_k": None if k is None else float(k)}
+    for name, ks in (("beside_k", of.beside), ("beside_k_projection", of.along)):
+        k = ks.get(state.spec)
+        row[name] = None if k is None else float(k)
+    return row
 
 
 def _k(state: State) -> float | None:

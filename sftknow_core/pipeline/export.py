@@ -40,6 +40,7 @@ REPORT_NUMBERS = (
     "k_of_changed_percent",
     "share_of_r",
     "energy_taken_back",
+    "projection_taken_back",
     "threshold",
     "ties_taken",
     "no_more_changes_from_k",
@@ -69,6 +70,7 @@ Made by sftknow {version}: fine-tuned weights, of which some were reverted to th
 | of these had changed | {n_touched} ({k_of_changed}% of all changed ones) |
 | share of the summed relative change reverted | {share_of_r} |
 | share of the squared change reverted | {energy} |
+| reverted along the update (projection) | {projection} |
 | weights written as | {output_dtype} |
 
 ## Closed-book accuracy
@@ -93,6 +95,7 @@ def report_numbers(report: RestoreReport) -> dict[str, Any]:
         report.k_of_changed_percent,
         report.r_share_restored,
         report.energy_taken_back,
+        report.projection_taken_back,
         report.threshold,
         report.ties_taken,
         None if k is None else str(k),
@@ -140,6 +143,7 @@ def restored_card(facts: Mapping[str, Any]) -> str:
         k_of_changed="-" if facts["k_of_changed_percent"] is None else f"{facts['k_of_changed_percent']:.1f}",
         share_of_r=_percent(facts["share_of_r"]),
         energy=_percent(facts["energy_taken_back"]),
+        projection=_percent(facts["projection_taken_back"]),
         output_dtype=facts["output_dtype"] + rounding_text(facts.get("rounding")),
         accuracies=_accuracies(facts["accuracies"]),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from enum import StrEnum
 from math import isnan, sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from sftknow_core.pipeline.delta import ModelPair
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
 from sftknow_core.results.cube import open_cube
 from sftknow_core.results.cube_selection import k_at_energy, selection
-from sftknow_core.specs import check_comparable
+from sftknow_core.specs import check_comparable, with_masks
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import EVERYTHING, NOTHING, Percent, RestoreSpec, rounded_percent
 from sftknow_core.update.strategies import STRATEGIES
@@ -143,6 +144,7 @@ def restoration_row(state: State, report: RestoreReport) -> dict[str, Any]:
         "n_restored": report.n_touched if report.n_restored is None else report.n_restored,
         "share_of_r": report.r_share_restored,
         "energy_taken_back": report.energy_taken_back,
+        "projection_taken_back": report.projection_taken_back,
         "k_of_changed_percent": report.k_of_changed_percent,
     }
 
@@ -160,29 +162,55 @@ def state_row(state: State) -> dict[str, Any]:
 
 # Top k% of a pair -> other restorations that take back the same part of its update: what restoring is compared with.
 #
-# Equal k of two strategies is not equal damage, equal energy ||s - out||^2 / ||s - p||^2 is nearer to it. By
-# strategy:
+# Equal k of two strategies is not equal damage. Two measures of how much of the update is gone:
 #
-#     interpolation           alpha = sqrt(1 - energy), exact
-#     random                  k = the energy in percent: its expectation
-#     top, bottom, largest, smallest   the k whose weights hold this energy, from the delta cube
+#     energy       1 - ||out - p||^2 / ||s - p||^2
+#     projection   1 - <out - p, s - p> / ||s - p||^2: how far back along the update
+#
+# Putting whole weights back, both are the share of ||s - p||^2 that these weights hold: e. An interpolation of equal
+# energy goes less far back, 1 - sqrt(1 - e) < e, and so keeps more of what was learned; at equal projection the two
+# differ by nothing but which weights. By strategy:
+#
+#     interpolation                    alpha = sqrt(1 - e) for energy, 1 - e for projection: exact
+#     random                           k = e in percent, its expectation; once a mask
+#     top, bottom, largest, smallest   the k whose weights hold e, from the delta cube
 #
 # What a restoration then took back indeed stands in its row of table `restorations`.
+
+
+class Part(StrEnum):
+    """Of what two restorations take back equal parts."""
+
+    ENERGY = "energy"
+    PROJECTION = "projection"
+
 
 _MEASURED = {found.name: found for found in STRATEGIES.entries if found.measured}
 """Strategies that rank by a score of the cube."""
 
 
-def at_equal_energy(
-    cache: Cache, delta_id: str, specs: Sequence[RestoreSpec], strategies: Sequence[str]
+def at_equal_part(
+    cache: Cache,
+    delta_id: str,
+    specs: Sequence[RestoreSpec],
+    strategies: Sequence[str],
+    part: Part = Part.PROJECTION,
+    masks: Sequence[int] = (0,),
 ) -> dict[RestoreSpec, Percent]:
     """What takes back as much as each of `specs` does -> the k of that one, which it stands beside.
 
-    specs: k of one ranked strategy, region and layers; what another strategy cannot reach, and the hybrid, where all of
-    the region goes back, have no counterpart. Empty where nothing changed. Raises SpecError for a strategy that cannot
-    be set to an energy.
+    Empty where nothing changed. Raises SpecError for a strategy that cannot be set to a part of the update.
+
+    Args:
+        cache: where the delta lies.
+        delta_id: the pair's comparison.
+        specs: k of one ranked strategy, region and layers; what another strategy cannot reach, and the hybrid, where
+            all of the region goes back, have no counterpart.
+        strategies: what is set to the same part.
+        part: of energy or of projection; only interpolations differ.
+        masks: seeds of random draws, each a restoration of its own.
     """
-    check_comparable(strategies)
+    check_comparable(strategies, f"equal_{part}")
     asked = [
         spec for spec in specs if spec.strategy in _MEASURED and spec.k_percent not in (None, EVERYTHING)
     ]
@@ -206,10 +234,10 @@ def at_equal_energy(
                     con, energies, region=first.region, layers=first.layers, **_ranking(strategy)
                 )
             else:
-                amounts = _amounts(strategy, energies)
+                amounts = _amounts(strategy, energies, part)
             for k, amount in zip(ks, amounts, strict=True):
                 if amount is not None and (spec := _spec(first, strategy, amount)) is not None:
-                    beside.setdefault(spec, k)
+                    beside |= {one: beside.get(one, k) for one in with_masks(spec, masks)}
     return beside
 
 
@@ -219,10 +247,11 @@ def _ranking(strategy: str) -> dict[str, str]:
     return {"score": str(found.measured), "direction": found.direction}
 
 
-def _amounts(strategy: str, energies: Sequence[float]) -> Sequence[Percent | Decimal | None]:
+def _amounts(strategy: str, energies: Sequence[float], part: Part) -> Sequence[Percent | Decimal | None]:
     """alpha of an interpolation, or k of random weights."""
     if strategy == "interpolation":
-        return [Decimal(f"{sqrt(max(0.0, 1 - energy)):.4f}") for energy in energies]
+        left = [max(0.0, 1 - energy) for energy in energies]
+        return [Decimal(f"{one if part is Part.PROJECTION else sqrt(one):.4f}") for one in left]
     return [rounded_percent(100 * energy) for energy in energies]
 
 

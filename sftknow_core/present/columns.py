@@ -168,6 +168,10 @@ COLUMNS: dict[str, Column] = {
     "p": _share("probability", "of the first token, over the whole vocabulary", 2),
     # weights and restoring
     "energy_taken_back": _share("update taken back", "reverted share of the squared change of the weights"),
+    "projection_taken_back": _share(
+        "projection taken back",
+        "how far back along the update; the update taken back where whole weights are reverted; empty: not measured",
+    ),
     "energy_error": _share("update ±", "largest error of the update taken back", 2),
     "k_of_changed_percent": _number(
         "reverted, of changed (%)", "reverted share of the changed weights", "{:.4g}", "%"

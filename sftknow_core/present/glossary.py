@@ -148,6 +148,13 @@ TERMS: dict[str, Term] = {
         "At the same k, rankings revert different parts of it.",
         unit="%",
     ),
+    "projection taken back": Term(
+        "Projection taken back",
+        "how far back along the update a restored model went, 1 − ⟨out − base, d⟩ / ⟨d, d⟩ over the region. Reverting "
+        "whole weights, it equals the update taken back; interpolating by α it is 1 − α, where the update taken back "
+        "is 1 − α². A fair comparison with an interpolation is at equal projection.",
+        unit="%",
+    ),
     "changed": Term(
         "Changed, bit-identical",
         "the bits of a weight differ from before fine-tuning, or are the same. Weights stored in 16 bits "

@@ -100,6 +100,7 @@ def show_chain(result: Result) -> None:
     print_lines(
         table,
         f"{asked}; train: questions of the train set; k = 100%: layers = base",
+        "update taken back: share of the squared norm, and of the projection (equal where whole weights are reverted)",
         *_baselines(result),
         *_verdict(result),
     )

@@ -39,6 +39,7 @@ from sftknow_core.store.catalogue import read_table
 from sftknow_core.update.spec import RestoreSpec
 
 _NUMBERS = ["accuracy", "low", "high", "n"]
+_TAKEN_BACK = ["energy_taken_back", "projection_taken_back"]
 
 
 @dataclass(frozen=True)
@@ -147,18 +148,17 @@ class Chain(ChainStates):
     def curve(self, split: str) -> pd.DataFrame:
         """Accuracy over k of one split, by domain: tuned (k 0), restored, hybrid, then base and five-shot (k NaN).
 
-        Columns: domain, state, k_percent, accuracy, low, high, n, chosen (the k chosen on dev), energy_taken_back (0
-        for tuned, 1 for base), question_set_id.
+        Columns: domain, state, k_percent, accuracy, low, high, n, chosen (the k chosen on dev), energy_taken_back and
+        projection_taken_back (0 for tuned, 1 for base), question_set_id.
         """
         rows = self.accuracy(split)
         rows = rows[rows["level"].isna()].sort_values(["domain", "k_percent"], kind="stable")
         rows["chosen"] = rows["state_id"] == self.chosen.state_id
-        taken = {s.state_id: s.energy_taken_back for s in self.states} | {
-            self.tuned_id: 0.0,
-            self.base_id: 1.0,
-        }
-        rows["energy_taken_back"] = rows["state_id"].map(taken).astype("float64")
-        kept = ["domain", "state", "k_percent", *_NUMBERS, "chosen", "energy_taken_back", "question_set_id"]
+        ends = {self.tuned_id: 0.0, self.base_id: 1.0}
+        for name in _TAKEN_BACK:
+            taken = {state.state_id: getattr(state, name) for state in self.states} | ends
+            rows[name] = rows["state_id"].map(taken).astype("float64")
+        kept = ["domain", "state", "k_percent", *_NUMBERS, "chosen", *_TAKEN_BACK, "question_set_id"]
         five = read_table(
             self.cache,
             "accuracies",

@@ -46,7 +46,8 @@ _MEASURED = """
             json_extract_string(params, '$.layers') AS layers,
             json_extract_string(params, '$.seed')::BIGINT AS seed,
             json_extract_string(params, '$.block') AS block, alpha, k_percent, k_of_changed_percent,
-            energy_taken_back
+            energy_taken_back,
+            coalesce(projection_taken_back, if(alpha IS NULL, energy_taken_back, NULL)) AS projection_taken_back
         FROM restorations
         WHERE base_id = $base_id AND tuned_id = $tuned_id AND k_percent IS DISTINCT FROM 0
             AND alpha IS DISTINCT FROM 1 AND ($strategy IS NULL OR (strategy = $strategy AND region = $region
@@ -56,7 +57,7 @@ _MEASURED = """
     states AS (
         SELECT $base_id AS state_id, 'base' AS state
         UNION ALL BY NAME SELECT $tuned_id AS state_id, 'tuned' AS state, 0 AS k_percent, 0 AS k_of_changed_percent,
-            0 AS energy_taken_back
+            0 AS energy_taken_back, 0 AS projection_taken_back
         UNION ALL BY NAME FROM restored
     ),
     asked AS (
@@ -82,12 +83,13 @@ _BY_WAY = """ WHERE level IS NULL AND accuracy IS NOT NULL AND NOT (state = 'fiv
         state_id, state"""
 _COLUMNS = [
     "split", "domain", "level", "state", "state_id", "k_percent", "accuracy", "low", "high", "n", "n_right",
-    "k_of_changed_percent", "energy_taken_back", "question_set_id", "run_id",
+    "k_of_changed_percent", "energy_taken_back", "projection_taken_back", "question_set_id", "run_id",
 ]  # fmt: skip
+_AMOUNTS = ("k_percent", "k_of_changed_percent", "energy_taken_back", "projection_taken_back")
 WAY_COLUMNS = (
     "line", "state", "split", "domain", "strategy", "region", "layers", "seed", "block", "alpha", "k_percent",
-    "k_of_changed_percent", "energy_taken_back", "accuracy", "low", "high", "n", "n_level", "question_set_id",
-    "state_id", "run_id",
+    "k_of_changed_percent", "energy_taken_back", "projection_taken_back", "accuracy", "low", "high", "n", "n_level",
+    "question_set_id", "state_id", "run_id",
 )  # fmt: skip
 
 _BOTH = """
@@ -150,13 +152,13 @@ def measured_states(cache: Cache, asked: Asked, spec: RestoreSpec) -> pd.DataFra
 
     One row a state, split, domain and level (<NA>: the mean over levels). Columns: split, domain, level, state
     (base, tuned, restored, hybrid at k = 100, five-shot), state_id, k_percent (0 for tuned; NaN where there is
-    none), accuracy, low, high, n, n_right, k_of_changed_percent, energy_taken_back, question_set_id, run_id (which
-    holds the answers).
+    none), accuracy, low, high, n, n_right, k_of_changed_percent, energy_taken_back, projection_taken_back (as
+    update.spec.stored_projection), question_set_id, run_id (which holds the answers).
     """
     way = {"strategy": spec.stored_strategy, "region": spec.region, "layers": spec.layers}
     with up_to_date(cache) as con:
         rows: pd.DataFrame = con.execute(_MEASURED + _BY_K, {**asked.values, **way}).df()
-    shares = dict.fromkeys(("k_percent", "k_of_changed_percent", "energy_taken_back"), "float64")
+    shares = dict.fromkeys(_AMOUNTS, "float64")
     return rows[_COLUMNS].astype({"level": "Int64", "n": "int64", "n_right": "int64", **shares})
 
 
@@ -167,14 +169,15 @@ def measured_ways(cache: Cache, asked: Asked) -> pd.DataFrame:
     as one curve: strategy, with region, layers and seed where they are not the usual ones; empty for the ends.
     state: restored, hybrid (k = 100), or the ends base, tuned and five-shot, of which tuned has k 0 and takes 0 of
     the update back. k in percent is NaN for interpolation and blocks, and alpha for all but interpolation.
-    energy_taken_back is 0 to 1; n_level: questions of a mastery level, the most of any. Equal k of two strategies
-    take back different parts of the update: compare at equal k, equal parts of the changed weights, or of the update.
+    energy_taken_back and projection_taken_back are 0 to 1; n_level: questions of a mastery level, the most of any.
+    Equal k of two strategies take back different parts of the update: compare at equal k, equal parts of the changed
+    weights, or of the update; weights put back and an interpolation at equal projection.
     """
     any_way = dict.fromkeys(("strategy", "region", "layers"))
     with up_to_date(cache) as con:
         rows: pd.DataFrame = con.execute(_MEASURED + _BY_WAY, {**asked.values, **any_way}).df()
     rows["line"] = [_line(row) for row in rows.to_dict("records")]
-    floats = dict.fromkeys(("alpha", "k_percent", "k_of_changed_percent", "energy_taken_back"), "float64")
+    floats = dict.fromkeys(("alpha", *_AMOUNTS), "float64")
     return rows[list(WAY_COLUMNS)].astype({**floats, "seed": "Int64", "n": "int64", "n_level": "Int64"})
 
 

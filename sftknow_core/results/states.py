@@ -21,7 +21,7 @@ from sftknow_core.results.run import Run, check_intact, finished_stamp, stamp_of
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
 from sftknow_core.store.run_folder import RunFolder
-from sftknow_core.update.spec import RestoreSpec, rounded_percent
+from sftknow_core.update.spec import NO_PROJECTION, RestoreSpec, rounded_percent, stored_projection
 
 KL_LEVEL = 4
 """The mastery level whose questions the token shift is about: those that base knows best."""
@@ -29,6 +29,7 @@ _BY_K_ALONE = ("top", "bottom", "largest", "smallest")
 """Strategies whose states k alone tells apart."""
 _ACCURACY = ("accuracy", "low", "high", "n", "reason")
 _TAKEN = ("n_restored", "n_region", "share_of_r", "energy_taken_back", "k_of_changed_percent")
+"""Columns of table `restorations` as they are; the projection is `stored_projection`."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ class State:
     n_region: int | None = None
     share_of_r: float | None = None
     energy_taken_back: float | None = None
+    projection_taken_back: float | None = None
+    """None for base and tuned, and where it was not measured: see `projection_reason`."""
     k_of_changed_percent: float | None = None
 
     @property
@@ -161,6 +164,12 @@ class State:
             return self.kind
         amount = f"{Decimal(repr(self.k_percent)).normalize():f}%"
         return f"restored {amount}" if self.kind == "restored" else f"hybrid ({amount})"
+
+    @property
+    def projection_reason(self) -> str | None:
+        """Why a restored model has no projection taken back; None where it has one, or nothing was restored."""
+        lacks = self.energy_taken_back is not None and self.projection_taken_back is None
+        return NO_PROJECTION if lacks else None
 
     def score(self, split: str, domain: str = "in") -> Accuracy | None:
         """None: not asked."""
@@ -348,8 +357,12 @@ class ChainStates(Run):
             {(str(row["split"]), str(row["domain"])): accuracy_of(row) for _, row in own.iterrows()},
             accuracy_of(learnt.iloc[0]) if len(learnt) else None,
             shift_of(moved.iloc[0]) if len(moved) else None,
-            **({} if restored is None else {name: _plain(restored[name]) for name in _TAKEN}),
+            **({} if restored is None else _taken(restored)),
         )
+
+
+def _taken(row: Any) -> dict[str, Any]:
+    return {name: _plain(row[name]) for name in _TAKEN} | {"projection_taken_back": stored_projection(row)}
 
 
 def _plain(value: Any) -> Any:

@@ -30,7 +30,7 @@ from sftknow_core.store.files import write_atomic
 from sftknow_core.store.run_folder import RunFolder
 from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN, MASTERY
 from sftknow_core.store.study_record import DONE_STATE, all_cells
-from sftknow_core.update.spec import count_for
+from sftknow_core.update.spec import count_for, stored_projection
 
 # A study's tables, put beside its record once it has ended: read in tenths of a second from then
 # on.
@@ -76,7 +76,7 @@ _NAMES = ("chains", "states", "answers", "shifts", "concentration", "enrichment"
 _MAP = pa.schema([("chain", pa.string()), ("run_id", pa.string()), ("prompt", pa.string())])
 _STATES = [
     "chain", "state_id", "kind", "strategy", "k_percent", "alpha", "layers", "region", "share_of_r",
-    "energy_taken_back", "beside_k", "chosen",
+    "energy_taken_back", "projection_taken_back", "beside_k", "beside_k_projection", "mask", "chosen",
 ]  # fmt: skip
 
 
@@ -196,14 +196,15 @@ def _states(found: StudyChains) -> pd.DataFrame:
                         "region": None if tuned else way["region"],
                         "share_of_r": 0.0 if tuned else state["share_of_r"],
                         "energy_taken_back": 0.0 if tuned else state["energy_taken_back"],
-                        "beside_k": None,
+                        "projection_taken_back": 0.0 if tuned else stored_projection(state),
+                        "mask": state.get("seed"),
                         "chosen": state["state_id"] == found.summaries[first]["chosen"]["state_id"],
                     },
                 )
             for state in summary.get("controls", ()):
                 rows.setdefault((first, state["state_id"]), _control(first, state))
     frame = pd.DataFrame(list(rows.values()), columns=_STATES)
-    numbers = ("k_percent", "alpha", "share_of_r", "energy_taken_back", "beside_k")
+    numbers = [name for name in _STATES[4:-1] if name not in ("layers", "region")]
     return frame.astype({**dict.fromkeys(numbers, "float64"), "chosen": "bool"})
 
 
@@ -215,7 +216,17 @@ def _control(chain: str, state: Mapping[str, Any]) -> dict[str, Any]:
         "chosen": False,
         **{name: state[name] for name in ("state_id", "kind", "strategy", "k_percent", "alpha", "region")},
         **{name: state[name] for name in ("share_of_r", "energy_taken_back", "beside_k")},
+        "projection_taken_back": stored_projection(state),
+        "beside_k_projection": _beside_projection(state),
+        "mask": state["seed"],
     }
+
+
+def _beside_projection(state: Mapping[str, Any]) -> float | None:
+    """Older chains matched energies alone: what puts whole weights back takes back the same of both."""
+    known = "beside_k_projection" in state or state["alpha"] is not None
+    found: float | None = state.get("beside_k_projection") if known else state["beside_k"]
+    return found
 
 
 def _asked(found: StudyChains) -> pa.Table:

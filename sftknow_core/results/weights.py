@@ -76,6 +76,11 @@ class Selection:
     """The share of the sum of r had the changes been dealt out at random; None where there is no such null."""
     null_error: float | None = None
 
+    @property
+    def projection_taken_back(self) -> float:
+        """How far these weights go back along the update: the energy taken back, since whole weights go back."""
+        return self.energy_taken_back
+
 
 @dataclass(frozen=True)
 class Changed:

@@ -28,11 +28,13 @@ from sftknow_core.specs.chain import (
     FIVE_SHOT,
     NO_SHIFT,
     PAPER_KS,
+    RANDOM_MASKS,
     ChainSpec,
     EvaluateSpec,
     QuestionSpec,
     Restoring,
     check_comparable,
+    with_masks,
 )
 from sftknow_core.specs.rule import ENRICHMENT_KS, Roles, Rule
 from sftknow_core.specs.study import AUTO, LARGE, Cell, Checkpoints, StudySpec, at_variation, sizes_as_json
@@ -54,6 +56,7 @@ __all__ = [
     "NO_SHIFT",
     "PAPER_KS",
     "QuestionSpec",
+    "RANDOM_MASKS",
     "Restoration",
     "Restoring",
     "Roles",
@@ -73,5 +76,6 @@ __all__ = [
     "unknown_name",
     "value_of",
     "whole_or_all",
+    "with_masks",
     "wrong",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import (
     Annotated,
     Self,
@@ -28,7 +30,9 @@ FIVE_SHOT, COMPLETION = "five-shot", "completion"
 NO_SHIFT = tuple(PROBES)
 """Ways of asking that are no prompt around a question, and have no token shift."""
 COMPARABLE = (*(found.name for found in STRATEGIES.entries if found.measured), "random", "interpolation")
-"""Strategies that can be set to an energy."""
+"""Strategies that can be set to an energy or a projection."""
+RANDOM_MASKS = 3
+"""Masks that a random control is the mean of, unless a request says otherwise."""
 
 
 # How questions are chosen, asked and judged.
@@ -115,9 +119,15 @@ class ChainSpec(Restoring):
     """Whether every state is asked the test questions with completion prompts too: what it knows, whatever the format
     of questions."""
     controls: Listed[Restoration] = ()
-    """Other restorations to compare with. They are asked the test questions, and never chosen."""
+    """Other restorations to compare with. They are asked the test questions, and never chosen. A random one whose seed
+    is left out (or 0) stands for `random_masks` draws of this chain's own; with a seed it is that one mask."""
     equal_energy: Listed[str] = ()
     """Strategies compared so too, at the energy that each k takes back (pipeline/states.py)."""
+    equal_projection: Listed[str] = ()
+    """The same at the projection that each k takes back. What puts whole weights back takes back equal parts of both,
+    so that one state serves both."""
+    random_masks: Annotated[int, between(1)] = RANDOM_MASKS
+    """Masks of every random control. They differ from chain to chain, so that seeds are replicates of the mask too."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -129,27 +139,59 @@ class ChainSpec(Restoring):
             )
         self.restore_specs()
         check_comparable(self.equal_energy)
+        check_comparable(self.equal_projection, "equal_projection")
         return self
 
-    def restore_specs(self) -> tuple[RestoreSpec, ...]:
-        """One spec a k, increasing, without 0 (that is the tuned model)."""
+    def restore_specs(self, tuned_id: str | None = None) -> tuple[RestoreSpec, ...]:
+        """One spec a k, increasing, without 0 (that is the tuned model). tuned_id: as `mask_seeds`."""
         ks = sorted({*self.ks, EVERYTHING})
-        return tuple(RestoreSpec(self.strategy, self.region, self.layers, k) for k in ks if k)
+        seed = self.mask_seeds(tuned_id)[0] if STRATEGIES.get(self.strategy).seeded else None
+        return tuple(RestoreSpec(self.strategy, self.region, self.layers, k, seed=seed) for k in ks if k)
 
-    def control_specs(self) -> tuple[RestoreSpec, ...]:
-        """The controls that are not tried anyway."""
-        tried = self.restore_specs()
-        return tuple(spec for spec in dict.fromkeys(self.controls) if spec not in tried and not spec.is_tuned)
+    def control_specs(self, tuned_id: str | None = None) -> tuple[RestoreSpec, ...]:
+        """The controls that are not tried anyway, random ones once a mask. tuned_id: as `mask_seeds`."""
+        tried, masks = self.restore_specs(tuned_id), self.mask_seeds(tuned_id)
+        drawn = (spec for one in self.controls for spec in with_masks(one, masks))
+        return tuple(spec for spec in dict.fromkeys(drawn) if spec not in tried and not spec.is_tuned)
+
+    def mask_seeds(self, tuned_id: str | None = None) -> tuple[int, ...]:
+        """Seeds of the chain's random masks, other ones for every train set, size and seed.
+
+        tuned_id: of a tuned model that is given; then they are its own, and `seed` draws others.
+        """
+        whose = f"{tuned_id or f'{self.level} {self.n}'} {self.seed}"
+        drawn = (hashlib.sha256(f"{whose} {i}".encode()).digest() for i in range(self.random_masks))
+        return tuple(int.from_bytes(digest[:4]) for digest in drawn)
+
+    @property
+    def draws_masks(self) -> bool:
+        """Whether any control depends on `mask_seeds`."""
+        matched = {*self.equal_energy, *self.equal_projection} - {self.strategy}
+        seeded = any(STRATEGIES.get(name).seeded for name in matched)
+        return seeded or any(with_masks(one, (1, 2)) != (one,) for one in self.controls)
 
     @property
     def n_controls(self) -> int:
         """How many restorations are compared with, at most."""
-        others = [name for name in self.equal_energy if name != self.strategy]
-        return len(self.control_specs()) + len(others) * (len(self.restore_specs()) - 1)
+        energy, projection = (
+            {name for name in names if name != self.strategy}
+            for names in (self.equal_energy, self.equal_projection)
+        )
+        alike = {name for name in energy & projection if STRATEGIES.get(name).takes == "k_percent"}
+        matched = [*energy, *(projection - alike)]
+        times = sum(self.random_masks if STRATEGIES.get(name).seeded else 1 for name in matched)
+        return len(self.control_specs()) + times * (len(self.restore_specs()) - 1)
 
 
-def check_comparable(strategies: Sequence[str]) -> None:
-    """Raise SpecError for a strategy that cannot be set to an energy."""
+def with_masks(spec: RestoreSpec, seeds: Sequence[int]) -> tuple[RestoreSpec, ...]:
+    """A restoration once a seed where it is a random draw that names no seed of its own; else as it is."""
+    if not STRATEGIES.get(spec.strategy).seeded or spec.seed:
+        return (spec,)
+    return tuple(replace(spec, seed=seed) for seed in seeds)
+
+
+def check_comparable(strategies: Sequence[str], field: str = "equal_energy") -> None:
+    """Raise SpecError for a strategy that cannot be set to an energy or a projection."""
     for name in strategies:
         if name not in list(COMPARABLE):
-            raise SpecError(f"equal_energy: got {name!r}; allowed: {', '.join(COMPARABLE)}")
+            raise SpecError(f"{field}: got {name!r}; allowed: {', '.join(COMPARABLE)}")

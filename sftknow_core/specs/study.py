@@ -50,6 +50,7 @@ from sftknow_core.specs.base import (
 )
 from sftknow_core.specs.chain import (
     PAPER_KS,
+    RANDOM_MASKS,
     ChainSpec,
     EvaluateSpec,
     QuestionSpec,
@@ -66,8 +67,8 @@ AUTO = "auto"
 """The preset that fits the base model's size (pipeline/sft.py)."""
 EQUAL_COUNT = ("random", "largest", "smallest")
 """What k% of the most changed weights are compared with unless a study says otherwise: as many others."""
-EQUAL_ENERGY = (*EQUAL_COUNT, "interpolation")
-"""And what takes back the same part of the update."""
+EQUAL_PART = (*EQUAL_COUNT, "interpolation")
+"""And what takes back the same part of the update: of its energy, and of its projection."""
 
 
 class Checkpoints(StrEnum):
@@ -205,8 +206,12 @@ class StudySpec(Spec):
     restoring: Listed[Annotated[Restoring, BeforeValidator(_way)]] = (Restoring(),)
     controls: Controls | None = None
     """What restoring is compared with, on test questions; None: as many random, largest and smallest changes."""
-    equal_energy: Listed[str] = EQUAL_ENERGY
+    equal_energy: Listed[str] = EQUAL_PART
     """Strategies it is compared with at the energy that each k takes back."""
+    equal_projection: Listed[str] = EQUAL_PART
+    """And at the projection, which is fair to an interpolation; one state where the two are the same."""
+    random_masks: Annotated[int, between(1)] = RANDOM_MASKS
+    """Masks of every random control, drawn anew for every cell."""
     control_sizes: Listed[WholeOrAll] | None = None
     """Train-set sizes with controls and completion prompts; None: the one that verdicts call large, the paper's 1,920
     where the study has it, else its largest."""
@@ -293,6 +298,7 @@ class StudySpec(Spec):
         if self.match_steps and not self.repeats():
             sizes = list(sizes_as_json(self.sizes))
             raise SpecError(f"match_steps: got the sizes {sizes}; allowed: with two numbers among them")
+        check_comparable(self.equal_projection, "equal_projection")
 
     def cells(self) -> list[Cell]:
         """The grid, seeds outermost: after a third of three seeds' work every level and size is there once."""
@@ -349,6 +355,8 @@ class StudySpec(Spec):
             completions=self.completions and controlled,
             controls=self.control_specs() if compared else (),
             equal_energy=self.equal_energy if compared else (),
+            equal_projection=self.equal_projection if compared else (),
+            random_masks=self.random_masks,
         )
 
     def control_specs(self) -> tuple[RestoreSpec, ...]:
@@ -362,6 +370,13 @@ class StudySpec(Spec):
             for k in self.ks
             if name != way.strategy
         )
+
+    @property
+    def draws_masks(self) -> bool:
+        """Whether any control is a random draw of the cell's own."""
+        sizes = self.controlled_sizes()
+        cells = (Cell(level=self.levels[0], n=n, seed=self.seeds[0]) for n in sizes if n in self.sizes)
+        return any(self.chain_spec(cell, self.restoring[0]).draws_masks for cell in cells)
 
     def controlled_sizes(self) -> tuple[int | None, ...]:
         """The sizes of train sets whose cells have controls and completion prompts."""

@@ -201,6 +201,11 @@ RESTORATIONS = Table(
         Column("n_restored", "int", "parameters put back"),
         _null("share_of_r", "float", "their share of the region's sum of relative changes, 0 to 1"),
         _null("energy_taken_back", "float", "1 - ||out - p||^2 / ||s - p||^2 over the region, 0 to 1"),
+        _null(
+            "projection_taken_back",
+            "float",
+            "1 - <out - p, s - p> / ||s - p||^2 over the region; NULL in older runs, which did not measure it",
+        ),
         _null("k_of_changed_percent", "float", "restored among the changed parameters, in percent"),
     ),
 )

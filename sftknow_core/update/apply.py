@@ -54,6 +54,8 @@ class SpanResult:
     """||s - p||^2."""
     sum_out_d2: float = 0.0
     """||out - p||^2."""
+    sum_out_d: float = 0.0
+    """<out - p, s - p>; counted only where a weight may end between the two models or beyond them."""
     ties: Ties = field(default_factory=Ties)
 
 
@@ -187,8 +189,10 @@ class Applier:
             result.sum_r += sum_r
             result.sum_r_restored += sum_r if chunk.meta.name in plan.whole else 0.0
             result.sum_d2 += float(chunk.d2.sum())
-            left = values.to(torch.float32) - chunk.p
-            result.sum_out_d2 += float(left.to(torch.float64).square_().sum())
+            left = (values.to(torch.float32) - chunk.p).to(torch.float64)
+            if plan.spec.alpha is not None:
+                result.sum_out_d += float((left * chunk.d.to(torch.float64)).sum())
+            result.sum_out_d2 += float(left.square_().sum())
 
     def _note(self, chunk: Chunk, places: NDArray[np.int64], first: int, ties: Ties) -> None:
         at = torch.from_numpy(places).to(chunk.base.device)

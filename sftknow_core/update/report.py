@@ -56,6 +56,8 @@ class RestoreReport:
     """||s - p||^2 over the region."""
     sum_out_d2: float
     """||out - p||^2 over the region."""
+    sum_out_d: float
+    """<out - p, s - p> over the region; sum_out_d2 where each weight is wholly base's or tuned's."""
     sum_r_restored: float | None
     """Sum of the relative change over the restored weights; None for interpolation."""
     threshold: float | None
@@ -90,6 +92,15 @@ class RestoreReport:
         return 1 - self.sum_out_d2 / self.sum_d2 if self.sum_d2 else None
 
     @property
+    def projection_taken_back(self) -> float | None:
+        """1 - <out - p, s - p> / ||s - p||^2 on the region: 0 is tuned, 1 is base; None when nothing changed.
+
+        How far the model went back along the update. Putting whole weights back, it is `energy_taken_back`;
+        interpolating, it is 1 - alpha where that is 1 - alpha^2.
+        """
+        return 1 - self.sum_out_d / self.sum_d2 if self.sum_d2 else None
+
+    @property
     def r_share_restored(self) -> float | None:
         """Restored weights' share of the sum of r, 0 to 1; None for interpolation and when nothing
         changed."""
@@ -105,7 +116,7 @@ class Tally:
         self.pair = pair
         self.plan = plan
         self.n_changed = 0
-        self.sum_r = self.sum_d2 = self.sum_r_restored = self.sum_out_d2 = 0.0
+        self.sum_r = self.sum_d2 = self.sum_r_restored = self.sum_out_d2 = self.sum_out_d = 0.0
         self.counts = {meta.name: [0, 0] for meta in plan.metas}
 
     def add(self, name: str, result: SpanResult) -> None:
@@ -115,6 +126,8 @@ class Tally:
         self.sum_d2 += result.sum_d2
         self.sum_r_restored += result.sum_r_restored
         self.sum_out_d2 += result.sum_out_d2
+        # out - p is 0 or d where whole weights go back, so that the two sums are one
+        self.sum_out_d += result.sum_out_d2 if self.plan.spec.alpha is None else result.sum_out_d
         self.counts[name][0] += result.n_restored
         self.counts[name][1] += result.n_touched
 
@@ -134,6 +147,7 @@ class Tally:
             sum_r=self.sum_r,
             sum_d2=self.sum_d2,
             sum_out_d2=self.sum_out_d2,
+            sum_out_d=self.sum_out_d,
             sum_r_restored=None if plan.spec.alpha is not None else self.sum_r_restored,
             threshold=plan.threshold,
             ties_taken=plan.cut.ties if plan.cut is not None else 0,

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from sftknow_core.errors import PluginError, SpecError, unknown_field
 from sftknow_core.registry import plugin_text, stored_name
@@ -202,6 +203,28 @@ class RestoreSpec:
             object.__setattr__(self, "seed", seed)
         elif self.seed is not None:
             raise SpecError(f"strategy {self.strategy} takes no seed; leave it out")
+
+
+NO_PROJECTION = (
+    "projection taken back: not measured by the version that evaluated this; delete its run (sftknow runs rm) and "
+    "evaluate again"
+)
+
+
+def stored_projection(row: Mapping[str, Any]) -> float | None:
+    """Projection taken back, of a stored row about a restored model; None where nobody can say (NO_PROJECTION).
+
+    Rows of older versions lack it. Where whole weights went back it is the energy taken back, exactly; where all
+    weights moved (alpha) it is not known.
+    """
+    found, alpha = row.get("projection_taken_back"), row.get("alpha")
+    if _missing(found) and _missing(alpha):
+        found = row.get("energy_taken_back")
+    return None if _missing(found) else float(found)  # type: ignore[arg-type]
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value  # NaN in a frame's column, None in a manifest
 
 
 def _decimal(value: Decimal | str | int | float, name: str) -> Decimal:

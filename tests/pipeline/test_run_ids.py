@@ -23,7 +23,7 @@ from sftknow_core.pipeline.states import base_state, restored_state
 from sftknow_core.pipeline.study.plan import study_run
 from sftknow_core.pipeline.study.read import read_study
 from sftknow_core.pipeline.workspace import ModelHandle, Workspace
-from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec
+from sftknow_core.specs import ChainSpec, EvaluateSpec, QuestionSpec, StudySpec
 from sftknow_core.store.run_spec import RunSpec
 from sftknow_core.update.spec import RestoreSpec, percent
 
@@ -94,7 +94,28 @@ def test_a_chain_with_all_that_can_be_said_of_it(demo: Any) -> None:
     lora = sft_spec(base, 3, method="lora", epochs=2)
     trained = plan_chain(base, facts, mastery, spec, lora).run_spec.run_id
     given = plan_chain(base, facts, mastery, spec, tuned=DEMO_TUNED).run_spec
-    assert (trained, given.run_id) == ("0ebbfae08e7b7a96", "4c66b4da1da1cd92")
+    # its random controls of equal energy are three masks of its own, where all chains had one
+    assert (trained, given.run_id) == ("3dc20f37a2f5738b", "f54cc79238d7ec56")
+    without = spec.but(equal_energy=("interpolation",))
+    trained = plan_chain(base, facts, mastery, without, lora).run_spec.run_id
+    given = plan_chain(base, facts, mastery, without, tuned=DEMO_TUNED).run_spec
+    assert (trained, given.run_id) == ("84faba83895764f8", "c8971b56fee10da8")  # as before
+
+
+def test_a_study_without_random_controls_is_the_former_one(demo: Any) -> None:
+    _, base, facts, *_ = demo
+    spec = StudySpec(
+        name="x", base="demo", controls=(RestoreSpec("block", block="mlp"),), equal_energy=("interpolation",),
+        equal_projection=(),
+    )  # fmt: skip
+    assert study_run(spec, base, facts).run_id == "0acf5c55eef72af4"
+    for changed in (
+        {"random_masks": 5},
+        {"controls": (RestoreSpec("random", k_percent=percent(5), seed=2),)},
+    ):
+        assert "random_masks" not in study_run(spec.but(**changed), base, facts).params
+    fair = study_run(spec.but(equal_projection=("interpolation",)), base, facts)
+    assert fair.run_id != "0acf5c55eef72af4" and fair.params["equal_projection"] == ["interpolation"]
 
 
 def test_fine_tunings_and_comparisons_of_the_demo(demo: Any, opens: Callable[..., str]) -> None:
@@ -121,7 +142,7 @@ def test_evaluations_of_the_demo(demo: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "run_id"),
-    [("demo", "bb22d467e8441308"), ("demo-full", "a042ed91712c0224"), ("paper", "9bc850f3e67efbd1")],
+    [("demo", "7348c78ed3756ea9"), ("demo-full", "4230626c4c6714c7"), ("paper", "dd700c6302d80752")],
 )
 def test_studies_that_come_with_the_package(demo: Any, name: str, run_id: str) -> None:
     _, base, facts, *_ = demo

@@ -35,6 +35,9 @@ ROWS = pd.DataFrame(
     ],
     columns=_COLUMNS,
 ).astype({"k_percent": float, "k_of_changed_percent": float, "energy_taken_back": float, "alpha": float})
+ROWS = ROWS.assign(
+    projection_taken_back=ROWS["energy_taken_back"].mask(ROWS["alpha"].notna(), 1 - ROWS["alpha"])
+)
 ROWS = ROWS.assign(domain="in", accuracy=0.4, low=0.3, high=0.5, n=125, n_level=25, state_id=range(len(ROWS)))
 
 

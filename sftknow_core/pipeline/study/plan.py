@@ -71,6 +71,8 @@ def study_run(spec: StudySpec, base: ModelHandle, facts: FactSet) -> RunSpec:
             ],
             "controls": [one.to_json() for one in spec.control_specs()],
             "equal_energy": list(spec.equal_energy),
+            **({"equal_projection": list(spec.equal_projection)} if spec.equal_projection else {}),
+            **({"random_masks": spec.random_masks} if spec.draws_masks else {}),
             "control_sizes": sizes_as_json(spec.controlled_sizes()),
             "completions": spec.completions,
             "questions": spec.questions.model_dump(),

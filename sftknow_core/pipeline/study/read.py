@@ -46,7 +46,10 @@ _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "restoring": {
         "k": ("ks",),
         "strategies": ("restoring",),
-        **{name: (name,) for name in ("controls", "equal_energy", "control_sizes")},
+        **{
+            name: (name,)
+            for name in ("controls", "equal_energy", "equal_projection", "random_masks", "control_sizes")
+        },
     },
     "evaluation": {
         "per_level": ("questions", "per_level"),

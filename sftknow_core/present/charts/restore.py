@@ -36,6 +36,7 @@ AXES = {
     "k": ("k_percent", 1.0, "weights reverted, k (% of the region)"),
     "changed": ("k_of_changed_percent", 1.0, "changed weights reverted (% of those that changed)"),
     "update": ("energy_taken_back", 100.0, "update reverted (% of the squared norm)"),
+    "projection": ("projection_taken_back", 100.0, "update reverted (% of its projection)"),
 }
 """Choice of axis -> column, factor to percent, title."""
 _REFERENCES = {**REFERENCES, "base": ("base", "longdash")}
@@ -209,7 +210,11 @@ def now_on(axis: str, k: float, numbers: Selection | None) -> float:
         return k
     if numbers is None:
         return float("nan")
-    return numbers.k_of_changed_percent if axis == "changed" else 100 * numbers.energy_taken_back
+    return {
+        "changed": numbers.k_of_changed_percent,
+        "update": 100 * numbers.energy_taken_back,
+        "projection": 100 * numbers.projection_taken_back,
+    }[axis]
 
 
 def _line(
@@ -243,7 +248,9 @@ def _said(rows: pd.DataFrame, name: str) -> list[list[Any]]:
         how = row["block"] if isinstance(row["block"], str) else ""
         how = f"α = {row['alpha']:g}" if not pd.isna(row["alpha"]) else how
         said[0] = said[0] if not how else f"{said[0]}, {how}"
-        found.append([*said, f"{name}: {row['energy_taken_back']:.1%} of the squared update norm"])
+        along = row["projection_taken_back"]
+        projected = "" if pd.isna(along) else f", {along:.1%} of its projection"
+        found.append([*said, f"{name}: {row['energy_taken_back']:.1%} of the squared update norm{projected}"])
     return found
 
 

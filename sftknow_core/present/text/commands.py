@@ -98,7 +98,8 @@ def _taken_back(result: Result) -> list[str]:
     lines = [
         f"reverted {n:,} of {result['n_region']:,} weights of region {result['region']} ({result['strategy']}); "
         f"{result['n_touched']:,} of them had changed",
-        f"update taken back: {percent(result['energy_taken_back'])}% of squared update norm"
+        f"update taken back: {percent(result['energy_taken_back'])}% of squared update norm, "
+        f"{percent(result['projection_taken_back'])}% of its projection"
         + (
             f", {percent(result['share_of_r'])}% of the summed relative change"
             if result["share_of_r"] is not None

@@ -23,7 +23,12 @@ Numbers = Mapping[str, Any]
 STRATEGIES = {found.name: found.title for found in REGISTERED.entries if found.measured}
 """Rankings that the cube has exact counts for -> their order in words."""
 DOMAIN_NAMES = {"in": "In-domain", "out": "Out-of-domain"}
-AXES = {"k": "k", "changed": "changed weights", "update": "update taken back"}
+AXES = {
+    "k": "k",
+    "changed": "changed weights",
+    "update": "update taken back",
+    "projection": "projection taken back",
+}
 OUTCOMES = {"healed": "recovered", "broken": "broken", "still wrong": "still incorrect"}
 """Outcome as stored, and as named in an address -> as read."""
 COMPARED_WITH = {"tuned": "tuned", "previous": "previous k"}
@@ -65,6 +70,7 @@ DEFINITIONS = glossary.bullets(
     "relative change",
     "absolute change",
     "energy taken back",
+    "projection taken back",
     "changed",
     "enrichment",
     "cube error",
@@ -248,7 +254,8 @@ def _update(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
     )
     unit = "no unit" if score == "r" else "in units of the weights"
     said = (
-        "Share of the region's squared update norm: compare rankings at equal values of this, not of k. "
+        "Share of the region's squared update norm, and of its projection, which is the same where whole weights are "
+        "reverted: compare rankings at equal values of this, not of k, and interpolations at equal projection. "
         f"Threshold: the {'smallest' if first else 'largest'} {score} among the reverted weights ({unit})."
     )
     return KeyNumber("Update taken back", parts, said)

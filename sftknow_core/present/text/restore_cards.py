@@ -18,7 +18,7 @@ from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.registry import plugin_arguments
 from sftknow_core.results.chain import Chain
 from sftknow_core.results.measured import MeasuredState
-from sftknow_core.update.spec import RestoreSpec
+from sftknow_core.update.spec import NO_PROJECTION, RestoreSpec
 from sftknow_core.update.strategies import STRATEGIES
 
 # Accuracy at the current k.
@@ -110,8 +110,9 @@ OTHERS = ("top", "largest", "random")
 _AGAINST = "vs. fine-tuned"
 EQUAL_K = (
     "**Same k, different update size.** At the same k the rankings revert very different shares of the squared update "
-    "norm. Select the axis “update taken back” to compare at equal shares. 95% CI over questions, for this run only; "
-    "the best of many points is optimistically biased."
+    "norm. Select the axis “update taken back” to compare at equal shares; with an interpolation compare on "
+    "“projection taken back”, because at an equal share it stays further along the update. 95% CI over questions, for "
+    "this run only; the best of many points is optimistically biased."
 )
 
 
@@ -140,7 +141,10 @@ def left_out(rows: pd.DataFrame, column: str) -> str | None:
     missing = rows[(rows["line"] != "") & rows[column].isna()]
     if missing.empty:
         return None
-    return f"Not on this axis: {', '.join(dict.fromkeys(missing['line']))}. Select “update taken back”."
+    said = f"Not on this axis: {', '.join(dict.fromkeys(missing['line']))}."
+    if column == "projection_taken_back":
+        return f"{said} {NO_PROJECTION[0].upper()}{NO_PROJECTION[1:]}."
+    return f"{said} Select “update taken back”."
 
 
 def lacking(rows: pd.DataFrame) -> list[str]:
