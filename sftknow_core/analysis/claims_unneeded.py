@@ -7,7 +7,7 @@ chains have other masks, so the interval over seeds speaks for masks too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import isnan, sqrt
 
 import numpy as np

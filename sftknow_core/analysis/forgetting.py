@@ -167,14 +167,14 @@ class Forgetting:
         return _rows_of(BETWEEN, fit, _BETWEEN)
 
     def probabilities(self) -> pd.DataFrame:
-        """One row a training level, N and outcome (forgotten, recovered): effect is the share of known facts, churn
+        """One row a training level, N and outcome (forgotten, recovered): share of the known facts, churn
         what another seed gives, net (with its ends) what is left; churn and net are empty with one seed."""
         rows = []
         for size in self.sizes():
             for cell in self.cells(size):
                 for outcome, found in self._outcomes(cell).items():
                     rows.append({"train_level": cell.level, "size": size, "outcome": outcome, **found})
-        ends = ["effect", "low", "high"]
+        ends = ["share", "low", "high"]
         names = ["train_level", "size", "outcome", *ends, "churn", "net", "net_low", "net_high"]
         frame = pd.DataFrame(rows, columns=[*names, "n", "n_seeds", "reason"])
         return frame.astype(dict.fromkeys([*ends, *names[6:]], "float64"))
@@ -194,7 +194,7 @@ class Forgetting:
             wrong = np.array([1 - tuned[seed] for seed in rows])
             now = wrong if outcome == "forgotten" else wrong * np.array(list(rows.values()))
             effect = _share(now)
-            row = {"effect": effect.value, "low": effect.low, "high": effect.high, "n": effect.n}
+            row = {"share": effect.value, "low": effect.low, "high": effect.high, "n": effect.n}
             row |= {"n_seeds": effect.n_seeds, "reason": effect.reason}
             if len(rows) > 1:
                 others = (wrong.sum(axis=0) - wrong) / (len(rows) - 1)

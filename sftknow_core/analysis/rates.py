@@ -174,8 +174,8 @@ class Rates:
         return terms, ", ".join(f"{recipe.rate:g}" for recipe in dict.fromkeys(chosen) if recipe)
 
     def accuracies(self) -> pd.DataFrame:
-        """One row a training level, N, passes, rate and state (tuned, restored by the k chosen on dev): effect is the
-        accuracy on test; mean_k the mean over seeds of the chosen k."""
+        """Accuracy on test, one row a training level, N, passes, rate and state (tuned; restored by the k chosen on
+        dev); mean_k: mean over seeds of the chosen k."""
         rows = []
         for level in self.levels():
             for size in self.sizes():
@@ -185,7 +185,8 @@ class Rates:
                         k = self._mean_k(level, size, recipe) if state == "restored" else None
                         place = {"train_level": level, "size": size, **recipe._asdict(), "state": state}
                         rows.append({**place, "mean_k": k, **_clipped(found).as_row()})
-        return _typed(rows, ["train_level", "size", "rate", "repeats", "state", "mean_k", *_EFFECT])
+        frame = _typed(rows, ["train_level", "size", "rate", "repeats", "state", "mean_k", *_EFFECT])
+        return frame.drop(columns="p").rename(columns={"effect": "accuracy"})
 
     def gains(self) -> pd.DataFrame:
         """One row a training level, N, passes and rate: R in `effect`, and beside it the gain over the tuned model of

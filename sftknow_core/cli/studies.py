@@ -15,6 +15,7 @@ from sftknow_core.present.terminal import show_pairs
 from sftknow_core.present.text import commands
 
 if TYPE_CHECKING:
+    from sftknow_core.analysis.drives import Drives
     from sftknow_core.analysis.study import StudyResults
     from sftknow_core.pipeline.study.plan import StudyPlan
     from sftknow_core.results import Study
@@ -171,6 +172,14 @@ def claims(run: RunArg, cache: o.CacheOpt = None, as_json: o.JsonOpt = False) ->
 
 
 @study.command()
+def drives(run: RunArg, cache: o.CacheOpt = None, as_json: o.JsonOpt = False) -> None:
+    """Say what drives a study's results: learning rate and steps, masks, forgotten facts, lost or inaccessible."""
+    from sftknow_core.present.text.drives import drives_result, show_drives
+
+    o.emit(drives_result(_drives(_read(run, cache), cache)), as_json, show_drives)
+
+
+@study.command()
 def tables(
     run: RunArg,
     out: Annotated[Path, typer.Option("--out", help="The folder to fill.")] = Path("tables"),
@@ -215,7 +224,7 @@ def report(
     check_may_write("write a report")
     check_free(out, force)
     results = _read(run, cache)
-    page = render(results).encode()
+    page = render(results, _drives(results, cache)).encode()
     try:
         write_atomic(out, page)
     except OSError as error:
@@ -233,3 +242,10 @@ def _read(run: str, cache: Path | None) -> StudyResults:
 
     found = Cache(cache)
     return read_study_results(found, find_study(found, run).run_id)
+
+
+def _drives(results: StudyResults, cache: Path | None) -> Drives:
+    from sftknow_core.analysis.drives import drives_of
+    from sftknow_core.store.cache import Cache
+
+    return drives_of(Cache(cache), results)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sftknow_core.cli import options as o
 from sftknow_core.errors import SpecError
 from sftknow_core.present.text import commands
-from sftknow_core.specs import Restoring
+from sftknow_core.specs import ChainSpec, Restoring
 
 if TYPE_CHECKING:
     from sftknow_core.pipeline.preflight import Job
@@ -26,7 +26,7 @@ NewFolderOpt = Annotated[Path, typer.Option("--out", help="New folder for the re
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (delta, restore, rebuild, apply_patch):
+    for command in (delta, masks, restore, rebuild, apply_patch):
         app.command()(command)
 
 
@@ -57,6 +57,46 @@ def delta(
         "concentration": run.read("concentration").to_pylist(),
     }
     o.emit(result, as_json, commands.show_delta)
+
+
+def masks(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Two or more chains of one base, or one study.")
+    ],
+    k: o.KsOpt = o.default(ChainSpec, "ks"),
+    strategy: Annotated[str, o.strategy_option("k_percent")] = o.default(Restoring, "strategy"),
+    region: o.RegionOpt = o.default(Restoring, "region"),
+    ask: Annotated[
+        str | None,
+        typer.Option(
+            "--ask",
+            help="Also restore each model with the mask of every other at this k, and evaluate it.",
+            show_default=False,
+        ),
+    ] = None,
+    cache: o.CacheOpt = None,
+    device: o.DeviceOpt = "auto",
+    as_json: o.JsonOpt = False,
+) -> None:
+    """Which weights restoring picks: overlap between seeds, against chance and the smallest base weights."""
+    from sftknow_core.analysis.masks import donor_rows, overlap_rows
+    from sftknow_core.pipeline.masks import ask_donors, compare_masks, groups_of
+    from sftknow_core.present.text import drives
+    from sftknow_core.update.spec import percent
+
+    ks, asked = o.percentages(k), None if ask is None else percent(ask)
+    with o.workspace(cache, device) as ws:
+        found: dict[str, Any] = {"groups": []}
+        for group in groups_of(ws, runs):
+            run = compare_masks(ws, group, ks, strategy=strategy, region=region)
+            cells = {model.model_id: group.label for model in group.tuned}
+            rows = {"run_id": run.run_id, "label": group.label, "base_id": group.base.model_id}
+            rows["overlaps"] = overlap_rows(run.read("masks").to_pandas(), cells).to_dict("records")
+            if asked is not None:
+                donors = ask_donors(ws, group, asked, strategy=strategy, region=region)
+                rows["donors"] = donor_rows(donors.read("donors").to_pandas(), cells).to_dict("records")
+            found["groups"].append(rows)
+    o.emit(found, as_json, drives.show_masks)
 
 
 def restore(

@@ -15,7 +15,7 @@ from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.pipeline.delta import ModelPair
 from sftknow_core.pipeline.evaluate import EvaluationPlan, evaluate
-from sftknow_core.pipeline.mastery import score_facts
+from sftknow_core.pipeline.mastery import Mastery
 from sftknow_core.pipeline.questions import choose_questions
 from sftknow_core.pipeline.states import State, StateLoader
 from sftknow_core.pipeline.workspace import DEMO, ModelHandle, Workspace
@@ -254,13 +254,12 @@ def _donor_row(
 
 def _exam(ws: Workspace, chain: Chain, base: ModelHandle) -> EvaluationPlan:
     about = chain.about
-    if "facts" not in about or "questions" not in about:
+    if not about.get("facts") or "questions" not in about or chain.stages.mastery is None:
         raise SpecError(
-            f"chain {chain.run_id} was made by an earlier version, which did not put on record how its questions were "
-            "read; repeat its command"
+            f"chain {chain.run_id} did not put on record how its questions were read; repeat its command"
         )
     facts, topics = FactsRef.from_json(about["facts"]).load()
-    mastery = score_facts(ws, base, facts.facts, topics)
+    mastery = Mastery(RunFolder(ws.cache, chain.stages.mastery))
     questions = choose_questions(facts.facts, mastery.levels, QuestionSpec(**about["questions"]))
     on_test = tuple(fact for fact in questions if (fact.split, fact.domain) == ("test", "in"))
     asked = EvaluateSpec(**chain.spec.params["evaluate"]).but(first_tokens=False)

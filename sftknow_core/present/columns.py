@@ -9,48 +9,17 @@ The manual's page of columns is a loop over `COLUMNS`: the key, then the fields 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sftknow_core.analysis.flips import FLIP_COLUMNS
 from sftknow_core.analysis.paper_table import COLUMNS as PAPER_COLUMNS
+from sftknow_core.present.column import Column
+from sftknow_core.present.column import change as _change
+from sftknow_core.present.column import count as _count
+from sftknow_core.present.column import nats as _nats
+from sftknow_core.present.column import number as _number
+from sftknow_core.present.column import share as _share
+from sftknow_core.present.drive_columns import DRIVE_COLUMNS
 
-
-@dataclass(frozen=True)
-class Column:
-    """What stands above a column, what it means, and how its numbers are written."""
-
-    header: str
-    meaning: str = ""
-    """A phrase for the help of the header; "" where the header says it all."""
-    format: str | None = None
-    """A format string such as "{:.1%}"; None: values are shown as they are."""
-    unit: str = ""
-    """Unit of the numbers as printed, e.g. "%", "nats", "pp"; "" for texts and numbers without a unit."""
-
-    @property
-    def is_share(self) -> bool:
-        """Whether the numbers are shares, 0 to 1, that are printed in percent."""
-        return self.format is not None and self.format.endswith("%}")
-
-
-def _share(header: str, meaning: str, digits: int = 1) -> Column:
-    return Column(header, meaning, f"{{:.{digits}%}}", "%")
-
-
-def _count(header: str, meaning: str = "", unit: str = "") -> Column:
-    return Column(header, meaning, "{:,.0f}", unit)
-
-
-def _change(header: str, meaning: str) -> Column:
-    return Column(header, meaning, "{:+.1%}", "pp")
-
-
-def _nats(header: str, meaning: str, digits: int = 2) -> Column:
-    return Column(header, meaning, f"{{:.{digits}f}}", "nats")
-
-
-def _number(header: str, meaning: str = "", format: str = "{:g}", unit: str = "") -> Column:
-    return Column(header, meaning, format, unit)
+__all__ = ["COLUMNS", "RUN_KINDS", "Column", "headers", "of", "own", "table"]
 
 
 _RUN_STATE = Column("state", "done, running, stopped, failed, or interrupted (killed)")
@@ -371,6 +340,7 @@ COLUMNS: dict[str, Column] = {
     "terminal.n_cells": _count("cells", "mastery level, N and seed", "cells"),
     "terminal.n_done": _count("done", "", "cells"),
     "terminal.n_failed": _count("failed", "", "cells"),
+    **DRIVE_COLUMNS,
     # the paper's tables are printed by analysis, which owns their headers
     **{f"paper.{name}": Column(*about) for name, about in {**PAPER_COLUMNS, **FLIP_COLUMNS}.items()},
 }

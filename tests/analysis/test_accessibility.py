@@ -1,8 +1,8 @@
 """Lost or inaccessible, counted by hand: six questions of level 3 and four of level 4, two seeds of one cell.
 
-Base after exemplars answers all but q0. Tuned answers q1 and q9 in both seeds, so seven flip in each: q2 to q5
-of level 3, q6 to q8 of level 4. By completion prompt seed 0 still answers q2, q6 and q7, seed 1 only q6; both answer q1
-and not q9.
+Base after exemplars answers all but q0. Tuned answers q1 and q9 in both seeds, so seven flip in each: q2 to
+q5 of level 3, q6 to q8 of level 4. By completion prompt seed 0 still answers q2, q6 and q7, seed 1 only q6; both answer
+q1 and not q9.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def test_what_cannot_be_told_has_a_reason(given: TrainFacts) -> None:
     none = Forgetting(study, unknown)
     assert none.n_known == 0
     assert "no known fact" in none.coefficients("240")["reason"].iloc[0]
-    assert none.probabilities()["effect"].isna().all()
+    assert none.probabilities()["share"].isna().all()
 
 
 def test_known_after_five_exemplars_too(given: TrainFacts) -> None:
@@ -230,8 +230,8 @@ def test_probabilities_by_hand() -> None:
     )
     table = Forgetting(study, given).probabilities().set_index("outcome")
     forgotten, recovered = table.loc["forgotten"], table.loc["recovered"]
-    assert (forgotten["effect"], forgotten["churn"], forgotten["net"]) == (0.5, 0.25, 0.25)
-    assert (recovered["effect"], recovered["churn"], recovered["net"]) == (0.375, 0.25, 0.125)
+    assert (forgotten["share"], forgotten["churn"], forgotten["net"]) == (0.5, 0.25, 0.25)
+    assert (recovered["share"], recovered["churn"], recovered["net"]) == (0.375, 0.25, 0.125)
     assert np.isnan(forgotten["low"]) and "fewer than 3 seeds" in forgotten["reason"]
     assert forgotten["n"] == 4 and forgotten["n_seeds"] == 2
 

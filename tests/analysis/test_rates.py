@@ -51,10 +51,10 @@ def test_accuracies_by_rate_and_state(rates):
         for rate, value in TUNED.items():
             place = {"train_level": level, "size": "1920", "rate": rate, "repeats": 1.0}
             row = row_of(table, **place, state="tuned")
-            assert row["effect"] == pytest.approx(value, abs=0.01) and row["low"] < value < row["high"]
+            assert row["accuracy"] == pytest.approx(value, abs=0.01) and row["low"] < value < row["high"]
             assert row["n"] == 500 and row["n_seeds"] == 5
     chosen = row_of(table, train_level="0", size="1920", rate=1.0, repeats=1.0, state="restored")
-    assert chosen["effect"] == pytest.approx(0.55, abs=0.01) and chosen["mean_k"] == 20
+    assert chosen["accuracy"] == pytest.approx(0.55, abs=0.01) and chosen["mean_k"] == 20
 
 
 def test_restoring_is_held_against_the_best_untouched_rate(rates):
@@ -117,7 +117,7 @@ def test_two_seeds_have_no_interval_and_what_was_not_run_a_reason():
     assert not rates.varied and rates.steps().empty
     (tuned, restored) = rates.accuracies().to_dict("records")
     assert np.isnan(tuned["low"]) and "seeds" in tuned["reason"]
-    assert np.isnan(restored["effect"]) and "not run" in restored["reason"]
+    assert np.isnan(restored["accuracy"]) and "not run" in restored["reason"]
 
 
 def test_a_study_without_such_columns_has_its_own_training():
