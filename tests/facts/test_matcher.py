@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sftknow_core.errors import PluginError, SpecError
 from sftknow_core.facts.fact import Fact
+from sftknow_core.facts.folding import fold, match_words
 from sftknow_core.facts.matcher import (
     MATCHERS,
     FactMatcher,
@@ -17,7 +18,6 @@ from sftknow_core.facts.matcher import (
     matcher_named,
     verdict_column,
 )
-from sftknow_core.facts.words import normalise, word_text
 
 NO_SYNONYMS: dict[str, tuple[str, ...]] = {}
 
@@ -26,7 +26,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 
 
 def words_of(text: str) -> list[str]:
-    return word_text(normalise(text)).split()
+    return match_words(fold(text)).split()
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def words_of(text: str) -> list[str]:
         ("St. Louis", "St Louis", 0),
         ("Washington, D.C.", "Washington, D.C.", 0),
         ("born in Washington D. C., 1950", "Washington, D.C.", 8),
-        ("Washington DC", "Washington, D.C.", None),  # a synonym, not a spelling
+        ("Washington DC", "Washington, D.C.", 0),  # dotted initials are one word
         ("PARIS", "Paris", 0),
         ("New\n  York City", "New York City", 0),
         ("New Koro York City", "New York City", None),  # not contiguous
@@ -50,7 +50,7 @@ def words_of(text: str) -> list[str]:
         ("Simon & Vint", "Simon and Vint", 0),
         ("Simon and Vint", "Simon & Vint", 0),
         ("He likes R&B and jazz", "R&B", 9),
-        ("Zurich", "Zürich", None),
+        ("Zurich", "Zürich", 0),
         ("ＰＡＲＩＳ", "Paris", 0),
         ("…ﬁnd Koro", "Koro", 5),  # characters that normalise to several before the match
         ("", "Paris", None),
@@ -183,7 +183,7 @@ def test_a_fact_matcher_uses_objects_synonyms_and_subject() -> None:
 
 
 # Few letters and separators, so that answers, subjects and completions overlap often.
-CROWDED = st.text(alphabet="aab  .&É", max_size=14)
+CROWDED = st.text(alphabet="aab  ,&é", max_size=14)
 
 
 @unhurried
