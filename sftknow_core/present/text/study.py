@@ -49,11 +49,12 @@ _TERMS = (
     "study p",
 )
 DEFINITIONS = """\
-- **Supported** (SHOWN): the 95% CI is above zero, the effect reaches the margin, and p (Holm) < {alpha:g}.
-  **Contradicted**: the CI is below zero, and p (Holm) < {alpha:g}. **Below margin** (NOT SHOWN): any effect as claimed
-  is smaller than the margin. **Inconclusive** (UNDECIDED): anything else, and always with fewer than {min_seeds} seeds
-  or {min_questions} questions in a level. **Not tested**: not run. For a claim "not worse by more than the margin",
-  zero is replaced by minus the margin. Where all parts are needed, one contradicted or below margin decides the claim.
+- **Supported** (SHOWN): the 95% CI is above zero, the effect reaches the margin, and p < {alpha:g}. **Contradicted**:
+  the CI is below zero, and p < {alpha:g}. **Below margin** (NOT SHOWN): the CI is below the margin. **Inconclusive**
+  (UNDECIDED): anything else, and always with fewer than {min_seeds} seeds or {min_questions} questions in a level.
+  **Not tested**: not run. For a claim "not worse by more than the margin", zero is replaced by minus the margin.
+- Where all parts are needed, each is supported by itself, and one that is contradicted or below margin decides the
+  claim: there p is adjusted over the parts (Holm). Where one part is enough, it is the other way round.
 """
 VERDICTS = {
     Status.SHOWN: "Supported",
