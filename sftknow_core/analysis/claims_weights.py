@@ -1,7 +1,7 @@
 """Claims about where the update sits: C (concentration), L1 and L2 (layers and modules), L3 (blocks of layers).
 
-One number a fully fine-tuned chain; cells are averaged within a seed, so the interval speaks for seeds. Only cells
-that all seeds have count.
+One number a fully fine-tuned chain, of cells that all seeds have. Cells are averaged within a seed, so the interval
+speaks for seeds; that of C1b and C2b comes from permuted changes and speaks for this base model (`_beyond`).
 """
 
 from __future__ import annotations
@@ -45,9 +45,11 @@ def _holds(study: Study, claim_id: str, k: float, share: float) -> Verdict:
 def _beside(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
-    means = rows[["share", "null_share", "energy_share", "changed_share"]].astype(float).mean()
+    names = ["share", "top_20_share", "null_share", "energy_share", "changed_share"]
+    means = rows.reindex(columns=names).astype(float).mean()
     words = {
         "share": "they hold",
+        "top_20_share": "the 20 largest alone",
         "null_share": "had the changes been dealt out at random",
         "energy_share": "of the squared change",
         "changed_share": "of all weights changed at all",
@@ -58,11 +60,75 @@ def _beside(rows: pd.DataFrame) -> str:
 
 
 def _beyond(study: Study, claim_id: str, k: float) -> Verdict:
-    rows = _top(study, k).dropna(subset=["share", "null_share"])
-    rows = rows.assign(excess=rows["share"].astype(float) - rows["null_share"].astype(float))
-    part = study.over_seeds("share - permuted share", rows, "excess", 0.0, study.rule.margin_pp, 100)
+    """The measured share less that of permuted changes, decided by the permutations of every chain.
+
+    All chains of a study start from one base: the |p| that make a share large are the same in each, and seeds are no
+    replicates of it. So nothing here counts on independent chains.
+
+    p         2 * min(largest rank p of "more" over chains, largest rank p of "less" over chains), at most 1. Each
+              chain's rank p is exact given |p|; were a chain's changes as if permuted, its p alone would be below alpha
+              with probability alpha at most, and the largest p is no smaller, however chains depend on one another.
+              It is small only where every chain lies beyond its null on the same side, which is what the claim says.
+    interval  of the excess over a permutation: mean over chains of share - null_high to share - null_low (the middle
+              95% of its permutations), wider by the Monte Carlo error of the null's mean. The ends are averaged as if
+              all chains deviated together, the widest that any dependence gives.
+    """
     title = f"The top {k:g}% hold more than changes dealt out at random within each tensor would"
-    return conclude(claim_id, title, [part], study.rule, table_ref="Table 3")
+    rows = _top(study, k)
+    measured = (
+        study.matched(rows.dropna(subset=[c for c in _SPREAD if c in rows]))
+        if _has_spread(rows)
+        else rows[:0]
+    )
+    part = _excess(study, measured) if len(measured) else Part(_LABEL, reason=_why_not(rows))
+    note = _ONE_BASE.format(n=measured["n_permutations"].min()) if len(measured) else ""
+    return conclude(claim_id, title, [part], study.rule, table_ref="Table 3", note=note)
+
+
+_LABEL = "share - permuted share"
+_SPREAD = (
+    "share",
+    "null_share",
+    "null_sd",
+    "null_low",
+    "null_high",
+    "n_permutations",
+    "p_more",
+    "p_two_sided",
+)
+_ONE_BASE = (
+    "Against at least {n:.0f} permutations a chain; all seeds share the weights of one base, so this holds for this "
+    "base model only"
+)
+_POPULATION = "this base model's weights"
+
+
+def _has_spread(rows: pd.DataFrame) -> bool:
+    return set(_SPREAD) <= set(rows.columns)
+
+
+def _why_not(rows: pd.DataFrame) -> str:
+    if rows["null_share"].notna().any():
+        return "measured with one permutation; measure the pair again"
+    return "no cell has all seeds yet" if rows["share"].notna().any() else "not measured"
+
+
+def _excess(study: Study, rows: pd.DataFrame) -> Part:
+    """Of chains with many permutations each; see `_beyond`."""
+    own = rows[list(_SPREAD)].astype(float)
+    seeds = study.tables.chains.set_index("chain").loc[rows["chain"], "seed"].nunique()
+    more = own["p_more"]
+    # of the two rank p values the smaller is half the two-sided one; where that is "more", "less" is above a half
+    less = (own["p_two_sided"] / 2).where(more > own["p_two_sided"] / 2, 1.0)
+    error = 1.96 * float((own["null_sd"] / own["n_permutations"] ** 0.5).mean())
+    effect, low, high = (
+        float((own["share"] - own[name]).mean()) for name in ("null_share", "null_high", "null_low")
+    )
+    ends = 100 * (low - error), 100 * (high + error)
+    p = min(1.0, 2 * float(min(more.max(), less.max())))
+    return Part(
+        _LABEL, 100 * effect, *ends, p, seeds=int(seeds), margin=study.rule.margin_pp, population=_POPULATION
+    )  # fmt: skip
 
 
 def _places(study: Study, by: str) -> pd.DataFrame:
@@ -87,7 +153,7 @@ def _enriched(study: Study, label: str, by: str, groups: Sequence[str], sign: in
 def _null_enrichment(study: Study, by: str, groups: Sequence[str]) -> str:
     """What these groups' enrichment - 1 would be had the changes been permuted within each tensor; "" if not taken."""
     rows = _places(study, by)
-    rows = rows.astype({"n": float, "n_restored_null": float})
+    rows = rows.astype({"n": float, "n_restored_null": float}).dropna(subset=["n_restored_null"])
     inside = rows[rows["group"].astype(str).isin(groups)]
     taken, weights = rows["n_restored_null"].sum(), rows["n"].sum()
     if not taken or not weights:

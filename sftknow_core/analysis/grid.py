@@ -77,7 +77,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "chain": "as in chains",
         "k_percent": "the most changed k percent of the region",
         "share": "their share of the sum of relative changes, 0 to 1",
-        "null_share": "the same with changes permuted within each tensor, 0 to 1; NaN: not taken",
+        "null_share": "the same with changes permuted within each tensor, mean, 0 to 1; NaN: not taken",
         "energy_share": "their share of the squared changes, 0 to 1",
         "changed_share": "share of the region's weights whose bits differ, 0 to 1",
     },
@@ -88,15 +88,17 @@ COLUMNS: dict[str, dict[str, str]] = {
         "group": 'layer number from 0 as text; "attn.q", "mlp.up", ...; or "mlp", "attention"',
         "n": "weights of the group in the region",
         "n_restored": "of them among the most changed",
-        "n_restored_null": "the same with changes permuted within each tensor; NaN: not taken",
+        "n_restored_null": "the same with changes permuted within each tensor, mean; NaN: not taken",
     },
 }
 """Table -> column -> meaning. Beyond these, `answers` and `shifts` may hold `borderline` (the fact's mastery interval
 crosses the limit of a level), `answers` `gold_rank` (after the question, the rank from 1 of the answer's first token;
-NaN: not scored), and `states` `alpha` (of an interpolation; 0: base, 1: tuned), `region`, `projection_taken_back`
-(1 - <out - p, s - p> / ||s - p||^2; NaN: not measured), `beside_k` (the k that takes back the same energy),
-`beside_k_projection` (the same of projection) and `mask` (seed of a random draw). States that differ in `mask` alone
-are draws of one thing, and are averaged within their chain."""
+NaN: not scored), `concentration` `top_20_share` and the spread of the null over permutations (`null_sd`, `null_low`,
+`null_high`, `n_permutations`, `p_more`, `p_two_sided`: store/schema.py; NaN: one permutation alone), and `states`
+`alpha` (of an interpolation; 0: base, 1: tuned), `region`, `projection_taken_back` (1 - <out - p, s - p> / ||s - p||^2;
+NaN: not measured), `beside_k` (the k that takes back the same energy), `beside_k_projection` (the same of projection)
+and `mask` (seed of a random draw). States that differ in `mask` alone are draws of one thing, and are averaged within
+their chain."""
 
 _OTHER_QUESTIONS = "the chains of this study did not answer the same questions; they cannot be compared"
 _KEYS = {

@@ -26,13 +26,14 @@ from sftknow_core.stats.seeds import MIN_SEEDS, over_seeds
 
 _CITED = f"Paper: {published.MODEL}, its own updates ({published.CITATION})."
 _SEEDS_ONLY = "95% intervals speak for other seeds"
-_CONCENTRATION = ["source", "train_level", "size", "k_percent", "share", "low", "high", "null_share", "energy_share",
-                  "n_seeds"]  # fmt: skip
+_BESIDE = ("null_share", "null_low", "null_high", "n_permutations", "top_20_share", "energy_share")
+_CONCENTRATION = ["source", "train_level", "size", "k_percent", "share", "low", "high", *_BESIDE, "n_seeds"]
 _PLACES = ["share", "low", "high", "weight_share", "enrichment", "enrichment_null", "n_seeds"]
 _ENRICHED = (
     "Share of the {k:g}% most changed weights that sit there, mean over {n} full fine-tunings. Enrichment: that share "
-    "by the share of the region's weights; 1 is as often as chance. Null: changes permuted within each tensor. {seeds} "
-    "(the cells of a seed averaged). The paper names no N, level or k, and prints no share of weights. {cited}"
+    "by the share of the region's weights; 1 is as often as chance. Null: changes permuted within each tensor, "
+    "mean over permutations. {seeds} (the cells of a seed averaged). "
+    "The paper names no N, level or k, and prints no share of weights. {cited}"
 )
 
 
@@ -53,7 +54,7 @@ def table3(study: Study, matcher: str) -> PaperTable:
     frame[numbers] = frame[numbers].apply(pd.to_numeric).astype("float64")
     frame["n_seeds"] = pd.to_numeric(frame["n_seeds"]).astype("Int64")
     null = frame[frame["null_share"].notna()].assign(source="null")
-    null = null.assign(share=null["null_share"], low=None, high=None)
+    null = null.assign(share=null["null_share"], low=null["null_low"], high=null["null_high"])
     order = {OURS: 0, "null": 1, PAPER: 2}
     by = ["source", "size", "k_percent"]
     both = pd.concat([frame, null])
@@ -62,8 +63,9 @@ def table3(study: Study, matcher: str) -> PaperTable:
     caption = (
         "Share of the sum of relative changes |s - p| / (|p| + 1e-8) held by the k% of weights that changed most, "
         f"percent; mean over {seeds_said(study)}, all weights of the region, so there are no questions, split or "
-        f"matcher. {_SEEDS_ONLY}. Null: changes permuted within each tensor; what it concentrates "
-        f"comes from weights near zero. {_CITED}"
+        f"matcher. {_SEEDS_ONLY}. Null: changes permuted within each tensor, mean over permutations, in "
+        "brackets the middle 95% of them; what it concentrates comes from weights near zero, which all seeds share. "
+        f"{_top_said(frame)}{_CITED}"
     )
     reason = "" if rows else "NOT RUN: the weights of no chain were compared"
     return PaperTable("table3", "How concentrated the changes are", caption, frame, shown, reason)
@@ -75,9 +77,15 @@ def _concentration(study: Study, chains: list[str], cell: Any) -> list[dict[str,
     rows = []
     for k, group in of.groupby("k_percent"):
         place = {"source": OURS, "train_level": cell.level, "size": cell.size, "k_percent": float(k)}  # type: ignore[arg-type]
-        means = {name: group[name].astype(float).mean() for name in ("null_share", "energy_share")}
+        beside = group.reindex(columns=list(_BESIDE)).astype(float).mean()
+        means = {name: float(beside[name]) for name in _BESIDE}
         rows.append({**place, **_over_seeds(group["share"].astype(float).tolist(), "share"), **means})
     return rows
+
+
+def _top_said(frame: pd.DataFrame) -> str:
+    held = frame["top_20_share"].dropna()
+    return f"The 20 largest weights alone hold {held.min():.1%} to {held.max():.1%}. " if len(held) else ""
 
 
 def table9(study: Study, matcher: str) -> PaperTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -248,18 +248,9 @@ def _null_rows(pair: ModelPair, null: Null) -> list[dict[str, Any]]:
 
 
 def _spread(found: Against | None) -> dict[str, Any]:
-    """The columns of a share's null; none of them where it was not measured."""
-    if found is None:
-        return {}
-    return {
-        "null_share": found.mean,
-        "null_sd": found.sd,
-        "null_low": found.low,
-        "null_high": found.high,
-        "n_permutations": found.n,
-        "p_more": found.p_more,
-        "p_two_sided": found.p_two_sided,
-    }
+    """The columns of a share's null; None where it was not measured."""
+    names = ("null_share", "null_sd", "null_low", "null_high", "n_permutations", "p_more", "p_two_sided")
+    return dict.fromkeys(names) if found is None else dict(zip(names, astuple(found), strict=True))
 
 
 def _null_places(pair: ModelPair, null: Null) -> list[dict[str, Any]]:

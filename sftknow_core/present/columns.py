@@ -147,7 +147,16 @@ COLUMNS: dict[str, Column] = {
     ),
     "share": _share("share", "of the summed score; by layer and module: of all reverted weights"),
     "share_error": _share("share ±", "largest error of the share", 2),
-    "null_share": _share("null", "share if changes were shuffled"),
+    "null_share": _share("null", "share if changes were shuffled, mean over shuffles"),
+    "null_sd": _share("null sd", "standard deviation over shuffles", 2),
+    "null_low": _share("null 95% from", "2.5% quantile over shuffles"),
+    "null_high": _share("null 95% to", "97.5% quantile over shuffles"),
+    "n_permutations": _count("shuffles", "of the changes, within each tensor", "shuffles"),
+    "p_more": _number(
+        "p, more", "rank p of more: (1 + shuffles that hold as much) / (1 + shuffles)", "{:.2g}"
+    ),
+    "p_two_sided": _number("p", "rank p among the shuffles, two-sided", "{:.2g}"),
+    "top_20_share": _share("20 largest", "share of the 20 weights of largest r alone, whatever k"),
     "n_restored": _count("reverted", "reverted weights; interpolated in the last bin", "weights"),
     "n_weights": _count("weights", "of the region in this layer or module", "weights"),
     "weight_share": _share("of region", "share of the region's weights"),
@@ -336,7 +345,11 @@ COLUMNS: dict[str, Column] = {
     "terminal.tiny_share": _share("summed r near zero (%)", "part from weights with |base| < 1e-6"),
     "terminal.eps": _number("epsilon", "added to |base| in r"),
     "terminal.share": _share("share (%)", "of the summed r"),
-    "terminal.null": _share("null (%)", "share if changes were shuffled within each tensor"),
+    "terminal.null": _share(
+        "null (%)", "share if changes were shuffled within each tensor, mean over shuffles"
+    ),
+    "terminal.null_spread": _share("null, 95% (%)", "middle 95% of the shuffles"),
+    "terminal.p": _number("p", "rank p of the share among the shuffles, two-sided", "{:.2g}"),
     "terminal.n_cells": _count("cells", "mastery level, N and seed", "cells"),
     "terminal.n_done": _count("done", "", "cells"),
     "terminal.n_failed": _count("failed", "", "cells"),

@@ -131,6 +131,15 @@ def _verdict(result: Result) -> list[str]:
         f"  {percent(share)}% of the transformer weights changed; the top 1% contain {percent(top.get(1.0))}% and"
     )
     lines.append(f"  the top 20% contain {percent(top.get(20.0))}% of the summed relative change.")
+    held = next((row for row in result["concentration"] if row["k_percent"] == 1.0), None)
+    if held and held.get("n_permutations"):
+        ends = f"{percent(held['null_low'])} to {percent(held['null_high'])}%"
+        lines.append(
+            f"  The 20 largest alone contain {percent(held['top_20_share'])}%. If changes were shuffled, the top 1% would"
+        )
+        lines.append(
+            f"  contain {percent(held['null_share'])}% ({ends} in 95% of {held['n_permutations']} shuffles)."
+        )
     return [*lines, f"  ({PAPER_DEFINITION})"]
 
 

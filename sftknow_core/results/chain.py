@@ -7,7 +7,7 @@ tuned, restored, hybrid (100% of the region restored) or five-shot (the base aft
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
@@ -85,7 +85,7 @@ class Chain(ChainStates):
     @property
     def concentration(self) -> tuple[Concentrated, ...]:
         """Of the region transformer, by k."""
-        names = ("k_percent", "share", "null_share")
+        names = [field.name for field in fields(Concentrated)]
         return tuple(
             Concentrated(*(row.get(name) for name in names)) for row in self._summary["concentration"]
         )

@@ -4,6 +4,9 @@
 
     cube                  tensor_id, score, bin, n, sum_score, sum_d2: the histogram (store/schema.py)
     delta_tensors         one row a tensor: layer, kind, module, n_params, n_changed, sum_r, energy, ...
+    null_shares           region, k_percent, null_share, null_sd, ...: shares after permuting the changes within tensors
+    null_places           region, k_percent, tensor_id, n_restored: where the most changed would then be; both are empty
+                          in runs of earlier versions
     region_tensors        region, tensor_id: which tensors make up each named region of this model
     cube_run              one row: run_id, base_id, tuned_id, base_name, tuned_name
     table3_concentration  } the paper's tables 3, 9 and 10 (arXiv 2509.16596) for this pair: its column names,
@@ -257,6 +260,8 @@ def open_cube(
         con.register("tensor_rows", run.read("delta_tensors"))
         con.execute("CREATE TABLE delta_tensors AS FROM tensor_rows ORDER BY position")
         con.unregister("tensor_rows")
+        for name in ("null_shares", "null_places"):
+            con.register(name, run.read(name))
         _add_run(con, run.description())
         con.execute(";".join(MACROS))
         if k is not None:
@@ -359,5 +364,6 @@ def _sql_explained(run_id: str) -> Iterator[None]:
     except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
         raise SpecError(
             f"the query does not fit the cube of run {run_id}: {str(error).splitlines()[0]} Tables and views: "
-            "cube, delta_tensors, region_tensors, cube_run, table3_concentration, table9_layers, table10_modules."
+            "cube, delta_tensors, null_shares, null_places, region_tensors, cube_run, table3_concentration, "
+            "table9_layers, table10_modules."
         ) from error

@@ -104,11 +104,20 @@ class TrainSet:
 
 @dataclass(frozen=True)
 class Concentrated:
-    """The share of the summed r that the k percent of largest r hold, and had changes been dealt out at random."""
+    """The share of the summed r that the k percent of largest r hold, and had changes been permuted within tensors."""
 
     k_percent: float
     share: float | None
     null_share: float | None
+    """Mean over permutations."""
+    null_low: float | None = None
+    """Between `null_low` and `null_high` lie the middle 95% of the permutations; None where one alone was measured."""
+    null_high: float | None = None
+    n_permutations: int | None = None
+    p_two_sided: float | None = None
+    """Rank p of the share among the permutations."""
+    top_20_share: float | None = None
+    """Of the 20 largest r alone, whatever k."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from sftknow_core.facts.matcher import verdict_column
 from sftknow_core.results.cube import open_cube, region_tensors
 from sftknow_core.results.run import Run, check_intact
+from sftknow_core.results.weights import NULL_COLUMNS
 from sftknow_core.specs import ENRICHMENT_KS
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts, read_table
@@ -309,13 +310,13 @@ def _rows(cache: Cache, table: Any, asked: pa.Table, query: str, **others: pa.Ta
 
 
 def _concentration(found: StudyChains) -> pd.DataFrame:
-    names = ["k_percent", "share", "null_share", "energy_share"]
+    names = ["k_percent", "share", *NULL_COLUMNS, "top_20_share", "energy_share"]
     rows = []
     for cell in found.cells:
         way, summary = next(iter(found.of(cell)))
         changed = summary["changed_share"].get("transformer")
         rows += [
-            {"chain": way["run_id"], **{name: row[name] for name in names}, "changed_share": changed}
+            {"chain": way["run_id"], **{name: row.get(name) for name in names}, "changed_share": changed}
             for row in summary["concentration"]
         ]
     frame = pd.DataFrame(rows, columns=["chain", *names, "changed_share"])
@@ -329,22 +330,39 @@ def _enrichment(cache: Cache, found: StudyChains) -> pd.DataFrame:
         way, summary = next(iter(found.of(cell)))
         with open_cube(cache, summary["stages"]["delta"], None) as con:
             for k in ENRICHMENT_KS:
-                rows = _places(con, k, "relative")
-                # had the changes been dealt out at random within each tensor: a null, not a ranking to restore by
-                null = _places(con, k, "permuted")["n_restored"]
+                rows = _places(con, k)
+                null = _null_places(con, k, rows)
                 named = {"chain": way["run_id"], "k_percent": float(k)}
                 tables.append(rows.assign(**named, n_restored_null=null)[columns])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
-def _places(con: duckdb.DuckDBPyConnection, k: str, score: str) -> pd.DataFrame:
+def _places(con: duckdb.DuckDBPyConnection, k: str) -> pd.DataFrame:
     """by, group, n, n_restored: as `cube_places.where_changes_sit` by layer, module and kind, in one query."""
     region = region_tensors(con, "transformer")
     query = """
         SELECT breakdown AS "by", n, n_restored,
             CASE breakdown WHEN 'layer' THEN layer::VARCHAR WHEN 'module' THEN module ELSE kind END AS "group"
-        FROM places($tensors, $score, TRUE, $n_taken) WHERE breakdown IN ('layer', 'module', 'kind')
+        FROM places($tensors, 'relative', TRUE, $n_taken) WHERE breakdown IN ('layer', 'module', 'kind')
         ORDER BY breakdown, layer NULLS LAST, place"""
-    asked = {"tensors": region.tensor_ids, "score": score, "n_taken": count_for(region.n, k)}
+    asked = {"tensors": region.tensor_ids, "n_taken": count_for(region.n, k)}
     found: pd.DataFrame = con.execute(query, asked).df()
     return found
+
+
+def _null_places(con: duckdb.DuckDBPyConnection, k: str, rows: pd.DataFrame) -> pd.Series[float]:
+    """n_restored had the changes been permuted within each tensor, mean over permutations, for the rows of `_places`.
+
+    Runs of earlier versions have one permutation, which is no null: NaN.
+    """
+    query = """
+        SELECT CASE GROUPING(layer, module, kind) WHEN 3 THEN 'layer' WHEN 5 THEN 'module' ELSE 'kind' END AS "by",
+            CASE GROUPING(layer, module, kind) WHEN 3 THEN layer::VARCHAR WHEN 5 THEN module ELSE kind END AS "group",
+            sum(n_restored) AS n_restored_null
+        FROM null_places JOIN delta_tensors USING (tensor_id)
+        WHERE region = 'transformer' AND k_percent = $k
+        GROUP BY GROUPING SETS ((layer), (module), (kind))"""
+    found: pd.DataFrame = con.execute(query, {"k": float(k)}).df()
+    if found.empty:
+        return pd.Series(float("nan"), index=rows.index)
+    return rows[["by", "group"]].merge(found, how="left", on=["by", "group"])["n_restored_null"]

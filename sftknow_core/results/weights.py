@@ -10,7 +10,7 @@ percent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -73,8 +73,14 @@ class Selection:
     n_model: int
     """Weights of the whole model."""
     null_share: float | None = None
-    """The share of the sum of r had the changes been dealt out at random; None where there is no such null."""
-    null_error: float | None = None
+    """The share of the sum of r had the changes been permuted within each tensor, mean over permutations; None where
+    there is no such null."""
+    null_low: float | None = None
+    """Between `null_low` and `null_high` lie the middle 95% of the permutations; None where one alone was measured."""
+    null_high: float | None = None
+    n_permutations: int | None = None
+    top_20_share: float | None = None
+    """The share of the sum of r in the 20 weights of largest r, whatever k; None for other scores."""
 
     @property
     def projection_taken_back(self) -> float:
@@ -122,26 +128,75 @@ def _ranking(spec: RestoreSpec) -> tuple[str, str]:
     return RANKED_BY[spec.strategy]
 
 
-def _null(con: Any, ks: list[Percent], spec: RestoreSpec) -> pd.DataFrame:
-    """share and error of the null at each k; empty for |d|, which dealing changes out anew leaves as it is.
+NULL_COLUMNS = ("null_share", "null_sd", "null_low", "null_high", "n_permutations", "p_more", "p_two_sided")
+"""Of a share that permuted changes give: mean, sd and middle 95% over permutations, their number, and rank p values of
+the measured share; the null's columns of tables concentration and null_shares."""
+_ON_GRID = ("p_more", "p_two_sided")
+TOP = 20
+"""Weights of largest r whose share is given by itself (update/concentration.py)."""
+
+
+def null_curve(
+    con: duckdb.DuckDBPyConnection,
+    ks: Sequence[Number],
+    region: str = "transformer",
+    layers: str | None = None,
+) -> pd.DataFrame:
+    """NULL_COLUMNS of the shares that the k percent of largest r hold, one row a k, in the order asked.
+
+    con: from `open_cube`. Between the ks that were permuted for (CURVE_KS) shares are interpolated, and there is no p.
+    Some layers alone, and runs of earlier versions, have one permutation only, and no spread: n_permutations is 1 and
+    the others are NaN. Raises SpecError and CacheError as `concentration_curve` does.
+    """
+    asked = np.array([float(percent(k)) for k in ks])
+    found = pd.DataFrame()
+    if layers is None:
+        columns = ", ".join(NULL_COLUMNS)
+        query = f"SELECT k_percent, {columns} FROM null_shares WHERE region = $region ORDER BY k_percent"
+        found = con.execute(query, {"region": region}).df()
+    if found.empty:
+        rows = concentration_curve(con, ks, region=region, layers=layers)
+        once = rows.loc[rows["score"] == "permuted", "share"].to_numpy()
+        empty = dict.fromkeys(NULL_COLUMNS, float("nan"))
+        return pd.DataFrame({**empty, "null_share": once, "n_permutations": 1.0}, index=range(len(asked)))
+    at = found["k_percent"].to_numpy()
+    columns_at = {name: np.interp(asked, at, found[name].to_numpy(dtype=float)) for name in NULL_COLUMNS}
+    for name in _ON_GRID:
+        columns_at[name] = np.where(np.isin(asked, at), columns_at[name], np.nan)
+    return pd.DataFrame(columns_at)
+
+
+def top_share(
+    con: duckdb.DuckDBPyConnection, region: str = "transformer", layers: str | None = None
+) -> float:
+    """The share of a region's sum of r in its TOP weights of largest r; NaN where nothing changed."""
+    chosen = region_tensors(con, region, layers)
+    asked = {"tensors": chosen.tensor_ids, "counts": [min(TOP, chosen.n)]}
+    found = con.execute(
+        "SELECT share FROM cuts($tensors, 'relative', true, [0.0], $counts)", asked
+    ).fetchone()
+    return float("nan") if found is None or found[0] is None else float(found[0])
+
+
+def _null(con: duckdb.DuckDBPyConnection, ks: list[Percent], spec: RestoreSpec) -> pd.DataFrame:
+    """The null at each k; empty for |d|, which dealing changes out anew leaves as it is.
 
     What the k% smallest hold is what the 100 - k% largest leave.
     """
     score, direction = RANKED_BY[spec.strategy]
     if score != "relative":
         return pd.DataFrame()
-    lowest = direction == "lowest"
-    asked = [k.rest if lowest else k for k in ks]
-    rows = concentration_curve(con, asked, region=spec.region, layers=spec.layers)
-    null = rows.loc[rows["score"] == "permuted", ["share", "error"]].reset_index(drop=True)
-    return null.assign(share=1 - null["share"]) if lowest else null
+    if direction == "highest":
+        return null_curve(con, ks, spec.region, spec.layers)
+    null = null_curve(con, [k.rest for k in ks], spec.region, spec.layers)
+    ends = {"null_low": 1 - null["null_high"], "null_high": 1 - null["null_low"]}
+    return null.assign(null_share=1 - null["null_share"], **ends, p_more=float("nan"))
 
 
 N_BARS = 48
 WHOLE_MODEL = "all"
 CURVES = {
     "relative": "share",
-    "permuted": "null_share",
     "relative_1e-6": "share_1e-6",
     "relative_1e-4": "share_1e-4",
 }
@@ -195,8 +250,19 @@ def _selected(con: duckdb.DuckDBPyConnection, spec: RestoreSpec) -> Selection:
     row = selection(con, [k], score=score, direction=direction, **where).iloc[0]
     null = _null(con, [k], spec)
     n_model = int(change_summary(con, [WHOLE_MODEL])["n"].iloc[0])
-    of_null = {"null_share": null["share"].iloc[0], "null_error": null["error"].iloc[0]} if len(null) else {}
-    return Selection(**_plain(row), n_model=n_model, **of_null)
+    beside: dict[str, Any] = {}
+    if len(null):
+        first = null.iloc[0]
+        ends = {
+            name: None if pd.isna(first[name]) else float(first[name]) for name in ("null_low", "null_high")
+        }
+        beside = {
+            "null_share": float(first["null_share"]),
+            "n_permutations": int(first["n_permutations"]),
+            **ends,
+        }
+        beside["top_20_share"] = top_share(con, spec.region, spec.layers)
+    return Selection(**_plain(row), n_model=n_model, **beside)
 
 
 def _plain(row: pd.Series[Any]) -> dict[str, Any]:
@@ -297,16 +363,19 @@ class Cube(DeltaRun):
     def concentration(self, region: str = "transformer", layers: str | None = None) -> pd.DataFrame:
         """The share of the summed r that the first k percent hold, over all k.
 
-        Columns: k_percent, share, null_share (changes dealt out at random within each tensor), share_1e-6 and
-        share_1e-4 (other epsilons in r), share_error (the most `share` can be off), in_paper (a k of its table 3).
+        Columns: k_percent, share, share_1e-6 and share_1e-4 (other epsilons in r), share_error (the most `share` can be
+        off), NULL_COLUMNS (changes permuted within each tensor), top_20_share (of the 20 largest r, the same in each
+        row), in_paper (a k of its table 3).
         """
         with self.open() as con:
             rows = concentration_curve(con, CURVE_KS, region=region, layers=layers)
+            null = null_curve(con, CURVE_KS, region, layers).set_index(rows["k_percent"].unique())
+            top = top_share(con, region, layers)
         wide = rows.pivot(index="k_percent", columns="score", values="share")[list(CURVES)]
         wide = wide.rename(columns=CURVES).rename_axis(columns=None)
         errors = rows[rows["score"] == "relative"].set_index("k_percent")["error"]
         paper = wide.index.isin([float(k) for k in PAPER_KS])
-        return wide.assign(share_error=errors, in_paper=paper).reset_index()
+        return wide.assign(share_error=errors, **null, top_20_share=top, in_paper=paper).reset_index()
 
     def heat(self, spec: RestoreSpec) -> Heat:
         """Where the first k percent of a spec's weights sit."""
@@ -335,7 +404,8 @@ class Cube(DeltaRun):
         """The same over all k (0 to 100 in halves, finer near 0); the spec's own k does not count.
 
         Columns: k_percent, share, share_error (of the region's sum of the score that ranks), energy_taken_back,
-        energy_error, null_share (NaN where there is no null). All 0 to 1. Raises as `selection`.
+        energy_error, null_share, null_low, null_high (NaN where there is no null, or no spread of it). All 0 to 1.
+        Raises as `selection`.
         """
         score, direction = _ranking(spec)
         where: dict[str, Any] = {"region": spec.region, "layers": spec.layers}
@@ -343,4 +413,7 @@ class Cube(DeltaRun):
             rows = selection(con, CURVE_KS, score=score, direction=direction, **where)
             null = _null(con, [percent(k) for k in CURVE_KS], spec)
         kept = ["k_percent", "share", "share_error", "energy_taken_back", "energy_error"]
-        return rows[kept].assign(null_share=null["share"].to_numpy() if len(null) else float("nan"))
+        drawn = ("null_share", "null_low", "null_high")
+        return rows[kept].assign(
+            **{name: null[name].to_numpy() if len(null) else float("nan") for name in drawn}
+        )

@@ -107,7 +107,7 @@ def test_what_is_not_finite_is_found_before_it_is_counted(
     chunk = random_chunk(dtype)
     (chunk.base if side == "base" else chunk.tuned)[7777] = value
     with pytest.raises(ModelError, match=rf"tensor 0\.mlp\.x of {side} holds NaN or infinite"):
-        KernelCounter((Score.RELATIVE,), None).add(chunk)
+        KernelCounter((Score.RELATIVE,)).add(chunk)
 
 
 def test_sums_off_the_cpu_do_not_depend_on_the_order() -> None:

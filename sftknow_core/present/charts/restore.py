@@ -29,6 +29,7 @@ from sftknow_core.present.charts.marks import (
     styled,
 )
 from sftknow_core.present.charts.palette import DARK, LIGHT, Palette
+from sftknow_core.present.charts.weights import add_null_band
 from sftknow_core.results.weights import Selection
 from sftknow_core.update.strategies import STRATEGIES
 
@@ -145,6 +146,7 @@ def reverted_figure(taken: pd.DataFrame, now: float, score: str, palette: Palett
         ("energy_taken_back", "share of the squared update norm", palette.ceiling, "dot", 2.2),
     ]
     figure = go.Figure()
+    add_null_band(figure, rows, palette)
     for name, title, colour, dash, width in lines:
         if rows[name].notna().any():
             look = {"color": colour, "dash": dash, "width": width}

@@ -101,6 +101,7 @@ def concentration_figure(
     if paper is not None:
         _add_paper(figure, paper, palette)
     colours = {"share": palette.restored, "null_share": palette.faint}
+    add_null_band(figure, rows[rows["k_percent"] > 0], palette)
     for name, title, dash, width in _CURVES:
         drawn = rows[(rows["k_percent"] > 0) & rows[name].notna()]
         look: dict[str, Any] = {"color": colours.get(name, palette.ceiling), "dash": dash, "width": width}
@@ -124,6 +125,20 @@ def concentration_figure(
     figure.update_xaxes(title_text="the most changed k% of the region's weights", title_standoff=4)
     mark_x(figure, k if k >= 0.01 else float("nan"), f"k = {k:g}%", palette)
     return styled(figure, palette, height=380, top=30, bottom=84)
+
+
+def add_null_band(figure: go.Figure, rows: pd.DataFrame, palette: Palette) -> None:
+    """The middle 95% of the shuffles over k; nothing where their spread was not measured.
+
+    rows: k_percent, null_low, null_high.
+    """
+    if "null_low" not in rows or rows["null_low"].isna().all():
+        return
+    band = rows.dropna(subset=["null_low", "null_high"])
+    xs = [*band["k_percent"], *band["k_percent"][::-1]]
+    ys = [*band["null_high"], *band["null_low"][::-1]]
+    look = {"fill": "toself", "fillcolor": faded(palette.faint, 0.25), "line": {"width": 0}}
+    figure.add_trace(go.Scatter(x=xs, y=ys, mode="lines", name="95% of shuffles", hoverinfo="skip", **look))
 
 
 def heat_figure(

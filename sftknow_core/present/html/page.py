@@ -99,8 +99,9 @@ def _digest(text: str) -> str:
 
 SHOWN = columns.of(
     "label", "domain", "topic", "state", "level", "k_percent", "accuracy", "low", "high", "n", "n_right",
-    "chosen", "k_of_changed_percent", "energy_taken_back", "projection_taken_back", "share", "null_share", "layer",
-    "module", "n_restored", "weight_share", "enrichment", "bin_from", "bin_to", "n_tuned", "n_restored_in_bin",
+    "chosen", "k_of_changed_percent", "energy_taken_back", "projection_taken_back", "share", "null_share", "null_low",
+    "null_high", "layer", "module", "n_restored", "weight_share", "enrichment", "bin_from", "bin_to", "n_tuned",
+    "n_restored_in_bin",
     "n_scored", "kl_nats", "kl_low", "kl_high", "flip", "question", "gold", "base_answer", "tuned_answer",
     "before_answer", "restored_answer", "kl", "gold_p_base", "gold_p_tuned", "train_level", "n_train", "seed",
 )  # fmt: skip

@@ -189,7 +189,9 @@ def add_weights(shown: Shown, chain: Chain, slider: Slider) -> str | None:
 def thinned(curve: pd.DataFrame) -> pd.DataFrame:
     """Whole k only, for the table beside a curve of hundreds of points."""
     kept = curve["k_percent"].isin([0.01, 0.1, 0.5, *range(0, 101, 5), 1, 2, 3, 4])
-    return curve.loc[kept, ["k_percent", "share", "null_share", "energy_taken_back"]].reset_index(drop=True)
+    return curve.loc[
+        kept, ["k_percent", "share", "null_share", "null_low", "null_high", "energy_taken_back"]
+    ].reset_index(drop=True)
 
 
 def add_chains(shown: Shown, chain: Chain) -> str:

@@ -54,17 +54,43 @@ def show_delta(result: Result) -> None:
         "k_percent",
         "terminal.share",
         "terminal.null",
+        "terminal.null_spread",
+        "terminal.p",
     )
     for row in result["concentration"]:
+        ends = [row["null_low"], row["null_high"]]
         curve.add_row(
-            f"{row['eps']:g}", f"{row['k_percent']:g}", percent(row["share"]), percent(row["null_share"])
+            f"{row['eps']:g}",
+            f"{row['k_percent']:g}",
+            percent(row["share"]),
+            percent(row["null_share"]),
+            "–" if None in ends else " to ".join(percent(end) for end in ends),
+            "–" if row["p_two_sided"] is None else f"{row['p_two_sided']:.2g}",
         )
     print_lines(
         regions,
         curve,
-        "r = |tuned - base| / (|base| + epsilon); null: changes shuffled within each tensor",
+        *_top_and_null(result),
         *result["notes"],
     )
+
+
+def _top_and_null(result: Result) -> list[str]:
+    """The share of the 20 largest r, and what the null is."""
+    first = next(iter(result["concentration"]), None)
+    n = first["n_permutations"] if first else None
+    lines = ["r = |tuned - base| / (|base| + epsilon)"]
+    if first and first["top_20_share"] is not None:
+        lines.append(
+            f"the 20 weights of largest r alone contain {percent(first['top_20_share'])}% of the summed r (epsilon "
+            f"{first['eps']:g})"
+        )
+    if n:
+        lines.append(
+            f"null: changes shuffled within each tensor, mean and middle 95% of {n} shuffles; p: rank of the share "
+            "among them, two-sided"
+        )
+    return lines
 
 
 def show_restored(result: Result) -> None:

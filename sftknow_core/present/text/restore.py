@@ -234,11 +234,11 @@ def _held(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
     if null is None:
         said = f"Share of the region's summed |d| in the reverted weights. {NO_NULL}"
     else:
-        parts.append(_share("null", null, numbers.null_error))
+        parts.append(null_part(numbers))
         first = spec.strategy == "top"
         said = (
-            f"Null: changes shuffled within each tensor. It is {'high' if first else 'low'} because r is largest where "
-            "base is near 0; only the difference from it depends on which weights changed."
+            f"{null_said(numbers)} It is {'high' if first else 'low'} because r is largest where base is near 0; only "
+            f"the difference from it depends on which weights changed.{top_said(numbers)}"
         )
     return KeyNumber(f"Share of the summed {score}", tuple(parts), said)
 
@@ -259,6 +259,28 @@ def _update(numbers: Selection, spec: RestoreSpec) -> KeyNumber:
         f"Threshold: the {'smallest' if first else 'largest'} {score} among the reverted weights ({unit})."
     )
     return KeyNumber("Update taken back", parts, said)
+
+
+def null_part(numbers: Selection) -> Part:
+    """The share by permutation, with the middle 95% of the permutations."""
+    null, low, high = numbers.null_share, numbers.null_low, numbers.null_high
+    if null is None or isnan(null):
+        return Part("null", "–", "nothing changed")
+    spread = "spread not measured" if low is None or high is None else f"{percent(low)} to {percent(high)}%"
+    return Part("null", f"{percent(null)}%", spread)
+
+
+def null_said(numbers: Selection) -> str:
+    """What the null is, and of how many permutations."""
+    n = numbers.n_permutations or 1
+    many = "one shuffle" if n == 1 else f"mean and middle 95% of {n} shuffles"
+    return f"Null: changes shuffled within each tensor ({many})."
+
+
+def top_said(numbers: Selection) -> str:
+    """The share of the 20 largest r alone."""
+    top = numbers.top_20_share
+    return "" if top is None or isnan(top) else f" The 20 weights of largest r alone contain {percent(top)}%."
 
 
 def _share(label: str, share: float, error: float | None) -> Part:

@@ -221,6 +221,10 @@ def _about_change(chain: Chain) -> str:
     said = "Weights whose bits differ after fine-tuning."
     if top is None or top.share is None:
         return said
-    null = top.null_share
-    beside = f" ({percent(null, 0)}% if changes were shuffled)" if null is not None else ""
-    return f"{said} The top 1% contain {percent(top.share, 0)}% of the summed r{beside}."
+    null, few = top.null_share, top.top_20_share
+    spread = ""
+    if top.null_low is not None and top.null_high is not None:
+        spread = f", 95% of shuffles {percent(top.null_low, 0)} to {percent(top.null_high, 0)}%"
+    beside = f" ({percent(null, 0)}% if changes were shuffled{spread})" if null is not None else ""
+    alone = f", the 20 largest alone {percent(few, 0)}%" if few is not None else ""
+    return f"{said} The top 1% contain {percent(top.share, 0)}% of the summed r{beside}{alone}."

@@ -11,16 +11,25 @@ import pandas as pd
 from sftknow_core.analysis import published
 from sftknow_core.present import glossary
 from sftknow_core.present.terminal import percent
-from sftknow_core.present.text.restore import NO_NULL, compact
+from sftknow_core.present.text.restore import NO_NULL, compact, null_part, null_said, top_said
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.results.weights import Changed, Overview, Selection
 from sftknow_core.update.strategies import STRATEGIES as REGISTERED
 
 Numbers = Mapping[str, Any]
+_ALPHA = 0.05
 STRATEGIES = {name: REGISTERED.get(name).title for name in ("top", "largest")}
 """The two rankings of this page, named as on the page "Restore"."""
 DEFINITIONS = glossary.bullets(
-    "changed", "relative change", "absolute change", "k", "region", "concentration", "null", "enrichment"
+    "changed",
+    "relative change",
+    "absolute change",
+    "k",
+    "region",
+    "concentration",
+    "null",
+    "rank p",
+    "enrichment",
 ) + (f"- **Paper**: {published.CITATION}; LLaMA-3-8B, 32 layers, full fine-tuning.\n")
 
 
@@ -75,16 +84,26 @@ def what_concentration_means(rows: pd.DataFrame, k: float) -> str:
     if paper["share"].isna().all():
         return "Nothing changed in this region, so nothing is concentrated."
     row = paper.iloc[int((paper["k_percent"] - k).abs().to_numpy().argmin())]
-    share, null, other = row["share"], row["null_share"], row["share_1e-4"]
-    verdict = (
-        "not above the null: the concentration comes from base weights near zero"
-        if null >= share
-        else f"{100 * (share - null):.1f} pp above the null"
-    )
+    share, other, top = row["share"], row["share_1e-4"], row["top_20_share"]
     return (
-        f"The top {row['k_percent']:g}% contain **{percent(share)}%** of the summed r; null: **{percent(null)}%**. "
-        f"That is {verdict}. With ε = 10⁻⁴ (base weights below it hardly count): {percent(other)}%."
+        f"The top {row['k_percent']:g}% contain **{percent(share)}%** of the summed r, the 20 weights of largest r "
+        f"alone {percent(top)}%. {_against(row)} With ε = 10⁻⁴ (base weights below it hardly count): {percent(other)}%."
     )
+
+
+def _against(row: pd.Series[Any]) -> str:
+    """The share against the null's permutations: above, below, or within what they give."""
+    share, null, p = row["share"], row["null_share"], row["p_two_sided"]
+    if isnan(p):
+        return f"Null: **{percent(null)}%** (one shuffle; single shuffles can differ by points, their spread is not measured)."
+    ends = f"{percent(row['null_low'])} to {percent(row['null_high'])}%"
+    said = f"Null: **{percent(null)}%** (95% of {row['n_permutations']:.0f} shuffles: {ends})."
+    if p >= _ALPHA:
+        return (
+            f"{said} The share is within the null (rank p = {p:.2g}): it comes from base weights near zero."
+        )
+    side = "above" if share > null else "below"
+    return f"{said} The share is {100 * abs(share - null):.1f} pp {side} the null (rank p = {p:.2g})."
 
 
 def thresholds(cuts: Numbers, k: float) -> str:
@@ -128,16 +147,14 @@ def _near_zero(label: str, row: Changed) -> Part:
 
 
 def _held(taken: Selection) -> KeyNumber:
-    score, null = ("|d|", None) if taken.null_share is None else ("r", taken.null_share)
     share = taken.share
     parts = [
         Part("these weights", "–" if isnan(share) else f"{percent(share)}%", f"k = {taken.k_percent:g}%")
     ]
-    said = NO_NULL
-    if null is not None:
-        parts.append(Part("null", "–" if isnan(null) else f"{percent(null)}%", "by chance"))
-        said = "Null: changes shuffled within each tensor."
-    return KeyNumber(f"Share of the summed {score}", tuple(parts), said)
+    if taken.null_share is None:
+        return KeyNumber("Share of the summed |d|", tuple(parts), NO_NULL)
+    parts.append(null_part(taken))
+    return KeyNumber("Share of the summed r", tuple(parts), f"{null_said(taken)}{top_said(taken)}")
 
 
 def _number(value: float) -> str:
