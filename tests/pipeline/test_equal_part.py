@@ -47,7 +47,9 @@ def test_every_strategy_takes_back_what_the_k_takes_back(undisturbed: Path, mode
         assert taken(spec, part) == pytest.approx(own[k], abs=tolerance), spec
         if spec.alpha is not None:
             alpha = float(spec.alpha)
-            assert alpha == pytest.approx(1 - own[k] if part is Part.PROJECTION else (1 - own[k]) ** 0.5, abs=1e-3)
+            assert alpha == pytest.approx(
+                1 - own[k] if part is Part.PROJECTION else (1 - own[k]) ** 0.5, abs=1e-3
+            )
             other = taken(spec, {Part.ENERGY: "projection", Part.PROJECTION: "energy"}[part])
             assert other == pytest.approx(1 - alpha if part is Part.ENERGY else 1 - alpha**2, abs=1e-3)
     by_size = {

@@ -109,7 +109,10 @@ def test_a_study_without_random_controls_is_the_former_one(demo: Any) -> None:
         equal_projection=(),
     )  # fmt: skip
     assert study_run(spec, base, facts).run_id == "0acf5c55eef72af4"
-    for changed in ({"random_masks": 5}, {"controls": (RestoreSpec("random", k_percent=percent(5), seed=2),)}):
+    for changed in (
+        {"random_masks": 5},
+        {"controls": (RestoreSpec("random", k_percent=percent(5), seed=2),)},
+    ):
         assert "random_masks" not in study_run(spec.but(**changed), base, facts).params
     fair = study_run(spec.but(equal_projection=("interpolation",)), base, facts)
     assert fair.run_id != "0acf5c55eef72af4" and fair.params["equal_projection"] == ["interpolation"]
