@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-import numpy as np
-from scipy import stats
+from scipy import optimize, special, stats
 
 from sftknow_core.stats.intervals import t_interval
 
 ONE_SEED = "one seed: its spread is not known"
 MIN_SEEDS = 3
 """A t interval over two seeds is 12.7 standard errors wide: fewer than three decide nothing."""
+_SMALLEST_P = 1e-15
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ def over_seeds(values: Sequence[float], null: float = 0.0, extra_variance: float
     """Mean of one value a seed; the interval speaks for seeds.
 
     extra_variance: variance of the mean from elsewhere (drawing the questions), taken as known and added with the
-    normal quantile, so that the interval speaks for both. Raises SpecError without values.
+    normal quantile, so that the interval speaks for both: half-width^2 = t(n - 1)^2 sd^2 / n + z^2 extra_variance. p is
+    the alpha whose interval just reaches the null, as in stats/contrast.py. Raises SpecError without values.
     """
     estimate = t_interval(list(values))
     if estimate.sd is None:
@@ -50,10 +51,16 @@ def over_seeds(values: Sequence[float], null: float = 0.0, extra_variance: float
     if not extra_variance:
         p_value = 2 * float(stats.t.sf(abs(estimate.mean - null) / own, n - 1))
         return SeedMean(estimate.mean, estimate.sd, estimate.low, estimate.high, p_value, n, "")
-    half = sqrt(
-        (float(stats.t.isf(0.025, n - 1)) * own) ** 2 + float(stats.norm.isf(0.025)) ** 2 * extra_variance
-    )
-    variance = own**2 + extra_variance
-    df = variance**2 / (own**4 / (n - 1)) if own else np.inf
-    p_value = 2 * float(stats.t.sf(abs(estimate.mean - null) / sqrt(variance), df))
+
+    def half_width(alpha: float) -> float:
+        t, z = -special.stdtrit(n - 1, alpha / 2), -special.ndtri(alpha / 2)
+        return sqrt(t**2 * own**2 + z**2 * extra_variance)
+
+    half, distance = half_width(0.05), abs(estimate.mean - null)
+    if distance >= half_width(_SMALLEST_P):
+        p_value = _SMALLEST_P
+    elif distance <= half_width(1 - 1e-9):
+        p_value = 1.0
+    else:
+        p_value = optimize.brentq(lambda a: half_width(a) - distance, _SMALLEST_P, 1 - 1e-9, xtol=1e-16)
     return SeedMean(estimate.mean, estimate.sd, estimate.mean - half, estimate.mean + half, p_value, n, "")
