@@ -28,6 +28,7 @@ def small_study(model: Path, facts: Path, **changes: Any) -> StudySpec:
         "completions": False,
         "controls": (),
         "equal_energy": (),
+        "equal_projection": (),
     }
     return StudySpec(**{**given, **changes})
 
@@ -53,6 +54,7 @@ compute_dtype = "float32"
 k = [20]
 controls = []
 equal_energy = []
+equal_projection = []
 
 [evaluation]
 max_new_tokens = 3

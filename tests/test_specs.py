@@ -91,6 +91,7 @@ def test_the_plain_form_is_read_back(spec: Spec) -> None:
             "unknown field 'strategi'; did you mean 'strategy'?",
         ),
         (ChainSpec, {"equal_energy": ["block"]}, "equal_energy: got 'block'; allowed: top, bottom"),
+        (ChainSpec, {"equal_projection": ["block"]}, "equal_projection: got 'block'; allowed: top, bottom"),
         (QuestionSpec, {"per_level": 0}, "questions per level: got 0; allowed: at least 1, or 'all'"),
         (EvaluateSpec, {"max_new_tokens": 0}, "max_new_tokens: got 0; allowed: 1 or more"),
         (EvaluateSpec, {"matcher": "vague"}, "matcher: got 'vague'; allowed: words, substring, exact"),
@@ -133,6 +134,76 @@ def test_controls_of_a_study_are_one_restoration_an_amount() -> None:
         {"name": "a", "controls": [{"strategy": "random", "k": [5, "12.5"], "seed": 1}]}
     )
     assert spec.controls == tuple(RestoreSpec("random", k_percent=percent(k), seed=1) for k in (5, "12.5"))
+
+
+DRAWN = ChainSpec(
+    ks=("5", "20"),
+    controls=(
+        RestoreSpec("random", k_percent=percent(5)),
+        RestoreSpec("random", k_percent=percent(9), seed=2),
+    ),
+    equal_energy=("random", "largest", "interpolation"),
+    equal_projection=("random", "largest", "interpolation"),
+)
+
+
+def test_random_masks_are_the_chains_own() -> None:
+    """Three each, no two alike between seeds, levels, sizes and given models; the same at every k, and asked again.
+
+    All chains had the one mask of seed 0 before, which no number of chains averages out.
+    """
+    others = [DRAWN, DRAWN.but(seed=1), DRAWN.but(level="1"), DRAWN.but(n=60), DRAWN.but(n=None)]
+    seeds = [one.mask_seeds() for one in others] + [DRAWN.mask_seeds("0a36"), DRAWN.mask_seeds("0b11")]
+    assert all(len(set(one)) == 3 for one in seeds) and len({seed for one in seeds for seed in one}) == 21
+    assert DRAWN.but(ks=("40",)).mask_seeds() == DRAWN.mask_seeds()
+    first, second = DRAWN.but(random_masks=1).mask_seeds(), DRAWN.but(random_masks=2).mask_seeds()
+    assert first == second[:1] and second == DRAWN.mask_seeds()[:2]
+    with pytest.raises(SpecError, match="random_masks: got 0; allowed: 1 or more"):
+        DRAWN.but(random_masks=0)
+
+
+def test_a_random_control_without_a_seed_is_one_restoration_a_mask() -> None:
+    *drawn, named = DRAWN.control_specs()
+    assert [spec.seed for spec in drawn] == [*DRAWN.mask_seeds()] and named.seed == 2
+    assert {str(spec.k_percent) for spec in drawn} == {"5"}
+    given = DRAWN.control_specs("0a36")
+    assert {spec.seed for spec in given} == {*DRAWN.mask_seeds("0a36"), 2}
+
+
+def test_a_random_way_of_restoring_takes_the_chains_first_mask() -> None:
+    way = ChainSpec(strategy="random", ks=("20",))
+    assert {spec.seed for spec in way.restore_specs()} == {way.mask_seeds()[0]}
+    assert way.restore_specs() != way.but(seed=1).restore_specs()
+    assert {spec.seed for spec in ChainSpec(ks=("20",)).restore_specs()} == {None}
+
+
+def test_controls_of_equal_energy_and_projection_are_counted_once() -> None:
+    """Two k: own random 3 + 1, random 3 x 2, largest 2, interpolation 2 of either part."""
+    assert DRAWN.n_controls == 4 + 6 + 2 + 4
+    assert DRAWN.but(equal_projection=()).n_controls == 4 + 6 + 2 + 2
+    assert DRAWN.but(equal_projection=("smallest",), equal_energy=(), random_masks=1).n_controls == 2 + 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "draws"),
+    [
+        ({}, True),
+        ({"equal_energy": (), "equal_projection": ()}, True),
+        ({"controls": (), "equal_energy": ()}, True),
+        ({"controls": (RestoreSpec("random", k_percent=percent(9), seed=2),), "equal_energy": ()}, True),
+        ({"controls": (), "equal_energy": ("largest",), "equal_projection": ("interpolation",)}, False),
+        (
+            {
+                "controls": (RestoreSpec("random", k_percent=percent(9), seed=2),),
+                "equal_energy": (),
+                "equal_projection": (),
+            },
+            False,
+        ),
+    ],
+)
+def test_only_what_is_drawn_depends_on_masks(changed: dict[str, Any], draws: bool) -> None:
+    assert DRAWN.but(**changed).draws_masks is draws
 
 
 def test_a_value_of_a_floor_below_is_read_by_its_own_fields() -> None:

@@ -15,6 +15,7 @@ _NO_SPREAD = 1e-24
 ONE_SEED = "one seed: its spread is not known"
 MIN_SEEDS = 3
 """A t interval over two seeds is 12.7 standard errors wide: fewer than three decide nothing."""
+_SMALLEST_P = 1e-15
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def over_seeds(values: Sequence[float], null: float = 0.0, extra_variance: float
     """Mean of one value a seed; the interval speaks for seeds.
 
     extra_variance: variance of the mean from elsewhere (drawing the questions), taken as known and added with the
-    normal quantile, so that the interval speaks for both. Raises SpecError without values.
+    normal quantile, so that the interval speaks for both: half-width^2 = t(n - 1)^2 sd^2 / n + z^2 extra_variance. p is
+    the alpha whose interval just reaches the null, as in stats/contrast.py. Raises SpecError without values.
     """
     estimate = t_interval(list(values))
     if estimate.sd is None:

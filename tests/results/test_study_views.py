@@ -45,6 +45,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
         completions=True,
         controls=CONTROLS,
         equal_energy=("random", "interpolation", "largest"),
+        equal_projection=("random", "interpolation"),
     )
     run_study(spec, Workspace(folder / "cache", device="cpu"), InThisProcess())
     return Cache(folder / "cache")
@@ -85,17 +86,28 @@ def test_states_are_tuned_both_ways_of_restoring_and_controls(frames: dict[str, 
         assert own["chosen"].sum() == 1 and not compared["chosen"].any()
         assert own["energy_taken_back"].iloc[0] == 0
         assert own["energy_taken_back"].iloc[2] == pytest.approx(1)
-        beside = compared["beside_k"] == 20
-        by, equal = compared[~beside].set_index("strategy"), compared[beside]
-        assert sorted(by.index) == ([] if sizes[chain] == "4" else ["block", "interpolation", "random"])
+        beside, along = (compared[name] == 20 for name in ("beside_k", "beside_k_projection"))
+        by, equal = compared[~beside & ~along].set_index("strategy"), compared[beside]
+        assert sorted(by.index) == (
+            [] if sizes[chain] == "4" else ["block", "interpolation", *["random"] * 3]
+        )
         if len(by):
             energy = own.loc[own["strategy"] == "top", "energy_taken_back"].iloc[0]
-            assert sorted(equal["strategy"]) == ["interpolation", "largest", "random"]
-            assert equal["energy_taken_back"].tolist() == pytest.approx([energy] * 3, abs=0.03)
+            assert sorted(equal["strategy"]) == ["interpolation", "largest", *["random"] * 3]
+            assert equal["energy_taken_back"].tolist() == pytest.approx([energy] * 5, abs=0.04)
+            # what puts whole weights back is one state for both; an interpolation is another one
+            fair = compared[along]
+            assert sorted(fair["strategy"]) == ["interpolation", *["random"] * 3]
+            assert fair["projection_taken_back"].tolist() == pytest.approx([energy] * 4, abs=0.04)
+            one = fair.set_index("strategy").loc["interpolation"]
+            assert one["alpha"] == pytest.approx(1 - energy, abs=1e-4) and pd.isna(one["beside_k"])
+            masks = compared.loc[compared["strategy"] == "random", ["mask", "k_percent"]]
+            assert masks["mask"].nunique() == 3 and len(masks) == 6
+            assert compared.loc[compared["strategy"] != "random", "mask"].isna().all()
             # taking the largest changes, fewer weights hold as much of the update
             assert equal.loc[equal["strategy"] == "largest", "k_percent"].iloc[0] < 20
             assert by["alpha"].dropna().to_dict() == {"interpolation": 0.75}
-            assert by["k_percent"]["random"] == 20 and by["layers"]["block"] == "0"
+            assert by["k_percent"]["random"].tolist() == [20] * 3 and by["layers"]["block"] == "0"
             assert by["energy_taken_back"]["interpolation"] == pytest.approx(1 - 0.75**2, abs=1e-4)
 
 
@@ -128,7 +140,7 @@ def test_answers_are_those_of_the_chains(frames: dict[str, pd.DataFrame], cache:
     answers = frames["answers"]
     tuned = answers[answers["chain"] != "base"]
     asked = tuned[tuned["prompt"] == "qa"]
-    assert len(asked) == 2 * 5 * 12 + 6 * 6  # and six controls of one chain on the test questions
+    assert len(asked) == 2 * 5 * 12 + 11 * 6  # and eleven controls of one chain on the test questions
     completed = tuned[tuned["prompt"] == "completion"]
     assert len(completed) == 5 * 6 and set(completed["split"]) == {"test"}
     base = answers[answers["chain"] == "base"]
