@@ -78,7 +78,7 @@ def forms_of(answer: str) -> tuple[Form, ...]:
     if not _WORDED.search(as_written):
         return (Form("", literal, (literal,), False, False),)
     upper = capitals(answer)
-    initials = "." in literal or (upper and len(answer) <= _LONGEST_INITIALS)
+    initials = "." in literal or any(map(capitals, answer.split()))
     is_common = upper and as_written.strip() in _COMMON_WORDS
     careful = is_common or _CHARACTER_WORDS.search(literal) is not None
     keys = {as_written: _keys(as_written, literal, initials)}
@@ -98,7 +98,7 @@ def forms_of(answer: str) -> tuple[Form, ...]:
 def _keys(words: str, text: str, initials: bool) -> tuple[str, ...]:
     """Parts of which every folded text that holds the words has one; initials: whether dots can divide letters."""
     if SPACELESS.search(text):
-        return (max(pieces_of(text), key=len),)
+        return (max(filter(SPACELESS.search, pieces_of(text)), key=len),)
     spelled = [unprotected(word) for word in words.split() if word != "and"]  # "and" can stand for an "&"
     key = max(spelled, key=lambda word: (not word[-1].isdigit(), len(word)), default="")
     if key[-1:].isdigit():

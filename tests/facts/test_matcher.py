@@ -223,6 +223,30 @@ def test_invariants(completion: str, answers: list[str], subject: str | None) ->
         assert matcher.scores(f" {answer}\n").exact
 
 
+# What is rewritten, denied, part of a longer name or a word by itself, in any order.
+PIECES = st.sampled_from(
+    "Korea|North Korea|US|U.S.|not|C++|C|1,000|1000|-5|5|東京|京都|都|은|서울|São|I.B.M.|IBM|.|,|'|ß|é|القاهرة|🎉|3.14|&|and".split(
+        "|"
+    )
+)
+PIECED = st.lists(PIECES, min_size=1, max_size=6).map(" ".join) | st.lists(PIECES, max_size=4).map("".join)
+
+
+@unhurried
+@given(
+    PIECED,
+    st.lists(PIECED.filter(str.strip), min_size=1, max_size=2),
+    st.sampled_from([None, "North", "Korea"]),
+)
+def test_the_quick_way_says_what_a_look_at_each_mention_says(
+    completion: str, answers: list[str], subject: str | None
+) -> None:
+    """Keys and whole texts are looked at first, mentions only where something can speak against one."""
+    matcher, folded = FactMatcher.of(tuple(answers), subject), fold(completion)
+    slowly = bool(matcher._counted(folded, completion)) or any(a in folded for a in matcher._literals)
+    assert matcher.words(completion) is slowly
+
+
 @unhurried
 @given(
     st.text(min_size=1).filter(lambda t: bool(words_of(t))),
