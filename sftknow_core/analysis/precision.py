@@ -226,17 +226,17 @@ def comparisons(spec: StudySpec, asked: Mapping[str, Sequence[int]], given: Assu
         over_sizes = float((trend_weights(np.log2([float(n) for n in numbers])) ** 2).sum()) / len(trained)
     cells, restored = given.cells, given.restored
     kinds = [
-        Compared("P1a", f"N = {middle} against {small}, each training level", (small, middle), N_LEVELS, cells),
-        Compared("P1b", f"N = {large} against {middle}, each training level", (middle, large), N_LEVELS, cells),
-        Compared("P2b", "fall of one training level against another's", (middle, large), N_LEVELS, cells.times(2)),
+        Compared("P1a", f"N = {middle} vs. {small}, by training level", (small, middle), N_LEVELS, cells),
+        Compared("P1b", f"N = {large} vs. {middle}, by training level", (middle, large), N_LEVELS, cells),
+        Compared("P2b", "fall of one training level vs. another", (middle, large), N_LEVELS, cells.times(2)),
         Compared("P2d", "two training levels, one question level", (large,), 1, cells),
-        Compared("P2e, S1", "two training levels, or two ways to train", (large,), N_LEVELS, cells),
-        Compared("R1, R2, R6, U1", "restored against tuned, each training level", (large,), N_LEVELS, restored),
-        Compared("R3", "rise of the gain of restoring over N", numbers, N_LEVELS, restored.times(over_sizes)),
-        Compared("R4", "rise of the gain over training levels", (large,), N_LEVELS, restored.times(over_levels)),
-        Compared("R5", "restored against tuned, each training level and N", numbers, N_LEVELS, restored),
+        Compared("P2e, S1", "two training levels or strategies", (large,), N_LEVELS, cells),
+        Compared("R1, R2, R6, U1", "restored vs. tuned, by training level", (large,), N_LEVELS, restored),
+        Compared("R3", "recovery over N", numbers, N_LEVELS, restored.times(over_sizes)),
+        Compared("R4", "recovery over training levels", (large,), N_LEVELS, restored.times(over_levels)),
+        Compared("R5", "restored vs. tuned, by level and N", numbers, N_LEVELS, restored),
         Compared(
-            "U2", "one ranking against another, mean over levels", (large,), N_LEVELS,
+            "U2", "two rankings, mean over levels", (large,), N_LEVELS,
             restored.times(1 / max(1, len(trained))),
         ),
     ]  # fmt: skip
@@ -293,15 +293,11 @@ def precision(spec: StudySpec, asked: Mapping[str, Sequence[int]], given: Assume
 
 
 def _decides(one: Compared, min_seeds: int, min_questions: int) -> str:
-    """ "yes", or why the rule leaves such claims UNDECIDED whatever is found."""
+    """ "yes", or why the rule leaves such claims UNDECIDED whatever is found; questions are those of a level."""
     if one.n_seeds is None:
         return "no: not run"
     if one.n_seeds < min_seeds:
         return f"no: fewer than {min_seeds} seeds"
     if not one.n_by_level:
         return "not known before mastery"
-    return (
-        "yes"
-        if min(one.n_by_level) >= min_questions
-        else f"no: fewer than {min_questions} questions per level"
-    )
+    return "yes" if min(one.n_by_level) >= min_questions else f"no: fewer than {min_questions} questions"

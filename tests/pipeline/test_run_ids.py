@@ -121,7 +121,7 @@ def test_evaluations_of_the_demo(demo: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "run_id"),
-    [("demo", "bb22d467e8441308"), ("demo-full", "a042ed91712c0224"), ("paper", "9bc850f3e67efbd1")],
+    [("demo", "7bcdcfe2dae77f3e"), ("demo-full", "5c3ba7471c81236c"), ("paper", "b359cb12c65eb7de")],
 )
 def test_studies_that_come_with_the_package(demo: Any, name: str, run_id: str) -> None:
     _, base, facts, *_ = demo

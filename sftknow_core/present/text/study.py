@@ -81,7 +81,7 @@ SCORECARD = (
     "**learnt** (train facts that base answers incorrectly, now correct; 0 for base by definition) and **format** "
     "(answers that stopped at EOS). Restored: k chosen on dev; k = 100%: layers = base."
 )
-SHIPPED = "demo: 66 fine-tunings (about an hour); demo-full: all sizes, five seeds, LoRA and other rankings (runs overnight)."
+SHIPPED = "demo: 66 fine-tunings (about an hour); demo-full: more sizes, five seeds, LoRA and other rankings (a night)."
 HOW_TO_START = (
     "Finished cells are not run again, so a stopped study continues. In a terminal: `sftknow study run NAME`, or your "
     "own file, `sftknow study run study.toml`; `--dry-run` estimates the time."
