@@ -19,11 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from math import sqrt
+from math import log2, sqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from sftknow_core.analysis.context import Study, gain, minus
@@ -118,7 +118,7 @@ def measured(study: Study, name: str) -> Assumed | None:
     return Assumed(accuracy, seed_sd, variances(apart), variances(restored), source)
 
 
-def _tables(grid: Grid, contrasts: Iterable[Sequence[Term]]) -> Iterator[tuple[Array, Array]]:
+def _tables(grid: Grid, contrasts: Iterable[Sequence[Term]]) -> Iterator[tuple[Array, NDArray[np.int64]]]:
     """([S, Q], question levels [Q]) of those contrasts that two seeds have."""
     for terms in contrasts:
         own = grid.on_terms(terms)
@@ -223,7 +223,7 @@ def comparisons(spec: StudySpec, asked: Mapping[str, Sequence[int]], given: Assu
     over_levels = float((trend_weights(trained) ** 2).sum()) if len(trained) > 1 else 1.0
     over_sizes = 1.0
     if len(numbers) > 1 and trained:
-        over_sizes = float((trend_weights(np.log2([float(n) for n in numbers])) ** 2).sum()) / len(trained)
+        over_sizes = float((trend_weights([log2(float(n)) for n in numbers]) ** 2).sum()) / len(trained)
     cells, restored = given.cells, given.restored
     kinds = [
         Compared("P1a", f"N = {middle} vs. {small}, by training level", (small, middle), N_LEVELS, cells),
@@ -259,13 +259,9 @@ def precision(spec: StudySpec, asked: Mapping[str, Sequence[int]], given: Assume
 
     asked: as in `comparisons`; where it lacks a size, the questions per level that the study asks for, at most.
     """
-    wish = {
-        size: spec.questions_of(n).per_level
-        for n, size in zip(spec.sizes, sizes_as_json(spec.sizes), strict=True)
-    }
-    counts = {
-        str(size): asked.get(str(size), [n] * N_LEVELS) for size, n in wish.items() if n or str(size) in asked
-    }
+    texts = [str(size) for size in sizes_as_json(spec.sizes)]
+    wish = {size: spec.questions_of(n).per_level for n, size in zip(spec.sizes, texts, strict=True)}
+    counts = {size: [n] * N_LEVELS for size, n in wish.items() if n is not None} | dict(asked)
     rule, found = spec.fixed_rule, comparisons(spec, counts, given)
     margin = rule.margin_pp / 100
     needed = []
@@ -277,7 +273,7 @@ def precision(spec: StudySpec, asked: Mapping[str, Sequence[int]], given: Assume
             needed.append({"claims": one.claims, "seeds": n_seeds, "per_level": questions})
     return {
         "assumed": asdict(given),
-        "counted": all(str(size) in asked for size in wish),
+        "counted": all(size in asked for size in wish),
         "margin_pp": rule.margin_pp,
         "claims": [
             {

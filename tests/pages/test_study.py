@@ -68,7 +68,6 @@ def test_answers_say_undecided_or_not_tested_and_why(cache: Path, monkeypatch: p
     said = texts(opened(cache, monkeypatch))
     assert "**Does more data hurt?**" in said and "#### NOT TESTED" in said
     assert "because not run: level 0, N = 240" in said
-    assert "No advice: there is no level, N or k" in said
 
 
 def test_the_grid_says_which_seeds_are_done(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,7 +301,7 @@ def decision_rule(rule: Rule) -> str:
     roles = rule.roles
     return (
         f"**Decision rule**: margin {rule.margin_pp:g} pp ({rule.margin_nats:g} nats, enrichment "
-        f"{rule.margin_ratio:g}, correlation {rule.margin_correlation:g}), p < {rule.alpha:g} by Holm, at least "
+        f"{rule.margin_ratio:g}, correlation {rule.margin_correlation:g}), alpha {rule.alpha:g}, at least "
         f"{rule.min_seeds} seeds and {rule.min_questions} questions in the smallest level; small, middle and large N: "
         f"{roles.small}, {roles.middle}, {roles.large}; fixed k = {roles.fixed_k:g}%, enrichment at k = "
         f"{roles.enrichment_k:g}%, KL: {roles.kl_measure}."
