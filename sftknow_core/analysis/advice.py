@@ -57,7 +57,7 @@ def certain(parts: Sequence[Part], study: Study) -> tuple[list[Part], list[Part]
 def _shown(parts: Sequence[Part], signed: Sequence[Part], study: Study) -> list[Part]:
     """Those parts that are SHOWN with these signs."""
     adjusted = [replace(one, p=p) for one, p in zip(signed, holm([one.p for one in signed]), strict=True)]
-    decided = decide_parts(adjusted, study.rule, adjust=False)
+    decided = [decide_parts([one], study.rule)[0] for one in adjusted]  # one by one: p is adjusted already
     return [part for part, one in zip(parts, decided, strict=True) if one.status is Status.SHOWN]
 
 

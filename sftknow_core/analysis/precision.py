@@ -19,11 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from math import sqrt
+from math import log2, sqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from sftknow_core.analysis.context import Study, gain, minus
@@ -118,7 +118,7 @@ def measured(study: Study, name: str) -> Assumed | None:
     return Assumed(accuracy, seed_sd, variances(apart), variances(restored), source)
 
 
-def _tables(grid: Grid, contrasts: Iterable[Sequence[Term]]) -> Iterator[tuple[Array, Array]]:
+def _tables(grid: Grid, contrasts: Iterable[Sequence[Term]]) -> Iterator[tuple[Array, NDArray[np.int64]]]:
     """([S, Q], question levels [Q]) of those contrasts that two seeds have."""
     for terms in contrasts:
         own = grid.on_terms(terms)
@@ -223,20 +223,20 @@ def comparisons(spec: StudySpec, asked: Mapping[str, Sequence[int]], given: Assu
     over_levels = float((trend_weights(trained) ** 2).sum()) if len(trained) > 1 else 1.0
     over_sizes = 1.0
     if len(numbers) > 1 and trained:
-        over_sizes = float((trend_weights(np.log2([float(n) for n in numbers])) ** 2).sum()) / len(trained)
+        over_sizes = float((trend_weights([log2(float(n)) for n in numbers]) ** 2).sum()) / len(trained)
     cells, restored = given.cells, given.restored
     kinds = [
-        Compared("P1a", f"N = {middle} against {small}, each training level", (small, middle), N_LEVELS, cells),
-        Compared("P1b", f"N = {large} against {middle}, each training level", (middle, large), N_LEVELS, cells),
-        Compared("P2b", "fall of one training level against another's", (middle, large), N_LEVELS, cells.times(2)),
+        Compared("P1a", f"N = {middle} vs. {small}, by training level", (small, middle), N_LEVELS, cells),
+        Compared("P1b", f"N = {large} vs. {middle}, by training level", (middle, large), N_LEVELS, cells),
+        Compared("P2b", "fall of one training level vs. another", (middle, large), N_LEVELS, cells.times(2)),
         Compared("P2d", "two training levels, one question level", (large,), 1, cells),
-        Compared("P2e, S1", "two training levels, or two ways to train", (large,), N_LEVELS, cells),
-        Compared("R1, R2, R6, U1", "restored against tuned, each training level", (large,), N_LEVELS, restored),
-        Compared("R3", "rise of the gain of restoring over N", numbers, N_LEVELS, restored.times(over_sizes)),
-        Compared("R4", "rise of the gain over training levels", (large,), N_LEVELS, restored.times(over_levels)),
-        Compared("R5", "restored against tuned, each training level and N", numbers, N_LEVELS, restored),
+        Compared("P2e, S1", "two training levels or strategies", (large,), N_LEVELS, cells),
+        Compared("R1, R2, R6, U1", "restored vs. tuned, by training level", (large,), N_LEVELS, restored),
+        Compared("R3", "recovery over N", numbers, N_LEVELS, restored.times(over_sizes)),
+        Compared("R4", "recovery over training levels", (large,), N_LEVELS, restored.times(over_levels)),
+        Compared("R5", "restored vs. tuned, by level and N", numbers, N_LEVELS, restored),
         Compared(
-            "U2", "one ranking against another, mean over levels", (large,), N_LEVELS,
+            "U2", "two rankings, mean over levels", (large,), N_LEVELS,
             restored.times(1 / max(1, len(trained))),
         ),
     ]  # fmt: skip
@@ -259,13 +259,9 @@ def precision(spec: StudySpec, asked: Mapping[str, Sequence[int]], given: Assume
 
     asked: as in `comparisons`; where it lacks a size, the questions per level that the study asks for, at most.
     """
-    wish = {
-        size: spec.questions_of(n).per_level
-        for n, size in zip(spec.sizes, sizes_as_json(spec.sizes), strict=True)
-    }
-    counts = {
-        str(size): asked.get(str(size), [n] * N_LEVELS) for size, n in wish.items() if n or str(size) in asked
-    }
+    texts = [str(size) for size in sizes_as_json(spec.sizes)]
+    wish = {size: spec.questions_of(n).per_level for n, size in zip(spec.sizes, texts, strict=True)}
+    counts = {size: [n] * N_LEVELS for size, n in wish.items() if n is not None} | dict(asked)
     rule, found = spec.fixed_rule, comparisons(spec, counts, given)
     margin = rule.margin_pp / 100
     needed = []
@@ -277,7 +273,7 @@ def precision(spec: StudySpec, asked: Mapping[str, Sequence[int]], given: Assume
             needed.append({"claims": one.claims, "seeds": n_seeds, "per_level": questions})
     return {
         "assumed": asdict(given),
-        "counted": all(str(size) in asked for size in wish),
+        "counted": all(size in asked for size in wish),
         "margin_pp": rule.margin_pp,
         "claims": [
             {
@@ -293,15 +289,11 @@ def precision(spec: StudySpec, asked: Mapping[str, Sequence[int]], given: Assume
 
 
 def _decides(one: Compared, min_seeds: int, min_questions: int) -> str:
-    """ "yes", or why the rule leaves such claims UNDECIDED whatever is found."""
+    """ "yes", or why the rule leaves such claims UNDECIDED whatever is found; questions are those of a level."""
     if one.n_seeds is None:
         return "no: not run"
     if one.n_seeds < min_seeds:
         return f"no: fewer than {min_seeds} seeds"
     if not one.n_by_level:
         return "not known before mastery"
-    return (
-        "yes"
-        if min(one.n_by_level) >= min_questions
-        else f"no: fewer than {min_questions} questions per level"
-    )
+    return "yes" if min(one.n_by_level) >= min_questions else f"no: fewer than {min_questions} questions"

@@ -313,9 +313,9 @@ COLUMNS: dict[str, Column] = {
     "precision.claims": Column("claims"),
     "precision.compares": Column("comparison", "paired by question and seed"),
     "precision.seeds": _number("seeds", "that all sizes in the comparison have"),
-    "precision.per_level": _count("questions per level", "that all of them are asked; of the smallest level"),
+    "precision.per_level": _count("questions", "per level that all of them are asked; of the smallest level"),
     "precision.half_width": _number("± (pp)", "expected half-width of the 95% CI", "{:.1f}", "pp"),
-    "precision.decides": Column("can be decided", "with the seeds and questions that the rule asks for"),
+    "precision.decides": Column("decidable", "with the seeds and questions that the rule asks for"),
     # tables of the commands, whose numbers stand without their unit
     "terminal.group": Column("questions", "split and domain"),
     "terminal.facts": Column("facts", "domain and split"),

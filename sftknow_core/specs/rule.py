@@ -106,7 +106,7 @@ class Rule(Spec):
     min_questions: Annotated[int, between(2)] = 100
     """In the smallest level; with fewer nothing is decided."""
     alpha: Annotated[float, AfterValidator(_alpha)] = 0.05
-    """Of p, adjusted for the parts of a claim."""
+    """p below this is significant; over which parts it is adjusted: analysis/verdict.py."""
     roles: Roles = Roles()
 
     def for_study(self, sizes: Sequence[int | None], ks: Sequence[Percent]) -> Rule:

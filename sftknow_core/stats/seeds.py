@@ -15,7 +15,6 @@ _NO_SPREAD = 1e-24
 ONE_SEED = "one seed: its spread is not known"
 MIN_SEEDS = 3
 """A t interval over two seeds is 12.7 standard errors wide: fewer than three decide nothing."""
-_SMALLEST_P = 1e-15
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,11 @@ def test_dry_run_run_list_show(
     planned = sftknow("study", "run", study, "--dry-run", *common, "--json").json
     assert [c["state"] for c in planned["cells"]] == ["to do", "to do"]
     assert (planned["mastery_known"], planned["seconds"]) == (False, None)
-    assert "computed first" in sftknow("study", "run", study, "--dry-run", *common).out
+    assert planned["rule"]["margin_pp"] == 1.0 and planned["rule"]["roles"]["large"] == 6
+    assert planned["precision"]["assumed"]["source"].startswith("assumed: no earlier cells")
+    printed = " ".join(sftknow("study", "run", study, "--dry-run", *common).out.split())
+    assert "computed first" in printed
+    assert "Expected half-width of the 95% CI" in printed and "no: fewer than 3 seeds" in printed
     assert list((cache / "runs").iterdir()) == []
 
     done = sftknow("study", "run", study, *common, "--json")
@@ -54,9 +58,10 @@ def test_dry_run_run_list_show(
     assert "small" in sftknow("study", "list", "--cache", cache).out
     by_id = sftknow("study", "show", done.json["run_id"][:6], "--cache", cache, "--json").json
     assert by_id["cells"] == done.json["cells"]
-    text = sftknow("study", "show", "small", "--cache", cache).out
+    text = " ".join(sftknow("study", "show", "small", "--cache", cache).out.split())
     for words in ("2 of 2 cells done, 0 failed", "questions: dev in 4", "chosen on dev", "level"):
         assert words in text
+    assert "The rule was fixed on" in text and "before the first cell" in text
 
 
 @pytest.mark.usefixtures("in_this_process")

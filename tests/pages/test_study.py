@@ -57,13 +57,17 @@ def test_verdicts_are_those_of_the_store(cache: Path, monkeypatch: pytest.Monkey
     assert shown["claim_id"].tolist() == [v.claim_id for v in inside]
     assert [text[2:] for text in shown["verdict"]] == [study.VERDICTS[v.verdict] for v in inside]
     assert at.query_params["run"] == [run_id] or at.query_params["run"] == run_id
+    assert "p_fdr" in shown
+    said = texts(at)
+    assert "margin 1 pp" in said and "before the first cell." in said
+    assert "Each verdict controls errors within its claim only" in said
+    assert "No advice: only 2 of the 3 seeds that are needed have run." in said
 
 
 def test_answers_say_undecided_or_not_tested_and_why(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = texts(opened(cache, monkeypatch))
     assert "**Does more data hurt?**" in said and "#### NOT TESTED" in said
     assert "because not run: level 0, N = 240" in said
-    assert "No advice: there is no level, N or k" in said
 
 
 def test_the_grid_says_which_seeds_are_done(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

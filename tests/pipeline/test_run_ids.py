@@ -142,7 +142,7 @@ def test_evaluations_of_the_demo(demo: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "run_id"),
-    [("demo", "7348c78ed3756ea9"), ("demo-full", "4230626c4c6714c7"), ("paper", "dd700c6302d80752")],
+    [("demo", "7bcdcfe2dae77f3e"), ("demo-full", "5c3ba7471c81236c"), ("paper", "b359cb12c65eb7de")],
 )
 def test_studies_that_come_with_the_package(demo: Any, name: str, run_id: str) -> None:
     _, base, facts, *_ = demo

@@ -58,10 +58,7 @@ RULE = Rule(margin_pp=2.0).for_study([60, 240, 1920], ())
 
 def test_the_rule_and_when_it_was_fixed() -> None:
     said = decision_rule(RULE)
-    assert (
-        "margin 2 pp (0.01 nats, enrichment 0.05, correlation 0.1), p < 0.05 by Holm, at least 3 seeds"
-        in said
-    )
+    assert "margin 2 pp (0.01 nats, enrichment 0.05, correlation 0.1), alpha 0.05, at least 3 seeds" in said
     assert "100 questions in the smallest level; small, middle and large N: 60, 240, 1920" in said
     before = FixedRule(RULE, "2026-12-01T04:30:05Z", 0, 54, True)
     assert rule_fixed(before) == "The rule was fixed on 2026-12-01 04:30 UTC, before the first cell."

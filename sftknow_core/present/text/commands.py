@@ -211,16 +211,17 @@ def show_precision(found: Result) -> None:
     shown = "; ".join(f"{name} {_variances(given[name])}" for name in ("cells", "restored"))
     lines = [
         f"Accuracy {percent(given['accuracy'])}%, seed sd {100 * given['seed_sd']:.1f} pp; variances of a difference "
-        f"over seeds, questions, both: {shown} ({given['source']})",
+        f"over seeds, questions, both: {shown} ({given['source']}).",
         "An effect larger than the half-width is expected to have a CI clear of zero.",
     ]
     for claims in dict.fromkeys(row["claims"] for row in found["needed"]):
         ways = [row for row in found["needed"] if row["claims"] == claims]
-        said = "; ".join(
-            f"{row['seeds']} seeds: {'never' if (n := row['per_level']) is None else f'{n:,} questions per level'}"
-            for row in ways
-        )
-        lines.append(f"{claims}: half-width of {margin:g} pp (the margin) with {said}")
+        enough = [
+            f"{row['seeds']} seeds and {row['per_level']:,} questions" for row in ways if row["per_level"]
+        ]
+        never = ", ".join(str(row["seeds"]) for row in ways if row["per_level"] is None)
+        said = [*enough, *([f"not reached with {never} seeds"] if never else [])]
+        lines.append(f"{claims}: ± {margin:g} pp (the margin) takes {'; '.join(said)} (questions per level)")
     print_lines(table, *lines)
 
 

@@ -83,10 +83,7 @@ SCORECARD = (
     "**learnt** (train facts that base answers incorrectly, now correct; 0 for base by definition) and **format** "
     "(answers that stopped at EOS). Restored: k chosen on dev; k = 100%: layers = base."
 )
-SHIPPED = (
-    "demo: 66 fine-tunings (about an hour); demo-full: all sizes, five seeds, LoRA and other rankings "
-    "(runs overnight)."
-)
+SHIPPED = "demo: 66 fine-tunings (about an hour); demo-full: more sizes, five seeds, LoRA and other rankings (a night)."
 HOW_TO_START = (
     "Finished cells are not run again, so a stopped study continues. In a terminal: `sftknow study run NAME`, or your "
     "own file, `sftknow study run study.toml`; `--dry-run` estimates the time."
@@ -306,7 +303,7 @@ def decision_rule(rule: Rule) -> str:
     roles = rule.roles
     return (
         f"**Decision rule**: margin {rule.margin_pp:g} pp ({rule.margin_nats:g} nats, enrichment "
-        f"{rule.margin_ratio:g}, correlation {rule.margin_correlation:g}), p < {rule.alpha:g} by Holm, at least "
+        f"{rule.margin_ratio:g}, correlation {rule.margin_correlation:g}), alpha {rule.alpha:g}, at least "
         f"{rule.min_seeds} seeds and {rule.min_questions} questions in the smallest level; small, middle and large N: "
         f"{roles.small}, {roles.middle}, {roles.large}; fixed k = {roles.fixed_k:g}%, enrichment at k = "
         f"{roles.enrichment_k:g}%, KL: {roles.kl_measure}."
