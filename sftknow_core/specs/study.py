@@ -171,10 +171,12 @@ class StudySpec(Spec):
     equal_energy: Listed[str] = EQUAL_ENERGY
     """Strategies it is compared with at the energy that each k takes back."""
     control_sizes: Listed[WholeOrAll] | None = None
-    """Train-set sizes with controls and completion prompts; None: the one that verdicts call large, the paper's 1,920
+    """Train-set sizes with controls, completion and five-shot prompts; None: the one that verdicts call large, the paper's 1,920
     where the study has it, else its largest."""
     completions: bool = True
     """Whether their states are asked with completion prompts too: what they know, whatever the format."""
+    five_shot: bool = True
+    """Whether their states are asked the test questions after five exemplars too, as the base is."""
     questions: QuestionSpec = QuestionSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     train_questions: WholeOrAll = 300
@@ -244,6 +246,7 @@ class StudySpec(Spec):
             train_questions=self.train_questions,
             baselines=self.baselines,
             completions=self.completions and cell.n in self.controlled_sizes(),
+            five_shot=self.five_shot and cell.n in self.controlled_sizes(),
             controls=self.control_specs() if compared else (),
             equal_energy=self.equal_energy if compared else (),
         )
@@ -261,7 +264,7 @@ class StudySpec(Spec):
         )
 
     def controlled_sizes(self) -> tuple[int | None, ...]:
-        """The sizes of train sets whose cells have controls and completion prompts."""
+        """The sizes of train sets whose cells have controls, completion and five-shot prompts."""
         if self.control_sizes is not None:
             return self.control_sizes
         numbers = [size for size in self.sizes if size is not None]

@@ -17,7 +17,7 @@ from typing import Any
 from sftknow_core.errors import CacheError, ModelError, PluginError, SftknowError, Stopped
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.topics import Topic
-from sftknow_core.pipeline.chain import ask_after_exemplars, run_chain, to_complete
+from sftknow_core.pipeline.chain import after_exemplars, ask_after_exemplars, run_chain, to_complete
 from sftknow_core.pipeline.evaluate import EvaluationPlan, evaluate
 from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import choose_questions
@@ -75,6 +75,8 @@ def do_shared(task: CellTask) -> None:
         evaluate(sentences, base_state(place.base), loader)
     if task.spec.baselines:
         ask_after_exemplars(place.ws, exam, loader)
+    elif task.spec.five_shot and (few := after_exemplars(place.ws, exam, on_test)):
+        evaluate(few, base_state(place.base), loader)
 
 
 def do_cell(task: CellTask) -> dict[str, Any]:

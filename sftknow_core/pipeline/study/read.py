@@ -40,7 +40,7 @@ _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
         "per_level": ("questions", "per_level"),
         "question_seed": ("questions", "seed"),
         **{name: ("evaluate", name) for name in field_names(EvaluateSpec)},
-        **{name: (name,) for name in ("train_questions", "baselines", "completions")},
+        **{name: (name,) for name in ("train_questions", "baselines", "completions", "five_shot")},
     },
     "work": {name: (name,) for name in ("checkpoints", "threads", "workers")},
 }
