@@ -81,7 +81,7 @@ def run(
             result = run_chain(ws, model, facts, known, spec, sft)
         else:
             result = run_chain(ws, model, facts, known, spec, tuned=other)
-    o.emit({"run_id": result.run.run_id, **result.summary}, as_json, terminal.show_chain)
+    o.emit({"run_id": result.run.run_id, "prompt": prompt, **result.summary}, as_json, terminal.show_chain)
 
 
 def demo(

@@ -1,8 +1,8 @@
 """Finished stages -> what a chain found: one row a state, the k chosen on dev, its gain on test.
 
 Everything here is read from the stages' run folders; nothing is computed from a model. Accuracies are
-level-balanced (the mean over mastery levels), under the chain's matcher. k is chosen under the prompt that the model was
-tuned with; where every state was asked after five exemplars too, those numbers stand beside (`five_shot`), and a
+level-balanced (the mean over mastery levels), under the chain's matcher. k is chosen under the prompt that the model
+was tuned with; where every state was asked after five exemplars too, those numbers stand beside (`five_shot`). A
 difference is always one of two states under one prompt.
 """
 
@@ -285,6 +285,20 @@ def _headline(summary: Mapping[str, Any]) -> Row:
         "restored_test_in": chosen["test_in"]["accuracy"],
         "chosen_k_percent": summary["chosen"]["k_percent"],
         "gain_test_in": gain.get("value"),
+        **_headline_after_five(of, summary),
         "kl_level4_nats": tuned["kl"].get("aligned", {}).get("mean_nats"),
         "changed_share": summary["changed_share"].get("transformer"),
     }
+
+
+def _headline_after_five(of: Mapping[str, Row], summary: Mapping[str, Any]) -> Row:
+    """The same numbers after five exemplars; nothing where not all states were asked so."""
+    if (change := summary["chosen"].get("five_shot")) is None:
+        return {}
+    ids = {
+        "base": summary["base_id"],
+        "tuned": summary["tuned_id"],
+        "restored": summary["chosen"]["state_id"],
+    }
+    scores = {f"{name}_five_shot": of[i]["five_shot"]["test_in"]["accuracy"] for name, i in ids.items()}
+    return scores | {"gain_five_shot": (change["gain"]["test_in"] or {}).get("value")}

@@ -130,6 +130,8 @@ class ChainSpec(Restoring):
             raise SpecError(
                 f"strategy {self.strategy} takes no k; restore with it by `sftknow restore --{takes}`"
             )
+        if self.five_shot and self.evaluate.prompt == FIVE_SHOT:
+            raise SpecError("five_shot: got true with prompt five-shot; the questions are asked so already")
         self.restore_specs()
         check_comparable(self.equal_energy)
         return self

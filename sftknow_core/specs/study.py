@@ -48,6 +48,7 @@ from sftknow_core.specs.base import (
     wrong,
 )
 from sftknow_core.specs.chain import (
+    FIVE_SHOT,
     PAPER_KS,
     ChainSpec,
     EvaluateSpec,
@@ -171,8 +172,8 @@ class StudySpec(Spec):
     equal_energy: Listed[str] = EQUAL_ENERGY
     """Strategies it is compared with at the energy that each k takes back."""
     control_sizes: Listed[WholeOrAll] | None = None
-    """Train-set sizes with controls, completion and five-shot prompts; None: the one that verdicts call large, the paper's 1,920
-    where the study has it, else its largest."""
+    """Train-set sizes with controls, completion and five-shot prompts; None: the one that verdicts call large, the
+    paper's 1,920 where the study has it, else its largest."""
     completions: bool = True
     """Whether their states are asked with completion prompts too: what they know, whatever the format."""
     five_shot: bool = True
@@ -246,7 +247,9 @@ class StudySpec(Spec):
             train_questions=self.train_questions,
             baselines=self.baselines,
             completions=self.completions and cell.n in self.controlled_sizes(),
-            five_shot=self.five_shot and cell.n in self.controlled_sizes(),
+            five_shot=self.five_shot
+            and cell.n in self.controlled_sizes()
+            and self.evaluate.prompt != FIVE_SHOT,
             controls=self.control_specs() if compared else (),
             equal_energy=self.equal_energy if compared else (),
         )

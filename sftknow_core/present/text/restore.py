@@ -37,6 +37,10 @@ SPLITS = {
 """Split -> caption."""
 TEST_COSTS = "Select k on dev. Viewing test at every k makes test accuracy optimistic."
 """Caption of the choice of a split."""
+FIVE_SHOT_ON_TEST = "5-shot: test questions only. k was selected on dev, zero-shot."
+ZERO_SHOT_HERE = (
+    "All models on this page are asked zero-shot, with the prompt tuned with, which base never saw."
+)
 QUESTIONS_HELP = (
     "Questions per mastery level in each group: dev, test in-domain, test out-of-domain. All numbers on this page use "
     "one question set. Larger sets contain the smaller ones (same seed). Enter any number."
@@ -139,7 +143,7 @@ def which_set(sets: pd.DataFrame, per_level: int | None, set_id: str | None) -> 
 
 def measure_label(lacking: tuple[str, ...], k: Percent) -> str:
     """Label of the button that evaluates what is missing."""
-    names: list[str] = [name for name in ("tuned", "base", "five-shot") if name in lacking]
+    names: list[str] = [name for name in ("tuned", "base") if name in lacking]
     if "restored" in lacking:
         names = [f"k = {k}%", *names]
     return f"Evaluate {', '.join(names)}"
