@@ -71,7 +71,7 @@ def position(chosen: Opened) -> None:
             questions = measuring.pick_questions(key, chosen.run_id)
             splits = {"dev": "dev", "test": "test"}
             split = restoring.choice("Split", "restore.split", splits, restore_text.SPLITS["test"])
-        st.caption(f"{restore_text.TEST_COSTS} {restore_text.ZERO_SHOT_HERE}")
+        st.caption(f"{restore_text.TEST_COSTS} {restore_text.asked_here(chosen.details)}")
         place = measuring.Place(chosen.run_id, restoring.with_k(ranking), questions, split)
         taken = None
         with restoring.said():

@@ -11,10 +11,10 @@ import pandas as pd
 
 from sftknow_core.present import glossary
 from sftknow_core.present.terminal import percent, points
-from sftknow_core.present.text.story import KeyNumber, Part
+from sftknow_core.present.text.story import KeyNumber, Part, prompt_names
 from sftknow_core.registry import plugin_arguments
 from sftknow_core.results.chain import Chain
-from sftknow_core.results.measured import MeasuredState
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT, MeasuredState
 from sftknow_core.results.weights import Selection
 from sftknow_core.update.spec import Percent, RestoreSpec, rounded_percent
 from sftknow_core.update.strategies import STRATEGIES as REGISTERED
@@ -38,9 +38,6 @@ SPLITS = {
 TEST_COSTS = "Select k on dev. Viewing test at every k makes test accuracy optimistic."
 """Caption of the choice of a split."""
 FIVE_SHOT_ON_TEST = "5-shot: test questions only. k was selected on dev, zero-shot."
-ZERO_SHOT_HERE = (
-    "All models on this page are asked zero-shot, with the prompt tuned with, which base never saw."
-)
 QUESTIONS_HELP = (
     "Questions per mastery level in each group: dev, test in-domain, test out-of-domain. All numbers on this page use "
     "one question set. Larger sets contain the smaller ones (same seed). Enter any number."
@@ -138,6 +135,16 @@ def which_set(sets: pd.DataFrame, per_level: int | None, set_id: str | None) -> 
     return (
         f"{which}: up to {row['n_level']:,} per mastery level and group, {row['n']:,} in all; {row['n_states']:,} "
         "models evaluated. All numbers on this page use this set."
+    )
+
+
+def asked_here(details: Chain) -> str:
+    """The one prompt of the page's numbers."""
+    asked = prompt_names(details)[ZERO_SHOT]
+    return f"All models on this page are asked {asked}." + (
+        " Base never saw this prompt: compare it with the others 5-shot (Overview, Accuracy)."
+        if FIVE_SHOT in details.prompts
+        else ""
     )
 
 

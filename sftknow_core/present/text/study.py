@@ -44,6 +44,10 @@ _TERMS = (
     "study interval",
     "study p",
 )
+CLAIMS_ASKED = (
+    "- **Prompt of the claims**: both models of every difference are asked with the prompt tuned with; tables and "
+    "figures have 5-shot beside it, where it was asked.\n"
+)
 DEFINITIONS = """\
 - **Supported** (SHOWN): the 95% CI is above zero, the effect reaches the margin, and p (Holm) < {alpha:g}.
   **Contradicted**: the CI is below zero, and p (Holm) < {alpha:g}. **Below margin** (NOT SHOWN): any effect as claimed
@@ -163,8 +167,10 @@ def shares_of(scorecard: pd.DataFrame, cell: Cell) -> pd.DataFrame:
 def definitions(plan: Plan) -> str:
     """The page's glossary, with the rule's numbers."""
     rule = plan.rule
-    return glossary.bullets(*_TERMS) + DEFINITIONS.format(
-        alpha=rule.alpha, min_seeds=rule.min_seeds, min_questions=rule.min_questions
+    return (
+        glossary.bullets(*_TERMS)
+        + CLAIMS_ASKED
+        + DEFINITIONS.format(alpha=rule.alpha, min_seeds=rule.min_seeds, min_questions=rule.min_questions)
     )
 
 
