@@ -11,7 +11,7 @@ name = "tiny"
 base = "demo"
 grid = { levels = [2, 4], sizes = [60], seeds = [0] }
 restoring = { k = [20], controls = [], equal_energy = [] }
-evaluation = { per_level = 4, train_questions = 0, baselines = false, completions = false }
+evaluation = { per_level = 4, train_questions = 0, baselines = false, completions = false, five_shot = false }
 work = { workers = 1 }
 """)
 subprocess.run(

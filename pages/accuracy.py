@@ -14,19 +14,19 @@ from sftknow_core.present.charts.across import ACCURACY
 from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text import accuracy as accuracy_text
 from sftknow_core.results import accuracy as accuracy_results
-from sftknow_core.results.questions import ASKED, FIVE_SHOT
+from sftknow_core.results.measured import ZERO_SHOT
 
 
 def load(key: Key, run_id: str, colours: Palette) -> None:
     """What the page reads and computes first."""
     details = reading.chain_details(key, run_id)
     asked, stamp = browser.asked_in(key, run_id)
-    base = FIVE_SHOT if asked.has_five_shot else ASKED
-    accuracy.changes(key[0], run_id, stamp, details.best_k, base)
+    prompt = asked.prompts[0]
+    accuracy.changes(key[0], run_id, stamp, details.best_k, prompt)
     group = accuracy.group_of(key, run_id)
     if group.run_ids and details.train_set:
-        accuracy.accuracies(key, group)
-        accuracy.accuracy_over_n(key, group, None, accuracy.STATES["tuned"], colours, None)
+        accuracy.accuracies(key, group, prompt)
+        accuracy.accuracy_over_n(key, group, None, accuracy.STATES["tuned"], colours, None, prompt)
 
 
 def draw() -> None:
@@ -39,10 +39,10 @@ def draw() -> None:
     with show.messages():
         asked, stamp = browser.asked_in(key, run_id)
         k = details.best_k
-        base = accuracy.pick_base(asked)
-        chain = accuracy.changes(key[0], run_id, stamp, k, base)
-        show.numbers(accuracy_text.cards(chain["changes"], k, base))
-        st.caption(accuracy_text.which_base(base, details.chosen))
+        prompt = accuracy.pick_prompt("accuracy", asked.prompts)
+        chain = accuracy.changes(key[0], run_id, stamp, k, prompt)
+        show.numbers(accuracy_text.cards(chain["changes"], k, prompt))
+        st.caption(accuracy_text.which_prompt(prompt, asked.prompts, details.chosen))
         with st.expander("Glossary"):
             st.markdown(accuracy_text.DEFINITIONS)
 
@@ -67,7 +67,7 @@ def draw() -> None:
         drawn = accuracy_charts.flips_figure(chain["changes"], show.palette())
         show.figure_alone(drawn, "accuracy.flips", alt)
         st.caption("Select a count to list its questions.")
-        accuracy.links(chain["changes"], run_id, k, base)
+        accuracy.links(chain["changes"], run_id, k, prompt)
 
         if opened := show.shut("Audit of the matcher", "accuracy.audit"):
             with opened:
@@ -79,20 +79,20 @@ def draw() -> None:
             st.info(accuracy_text.NO_CELL)
             show.unfinished(found.unfinished)
             st.stop()
-        rows = accuracy.accuracies(key, group)
+        rows = accuracy.accuracies(key, group, prompt)
         accuracy.warn_invalid_params("accuracy")
         with st.container(horizontal=True):
             states = accuracy.pick_states("accuracy")
             level = accuracy.pick_level("accuracy")
-            paper = accuracy.pick_paper()
-        drawn, cells, _ = accuracy.accuracy_over_n(key, group, level, states, show.palette(), paper)
-        st.caption(accuracy_text.who_is_shown(group, cells) + accuracy_text.about_paper(paper))
+            paper = accuracy.pick_paper() if prompt == ZERO_SHOT else None  # the paper's are zero-shot
+        drawn, cells, _ = accuracy.accuracy_over_n(key, group, level, states, show.palette(), paper, prompt)
+        st.caption(accuracy_text.who_is_shown(group, cells, prompt) + accuracy_text.about_paper(paper))
         alt = "Accuracy on test questions by N, one line per training level, with 95% CI and the base"
         show.figure(drawn, cells, "accuracy.over_n", alt, columns.table("across"))
 
         st.subheader("Accuracy by question and training level")
         n, state = accuracy.pick_heat(rows, details.train_set)
-        st.caption(accuracy_text.about_heat(state, n, paper))
+        st.caption(accuracy_text.about_heat(state, n, paper, prompt))
         cells = accuracy_results.over_seeds(
             accuracy_results.of_size(rows, n, state), ACCURACY.numbers, clip=(0, 1)
         )

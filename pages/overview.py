@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from pages._widgets import addresses, jobs, reading, run_list, show, studies
+from pages._widgets import accuracy, addresses, jobs, reading, run_list, show, studies
 from pages._widgets.page import open_chain
 from pages._widgets.reading import Key
 from sftknow_core.present import columns
@@ -17,6 +17,7 @@ from sftknow_core.present.html import run
 from sftknow_core.present.text import restore, story, training
 from sftknow_core.results import training as training_results
 from sftknow_core.results.chains import comparable
+from sftknow_core.results.measured import FIVE_SHOT
 from sftknow_core.store.cache import Cache
 
 _STUDIES = Path(__file__).parent / "study.py"
@@ -26,9 +27,10 @@ _STUDIES_SHOWN = ["name", "base_name", "n_done", "n_cells", "state", "run_id"]
 
 def load(key: Key, run_id: str, colours: Palette) -> None:
     """What the page reads first."""
-    reading.chain_details(key, run_id)
-    reading.curve(key, run_id, "dev")
-    reading.levels(key, run_id)
+    details = reading.chain_details(key, run_id)
+    prompt = details.prompts[0]
+    reading.curve(key, run_id, "test" if prompt == FIVE_SHOT else "dev", prompt)
+    reading.levels(key, run_id, prompt)
     reading.shifted_questions(key, run_id, "")
 
 
@@ -57,23 +59,16 @@ def draw() -> None:
         with st.expander("Glossary"):
             st.markdown(story.DEFINITIONS)
 
+        prompt = accuracy.pick_prompt("overview", details.prompts)
+        st.caption(story.comparable(details))
         st.subheader("Accuracy by share of weights reverted")
         st.caption(
             "k: reverted share of the region (%), largest relative change first unless the run's name has another "
             "ranking. Baselines: fine-tuned (k = 0), k = 100% (layers = base; embeddings, LM head and norms stay "
-            f"tuned) and base. k selected on dev: {details.chosen.rule}."
+            f"tuned) and base. k selected on dev, zero-shot: {details.chosen.rule}."
         )
-        addresses.warn({"overview.split": ["dev", "test"]})
-        split = st.segmented_control(
-            "Questions",
-            ["dev", "test"],
-            default="dev",
-            required=True,
-            key="overview.split",
-            bind="query-params",
-        )
-        st.caption(restore.TEST_COSTS)
-        table = reading.curve(key, run_id, split)
+        split = _pick_split(prompt)
+        table = reading.curve(key, run_id, split, prompt)
         alt = f"Accuracy on {split} questions by share k of weights reverted, with 95% CI"
         show.figure(chain.restoration_figure(table, show.palette()), table, "overview.curve", alt)
 
@@ -82,7 +77,7 @@ def draw() -> None:
             "Test questions. Level: share of correct base completions, from 0 (never) to 4 (more than 75%). From base "
             "through fine-tuned to restored; thin lines: 95% CI."
         )
-        table = reading.levels(key, run_id)
+        table = reading.levels(key, run_id, prompt)
         alt = "Accuracy on test questions of each mastery level: base, tuned and restored"
         show.figure(chain.levels_figure(table, show.palette()), table, "overview.levels", alt)
 
@@ -91,7 +86,7 @@ def draw() -> None:
             "Test questions; each run restored at its own k, selected on dev. Only runs with the same base, questions "
             "and settings are shown together. One point is one seed."
         )
-        table = comparable(found, run_id)
+        table = comparable(found, run_id, prompt)
         alt = "Accuracy of all comparable runs by training level and N: base, fine-tuned and restored"
         show.figure(chain.chains_figure(table, run_id, show.palette()), table, "overview.chains", alt)
 
@@ -110,6 +105,24 @@ def draw() -> None:
         cache_contents(key)
 
     show.unfinished(found.unfinished)
+
+
+def _pick_split(prompt: str) -> str:
+    """Which questions, of those that were asked of all states under the prompt."""
+    if prompt == FIVE_SHOT:
+        st.caption(restore.FIVE_SHOT_ON_TEST)
+        return "test"
+    addresses.warn({"overview.split": ["dev", "test"]})
+    split = st.segmented_control(
+        "Questions",
+        ["dev", "test"],
+        default="dev",
+        required=True,
+        key="overview.split",
+        bind="query-params",
+    )
+    st.caption(restore.TEST_COSTS)
+    return str(split)
 
 
 def cache_contents(key: Key) -> None:

@@ -71,7 +71,7 @@ def position(chosen: Opened) -> None:
             questions = measuring.pick_questions(key, chosen.run_id)
             splits = {"dev": "dev", "test": "test"}
             split = restoring.choice("Split", "restore.split", splits, restore_text.SPLITS["test"])
-        st.caption(restore_text.TEST_COSTS)
+        st.caption(f"{restore_text.TEST_COSTS} {restore_text.asked_here(chosen.details)}")
         place = measuring.Place(chosen.run_id, restoring.with_k(ranking), questions, split)
         taken = None
         with restoring.said():
@@ -124,7 +124,7 @@ def curve(rows: pd.DataFrame, split: str, k: float, taken: Selection | None) -> 
     axis = restoring.choice("Axis", "restore.axis", restore_text.AXES)
     headline = measured.headline(rows, split)
     now = restore.now_on(axis, k, taken)
-    alt = f"Accuracy on {split} questions over k, with 95% CI; base, fine-tuned, five-shot"
+    alt = f"Accuracy on {split} questions over k, with 95% CI; base and fine-tuned"
     drawn = restore.measured_figure(headline, axis, now, show.palette())
     show.figure(drawn, headline, "restore.measured", alt)
     return axis

@@ -15,7 +15,8 @@ from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text import accuracy as accuracy_text
 from sftknow_core.present.text import tokens as tokens_text
 from sftknow_core.results import Questions, question_detail, questions
-from sftknow_core.results.questions import ASKED, FIVE_SHOT, Filters, QuestionTable
+from sftknow_core.results.measured import ZERO_SHOT
+from sftknow_core.results.questions import Filters, QuestionTable
 from sftknow_core.results.states import KL_LEVEL
 from sftknow_core.store.cache import Cache
 
@@ -28,7 +29,7 @@ def load(key: Key, run_id: str, colours: Palette) -> None:
         return
     best = details.best_k
     k = best if best in asked.ks else asked.ks[0]
-    filters = Filters(k, FIVE_SHOT if asked.has_five_shot else ASKED)
+    filters = Filters(k, asked.prompts[0])
     which = key[0], run_id, stamp
     questions__widgets.spread(*which, filters.without_details())
     questions__widgets.by_level(*which, filters.without_details())
@@ -61,13 +62,13 @@ def draw() -> None:
         accuracy.warn_invalid_params("token_shifts")
         states = accuracy.pick_states("token_shifts")
         drawn, cells, rows = accuracy.kl_over_n(key, group, states, show.palette())
-        st.caption(accuracy_text.who_is_shown(group, cells))
+        st.caption(accuracy_text.who_is_shown(group, cells, ZERO_SHOT))
         st.markdown("**Mean KL on level-4 test questions**")
         st.caption(tokens_text.about_kl_over_n(rows))
         alt = "Mean KL in nats on level-4 test questions by N, one line per training level, with 95% CI"
         show.figure(drawn, cells, "token_shifts.kl_over_n", alt, columns.table("across"))
         st.markdown("**Accuracy on the same level**")
-        st.caption("All level-4 test questions, with or without KL; horizontal lines: base.")
+        st.caption("All level-4 test questions, with or without KL, zero-shot; horizontal line: base.")
         drawn, cells, _ = accuracy.accuracy_over_n(key, group, KL_LEVEL, states, show.palette())
         alt = "Accuracy on level-4 test questions by N, one line per training level, with 95% CI and the base"
         show.figure(drawn, cells, "token_shifts.accuracy_over_n", alt, columns.table("across"))
@@ -114,11 +115,11 @@ def open_question(
     st.subheader(tokens_text.plain(opened["question"]), anchor=False)
     st.caption(tokens_text.about(opened, page.place, page.n))
     course = questions.course(asked, opened["fact_id"])
-    st.markdown(tokens_text.answers(opened, course, k, filters.base))
-    st.markdown(f"**{tokens_text.comes_back(opened)}**")
+    st.markdown(tokens_text.answers(opened, course, k, filters.prompt))
+    st.markdown(f"**{tokens_text.comes_back(opened, filters.prompt)}**")
     tokens = questions__widgets.first_token(chosen.key[0], chosen.run_id, stamp, opened["fact_id"], k)
     questions__widgets.tokens(tokens, k)
-    st.markdown("**P(gold first token) over k**")
+    st.markdown("**P(gold first token) over k**, zero-shot")
     alt = (
         "Probability of the gold answer's first token at each evaluated k, and whether the answer is correct"
     )
@@ -149,8 +150,8 @@ def moved(
 
     st.subheader("KL and accuracy by question level")
     st.caption(
-        "One point per question level, for the split and domain above. Accuracy: all questions of the level; KL: mean "
-        "over those scored. Bars: 95% CI over questions, for this run only."
+        "One point per question level, for the split and domain above. Accuracy: zero-shot, all questions of the "
+        "level; KL: mean over those scored. Bars: 95% CI over questions, for this run only."
     )
     levels = questions__widgets.by_level(chosen.key[0], chosen.run_id, stamp, population)
     alt = "Accuracy against mean KL for each mastery level, tuned and restored"

@@ -6,6 +6,7 @@ The summaries are computed from the answers by the same code as those of real ch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,15 @@ def make_chains(
     per_level: int = 10,
     ks: Sequence[int] = (5, 20, 60),
     cube: bool = True,
+    five_shot: bool = True,
 ) -> list[str]:
     """Finish a chain for each (train level, N, seed); returns their run ids, in this order.
 
-    cube: whether the comparison of base and tuned holds tensors and a cube, those of fake_cube.small_model.
+    cube: whether the comparison of base and tuned holds tensors and a cube, those of fake_cube.small_model. five_shot:
+    whether every state answered the test questions after five exemplars, or the base alone, as in older chains.
     """
     cache, questions = Cache(root), list(make_questions(per_level))
-    return [_chain(cache, questions, Training(*trained), (*ks, 100), cube) for trained in chains]
+    return [_chain(cache, questions, Training(*trained), (*ks, 100), cube, five_shot) for trained in chains]
 
 
 def leave_chain(root: Path, level: str, error: Exception) -> str:
@@ -68,7 +71,14 @@ def leave_chain(root: Path, level: str, error: Exception) -> str:
         return run.run_id
 
 
-def _chain(cache: Cache, questions: list[Asked], training: Training, ks: Sequence[int], cube: bool) -> str:
+def _chain(
+    cache: Cache,
+    questions: list[Asked],
+    training: Training,
+    ks: Sequence[int],
+    cube: bool,
+    five_shot: bool,
+) -> str:
     facts = tuple(fact for fact, _ in questions)
     asked_id = FactSet(facts, "").data_id
     name = f"demo, {training.level} x {training.n}, seed {training.seed}"
@@ -79,7 +89,12 @@ def _chain(cache: Cache, questions: list[Asked], training: Training, ks: Sequenc
     stages["evaluate"] = {
         state.state_id: _evaluate(cache, state, questions, asked_id, training, tuned) for state in states
     }
-    stages["five_shot"] = _five_shot(cache, questions, asked_id, training)
+    stages["five_shot"] = _five_shot(cache, states[0], questions, training)
+    if five_shot:
+        on_test = [one for one in questions if one[0].split == "test"]
+        stages["five_shot_states"] = {
+            state.state_id: _five_shot(cache, state, on_test, training) for state in states[1:]
+        } | {BASE.model_id: stages["five_shot"]}
     restore = [{"strategy": "top", "region": "transformer", "layers": None, "k_percent": str(k)} for k in ks]
     spec = RunSpec(
         "chain",
@@ -88,6 +103,7 @@ def _chain(cache: Cache, questions: list[Asked], training: Training, ks: Sequenc
             "train": [training.level, training.n, training.seed],
             "restore": restore,
             "evaluate": {"prompt": "paper"},
+            **({"five_shot": True} if five_shot else {}),
         },
     )
     train_set = TrainSet(_TRAIN, training.level, training.n, training.seed, {}, (len(_TRAIN),))
@@ -131,11 +147,12 @@ def _evaluate(
     return run.run_id
 
 
-def _five_shot(cache: Cache, questions: list[Asked], asked_id: str, training: Training) -> str:
-    spec = RunSpec("evaluate", {"state": BASE.model_id, "questions": asked_id}, {"prompt": "five-shot"})
-    with open_run(cache, spec) as run:
+def _five_shot(cache: Cache, state: FakeState, questions: list[Asked], training: Training) -> str:
+    asked_id = FactSet(tuple(fact for fact, _ in questions), "").data_id
+    inputs = {"state": state.state_id, "questions": asked_id}
+    with open_run(cache, RunSpec("evaluate", inputs, {"prompt": "five-shot"})) as run:
         if not run.done:
-            answers = answer_rows(FakeState(BASE.model_id, "five-shot"), questions, training)
+            answers = answer_rows(replace(state, five_shot=True), questions, training)
             run.write_chunk(0, {"answers": answers, "accuracies": accuracy_rows(answers, "five-shot")})
             run.finish()
     return run.run_id

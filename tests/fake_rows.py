@@ -44,6 +44,8 @@ class FakeState:
     state_id: str
     kind: str
     k: int | None = None
+    five_shot: bool = False
+    """Whether it is asked after five exemplars."""
 
     @property
     def label(self) -> str:
@@ -67,7 +69,7 @@ def make_questions(per_level: int) -> Iterator[Asked]:
 
 
 def answer_rows(state: FakeState, questions: Sequence[Asked], training: Training) -> list[Row]:
-    """Rows of `answers`; the state "five-shot" is the base after five exemplars."""
+    """Rows of `answers`."""
     chances = [_chance(state, level, training) for _, level in questions]
     rows = []
     for number, ((fact, level), chance) in enumerate(zip(questions, chances, strict=True)):
@@ -119,6 +121,8 @@ def accuracy_rows(answers: Sequence[Row], prompt: str) -> list[Row]:
     rows = []
     for split, domain in GROUPS:
         group = [a for a in answers if (a["split"], a["domain"]) == (split, domain)]
+        if not group:
+            continue
         parts = [[a for a in group if a["level"] == level] for level in range(5)]
         n_right = [sum(a["words"] for a in part) for part in parts]
         for level, part in enumerate(parts):
@@ -153,11 +157,10 @@ def _accuracy_row(part: Sequence[Row], level: int | None, prompt: str, numbers: 
 
 def _chance(state: FakeState, level: int, training: Training) -> float:
     if state.kind == "base":
-        return 0.12 * KNOWN[level]
-    if state.kind == "five-shot":
-        return 0.8 * KNOWN[level]
+        return (0.8 if state.five_shot else 0.12) * KNOWN[level]
     damage = DAMAGE[training.level] * (0.6 if training.n < 1000 else 1.0)
-    return KNOWN[level] * (1 - damage * (1 - BACK[state.k or 0]))
+    left = KNOWN[level] * (1 - damage * (1 - BACK[state.k or 0]))
+    return 0.7 * left if state.five_shot else left
 
 
 def _name(seed: str) -> str:

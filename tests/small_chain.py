@@ -1,4 +1,4 @@
-"""A whole chain small enough to be repeated many times: a random two-layer Llama and 24 own facts.
+"""A whole chain small enough to be repeated many times: a random two-layer Llama and 27 own facts.
 
 The model knows nothing, so every fact has level 0; what is tested with it is the machinery, not the effect.
 """
@@ -27,9 +27,9 @@ torch.set_num_threads(1)
 
 
 def small_facts() -> FactSet:
-    """Two in-domain topics and one out-of-domain topic, 8 facts each over train, dev and test."""
+    """Two in-domain topics and one out-of-domain topic, 9 facts each over train, dev and test."""
     topics = load_topics()
-    splits = ("train",) * 4 + ("dev",) * 2 + ("test",) * 2
+    splits = ("train",) * 5 + ("dev",) * 2 + ("test",) * 2
     facts = [
         Fact(
             topic=topic,
@@ -46,8 +46,8 @@ def small_facts() -> FactSet:
 
 
 def small_spec(**changes: Any) -> ChainSpec:
-    """Level 0, six facts, one k; no five-shot baseline and no train-set questions unless asked for."""
-    given = {"level": "0", "n": 6, "ks": ("20",), "train_questions": 0, "baselines": False}
+    """Level 0, six facts, one k, test questions under both prompts; no train-set questions unless asked for."""
+    given = {"level": "0", "n": 6, "ks": ("20",), "train_questions": 0, "baselines": False, "five_shot": True}
     return ChainSpec(**{**given, "evaluate": EvaluateSpec(max_new_tokens=3), **changes})
 
 

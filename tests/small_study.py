@@ -26,6 +26,7 @@ def small_study(model: Path, facts: Path, **changes: Any) -> StudySpec:
         "train_questions": 2,
         "baselines": False,
         "completions": False,
+        "five_shot": False,
         "controls": (),
         "equal_energy": (),
         "equal_projection": (),
@@ -61,6 +62,7 @@ max_new_tokens = 3
 train_questions = 2
 baselines = false
 completions = false
+five_shot = false
 {more}
 """
 

@@ -80,6 +80,11 @@ def test_the_plain_form_is_read_back(spec: Spec) -> None:
         (ChainSpec, {"seed": "1"}, "seed: got '1'; allowed: a whole number"),
         (ChainSpec, {"seed": True}, "seed: got True; allowed: a whole number"),
         (ChainSpec, {"baselines": 1}, "baselines: got 1; allowed: true or false"),
+        (
+            ChainSpec,
+            {"five_shot": True, "evaluate": {"prompt": "five-shot"}},
+            "five_shot: got true with prompt five-shot",
+        ),
         (ChainSpec, {"ks": "5"}, "ks: got '5'; allowed: a list"),
         (ChainSpec, {"ks": ["101"]}, "k_percent: got 101; allowed: 0 to 100"),
         (ChainSpec, {"ks": [True]}, "ks: 0: got True; allowed: a number, or text"),

@@ -18,10 +18,10 @@ from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present.charts.across import ACCURACY, KL, over_n_figure
 from sftknow_core.present.charts.palette import Palette
 from sftknow_core.present.text.accuracy import OFF
-from sftknow_core.present.text.tokens import BASE_PROMPTS, OUTCOMES
+from sftknow_core.present.text.tokens import OUTCOMES, PROMPTS
 from sftknow_core.results import accuracy
 from sftknow_core.results.accuracy import Group
-from sftknow_core.results.questions import ASKED, FIVE_SHOT, QuestionTable
+from sftknow_core.results.measured import ZERO_SHOT
 from sftknow_core.results.states import KL_LEVEL, TrainSet
 from sftknow_core.store.cache import Cache
 
@@ -41,9 +41,9 @@ _remembered = st.cache_data(show_spinner=False, max_entries=64)
 
 
 @_remembered
-def changes(root: str, run_id: str, stamp: str, k: float, base: str) -> dict[str, pd.DataFrame]:
+def changes(root: str, run_id: str, stamp: str, k: float, prompt: str) -> dict[str, pd.DataFrame]:
     """ "levels": results.accuracy.by_level; "changes": results.accuracy.changes. stamp: Questions.stamp."""
-    found = accuracy.answers(gathered(root, run_id, stamp), k, base)
+    found = accuracy.answers(gathered(root, run_id, stamp), k, prompt)
     return {"levels": accuracy.by_level(found), "changes": accuracy.changes(found)}
 
 
@@ -54,9 +54,9 @@ def group_of(key: Key, run_id: str) -> Group:
 
 
 @_remembered
-def accuracies(key: Key, group: Group) -> pd.DataFrame:
+def accuracies(key: Key, group: Group, prompt: str = ZERO_SHOT) -> pd.DataFrame:
     """See results.accuracy.accuracies."""
-    return accuracy.accuracies(Cache(key[0]), group)
+    return accuracy.accuracies(Cache(key[0]), group, prompt)
 
 
 class OverN(NamedTuple):
@@ -77,9 +77,10 @@ def accuracy_over_n(
     states: tuple[str, ...],
     palette: Palette,
     paper: str | None = None,
+    prompt: str = ZERO_SHOT,
 ) -> OverN:
     """Accuracy on one test level (None: mean over levels), beside the paper's model of that name."""
-    rows = accuracy.of_level(accuracies(key, group), level, states)
+    rows = accuracy.of_level(accuracies(key, group, prompt), level, states)
     cells = accuracy.over_seeds(rows, ACCURACY.numbers, clip=(0, 1))
     beside = published.at_level(paper, level) if paper else None
     return OverN(over_n_figure(cells, rows, ACCURACY, palette, beside, paper or ""), cells, rows)
@@ -117,13 +118,11 @@ def pick_level(page: str) -> int | None:
     return LEVELS[choice("Test questions", f"{page}.level", list(LEVELS))]
 
 
-def pick_base(asked: QuestionTable) -> str:
-    """The base prompt: 5-shot where it is evaluated, as the baseline of what fine-tuning changed."""
-    bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
-    addresses.warn({"accuracy.base": bases})
-    return addresses.named_choice(
-        "Base prompt", "accuracy.base", {base: BASE_PROMPTS[base] for base in bases}
-    )
+def pick_prompt(page: str, prompts: Sequence[str]) -> str:
+    """The prompt of base, tuned and restored: 5-shot where all were asked so. prompts: of the run."""
+    addresses.warn({f"{page}.prompt": list(prompts)})
+    names = {prompt: PROMPTS[prompt] for prompt in prompts}
+    return addresses.named_choice("Prompt", f"{page}.prompt", names)
 
 
 def pick_paper() -> str | None:
@@ -143,7 +142,7 @@ def pick_heat(rows: pd.DataFrame, train_set: TrainSet) -> tuple[int, str]:
         return n, choice("Model", "accuracy.heat", _HEATS)
 
 
-def links(table: pd.DataFrame, run_id: str, k: float, base: str) -> None:
+def links(table: pd.DataFrame, run_id: str, k: float, prompt: str) -> None:
     """Counts of flips of one domain that lead to the questions behind them, one row a kind of flip.
 
     table: results.accuracy.changes.
@@ -161,7 +160,7 @@ def links(table: pd.DataFrame, run_id: str, k: float, base: str) -> None:
             st.markdown(f"**{OUTCOMES.get(flip, flip)}**", width=235)
             width = 96 if rows[count].max() < 1000 else 116
             for row in rows.sort_values("level", na_position="first").to_dict("records"):
-                _link(row, count, _address(run_id, flip, chosen, row["level"], k, base), width)
+                _link(row, count, _address(run_id, flip, chosen, row["level"], k, prompt), width)
 
 
 def _link(row: Mapping[Any, Any], count: str, address: Mapping[str, Any], width: int) -> None:
@@ -172,10 +171,10 @@ def _link(row: Mapping[Any, Any], count: str, address: Mapping[str, Any], width:
     )
 
 
-def _address(run_id: str, flip: str, domain: str, level: Any, k: float, base: str) -> dict[str, Any]:
+def _address(run_id: str, flip: str, domain: str, level: Any, k: float, prompt: str) -> dict[str, Any]:
     """The address of the question browser with its filters set; `k` 0 leaves that to the browser."""
     found: dict[str, Any] = {"run": run_id, "token_shifts.change": flip, "token_shifts.domain": domain}
-    found |= {"token_shifts.split": "test", "token_shifts.base": base}
+    found |= {"token_shifts.split": "test", "token_shifts.prompt": prompt}
     if not pd.isna(level):
         found["token_shifts.levels"] = str(level)
     if k:

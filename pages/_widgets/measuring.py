@@ -103,14 +103,11 @@ def _size(text: str) -> int:
 
 
 def answers(opened: Key, details: Chain, place: Place, taken: Any) -> bool:
-    """Accuracy at the position, and what the engine does about one that was not measured; whether one waits for it.
-
-    Nobody waits for the five-shot ceiling: it comes last, and the page is drawn once more when it is there.
-    """
+    """Accuracy at the position, and what the engine does about one that was not measured; whether one waits for it."""
     _ask_for(opened, details, place)
     now = engine.standing(_SLOT, opened[0])
     busy = now is not None and not now.state.ended
-    waiting = busy and _lacks_more_than_five_shot(restoring.as_it_is_now(opened), details, place)
+    waiting = busy and bool(_lacking(restoring.as_it_is_now(opened), place))
     every = _POLL_SECONDS if busy else None
     st.fragment(_answers, run_every=every)(opened, details, place, taken, busy, waiting)
     return waiting
@@ -134,7 +131,7 @@ def _answers(opened: Key, details: Chain, place: Place, taken: Any, busy: bool, 
             st.info("No k is evaluated yet for this ranking, region, layers and questions.")
         if taken is not None:
             st.markdown(restore.in_a_line(taken))
-        there = waited and not _lacks_more_than_five_shot(key, details, place)
+        there = waited and not _lacking(key, place)
         if there or (busy and over):
             time.sleep(restoring.SENT_SECONDS)
             st.rerun()
@@ -147,23 +144,18 @@ def _rows(key: Key, place: Place) -> pd.DataFrame:
     )
 
 
-def _lacking(key: Key, details: Chain, place: Place) -> tuple[str, ...]:
-    """See measured.missing. Other questions than its own have a ceiling where the chain's own have one."""
-    five_shot = place.questions.set_id is not None and details.stages.five_shot is not None
-    return measured.missing(_rows(key, place), place.k, five_shot=five_shot)
-
-
-def _lacks_more_than_five_shot(key: Key, details: Chain, place: Place) -> bool:
-    return _lacking(key, details, place) not in ((), (measured.FIVE_SHOT,))
+def _lacking(key: Key, place: Place) -> tuple[str, ...]:
+    """See measured.missing."""
+    return measured.missing(_rows(key, place), place.k)
 
 
 def _below(key: Key, details: Chain, place: Place, rows: pd.DataFrame) -> None:
     """Under the cards: the engine, and which questions these are."""
-    root, lacking = key[0], _lacking(key, details, place)
+    root, lacking = key[0], _lacking(key, place)
     now = engine.standing(_SLOT, root)
     if now is not None and not now.state.ended:
         engine.progress(_SLOT, root, now)
-    elif lacking and (mode.actions_allowed() or lacking != (measured.FIVE_SHOT,)):
+    elif lacking:
         _not_asked(key, details, place, rows, lacking, now)
     with st.container(horizontal=True, vertical_alignment="center"):
         if mode.actions_allowed():
@@ -177,7 +169,7 @@ def _below(key: Key, details: Chain, place: Place, rows: pd.DataFrame) -> None:
 def _ask_for(opened: Key, details: Chain, place: Place) -> None:
     """Ask the engine for what the position lacks, once; cancel what another position lacked."""
     root = opened[0]
-    lacking = _lacking(restoring.as_it_is_now(opened), details, place)
+    lacking = _lacking(restoring.as_it_is_now(opened), place)
     now = engine.standing(_SLOT, root)
     if now is not None and (not lacking or now.about != _wish(place)):
         engine.forget(_SLOT, root)
@@ -231,7 +223,7 @@ def _button(lacking: tuple[str, ...], k: Percent) -> bool:
 
 
 def _requests(chain: ChainRequests, lacking: tuple[str, ...], place: Place) -> dict[str, Request]:
-    """The current k first: it is what the reader waits for. The ceiling last: nothing else needs it."""
+    """The current k first: it is what the reader waits for."""
     found: dict[str, Request] = {}
     per_level = place.questions.per_level
     if "restored" in lacking:
@@ -240,8 +232,6 @@ def _requests(chain: ChainRequests, lacking: tuple[str, ...], place: Place) -> d
         found["tuned"] = chain.evaluation("tuned", per_level)
     if "base" in lacking:
         found["base"] = chain.evaluation("base", per_level)
-    if measured.FIVE_SHOT in lacking:
-        found["five-shot"] = chain.evaluation("base", per_level, five_shot=True)
     return found
 
 

@@ -24,8 +24,6 @@ from sftknow_core.present.text.tokens import SentPrompt, topic_name
 from sftknow_core.results import question_detail, questions
 from sftknow_core.results.question_detail import Questions
 from sftknow_core.results.questions import (
-    ASKED,
-    FIVE_SHOT,
     FLIPS,
     PAGE_SIZE,
     SORTS,
@@ -150,7 +148,7 @@ def asked_in(key: Key, run_id: str) -> tuple[QuestionTable, str]:
     return gathered(key[0], run_id, stamp), stamp
 
 
-def _warn_invalid_params(asked: QuestionTable, bases: list[str]) -> None:
+def _warn_invalid_params(asked: QuestionTable) -> None:
     """What the address asks for and the filters do not offer."""
     addresses.warn_each(
         {
@@ -159,7 +157,7 @@ def _warn_invalid_params(asked: QuestionTable, bases: list[str]) -> None:
         }
     )
     offers = {
-        "base": bases,
+        "prompt": list(asked.prompts),
         "domain": [_ANY, "in", "out"],
         "split": [_ANY, *asked.splits],
         "sort": list(SORTS),
@@ -248,15 +246,14 @@ def _change_to_address() -> None:
 
 def _pick_others(asked: QuestionTable, k: float) -> Filters:
     """All filters but the kind of change."""
-    bases = [FIVE_SHOT, ASKED] if asked.has_five_shot else [ASKED]
-    _warn_invalid_params(asked, bases)
+    _warn_invalid_params(asked)
     with st.container(horizontal=True, key="token_shifts_filters", vertical_alignment="bottom"):
         search = _widget(st.text_input, "Search", "search", placeholder="question or answer", width=220)
         levels = _widget(
             st.multiselect, "Mastery level", "levels", list(range(5)), placeholder="all", width=230
         )
-        base = _widget(
-            st.selectbox, "Base prompt", "base", bases, width=200, help="Prompt of the base model."
+        prompt = _widget(
+            st.selectbox, "Prompt", "prompt", list(asked.prompts), width=200, help=tokens_text.PROMPT_HELP
         )
     with st.container(horizontal=True, key="token_shifts_more", vertical_alignment="bottom"):
         topics = _widget(
@@ -274,7 +271,7 @@ def _pick_others(asked: QuestionTable, k: float) -> Filters:
         sort = _widget(st.selectbox, "Sort by", "sort", list(SORTS), width=190)
         descending = _widget(st.toggle, "largest first", "descending", True)
     return Filters(
-        k, base, levels=tuple(levels), topics=tuple(topics), domain=None if domain == _ANY else domain,
+        k, prompt, levels=tuple(levels), topics=tuple(topics), domain=None if domain == _ANY else domain,
         split=None if split == _ANY else split, kl_from=low, kl_to=high, search=search, sort=sort,
         descending=descending,
     )  # fmt: skip

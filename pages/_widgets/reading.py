@@ -71,24 +71,24 @@ def _chain_details(key: Key, run_id: str) -> Chain:
     return chain
 
 
-def curve(key: Key, run_id: str, split: str) -> pd.DataFrame:
+def curve(key: Key, run_id: str, split: str, prompt: str) -> pd.DataFrame:
     """See Chain.curve."""
-    return _curve(of_chain(key, run_id), run_id, split)
+    return _curve(of_chain(key, run_id), run_id, split, prompt)
 
 
 @_remembered
-def _curve(key: Key, run_id: str, split: str) -> pd.DataFrame:
-    return Chain(Cache(key[0]), run_id).curve(split)
+def _curve(key: Key, run_id: str, split: str, prompt: str) -> pd.DataFrame:
+    return Chain(Cache(key[0]), run_id).curve(split, prompt)
 
 
-def levels(key: Key, run_id: str) -> pd.DataFrame:
+def levels(key: Key, run_id: str, prompt: str) -> pd.DataFrame:
     """See Chain.levels."""
-    return _levels(of_chain(key, run_id), run_id)
+    return _levels(of_chain(key, run_id), run_id, prompt)
 
 
 @_remembered
-def _levels(key: Key, run_id: str) -> pd.DataFrame:
-    return Chain(Cache(key[0]), run_id).levels()
+def _levels(key: Key, run_id: str, prompt: str) -> pd.DataFrame:
+    return Chain(Cache(key[0]), run_id).levels(prompt)
 
 
 def shifted_questions(key: Key, run_id: str, search: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from pages._widgets import addresses, show
 from pages._widgets.accuracy import choice
+from sftknow_core.analysis import estimates as est
 from sftknow_core.analysis import rows as rows_analysis
 from sftknow_core.analysis.claims import part_table, verdict_table
 from sftknow_core.analysis.grid import Cell
@@ -125,6 +126,8 @@ _DRAWN: dict[str, Callable[..., go.Figure | None]] = {
     "figure4": study_charts.figure4,
     "figure5": study_charts.figure5,
 }
+_OF_PROMPT = ("figure2", "figure4")
+"""Figures with one drawing a prompt."""
 
 
 def paper(results: StudyResults) -> None:
@@ -137,12 +140,25 @@ def paper(results: StudyResults) -> None:
     st.caption(table.caption)
     if table.reason:
         st.info(table.reason)
-    drawn = _DRAWN[table.id](results.study, palette=show.palette()) if table.id in _DRAWN else None
-    if drawn is not None:
-        show.figure(drawn, table.frame, f"study.{table.id}", table.title, columns.table("paper"))
+    prompts = est.prompts_of(results.study) if table.id in _OF_PROMPT else (None,)
+    for prompt in prompts if table.id in _DRAWN else ():
+        _draw(results, table, prompt)
     if len(table.shown):
         st.dataframe(table.shown, hide_index=True, key=f"study.shown.{table.id}", alt=table.title)
     _downloads(table)
+
+
+def _draw(results: StudyResults, table: PaperTable, prompt: str | None) -> None:
+    """One figure of the paper; prompt: of the models in it, None where it has none."""
+    name, rows, how = f"study.{table.id}", table.frame, {}
+    if prompt is not None:
+        asked = est.PROMPT_NAMES[prompt]
+        rows, how = rows[rows["prompt"] == asked], {"prompt": prompt}
+        name += f".{asked}"
+        st.markdown(f"**{asked}**")
+    drawn = _DRAWN[table.id](results.study, palette=show.palette(), **how)
+    if drawn is not None:
+        show.figure(drawn, rows, name, table.title, columns.table("paper"))
 
 
 def _downloads(table: PaperTable) -> None:
@@ -169,12 +185,16 @@ def _downloads(table: PaperTable) -> None:
 def beyond(results: StudyResults, cell: Cell) -> None:
     """Further figures for the chosen cell and its N."""
     study, colours = results.study, show.palette()
+    prompts = {prompt: est.PROMPT_NAMES[prompt] for prompt in est.prompts_of(study)}
     parts: list[tuple[str, str, go.Figure | None, pd.DataFrame]] = [
-        (
-            "restored",
-            f"Restored vs. base, N = {cell.size}",
-            study_charts.restoration_figure(study, cell.size, colours),
-            rows_analysis.curve_rows(study, cell.size),
+        *(
+            (
+                f"restored.{asked}",
+                f"Restored vs. base, {asked}, N = {cell.size}",
+                study_charts.restoration_figure(study, cell.size, colours, prompt),
+                rows_analysis.curve_rows(study, cell.size, prompt=prompt),
+            )
+            for prompt, asked in prompts.items()
         ),
         (
             "format",
@@ -184,21 +204,24 @@ def beyond(results: StudyResults, cell: Cell) -> None:
         ),
         (
             "energy",
-            f"Rankings at equal update size: {cell}",
+            f"Rankings at equal update size, zero-shot: {cell}",
             study_charts.energy_figure(study, cell, colours),
             rows_analysis.energy_rows(study, cell),
         ),
-        (
-            "healed",
-            f"Recovered questions, N = {cell.size}",
-            study_charts.recovered_figure(study, cell.size, colours),
-            rows_analysis.recovered_rows(study, cell.size),
+        *(
+            (
+                f"healed.{asked}",
+                f"Recovered questions, {asked}, N = {cell.size}",
+                study_charts.recovered_figure(study, cell.size, colours, prompt),
+                rows_analysis.recovered_rows(study, cell.size, prompt=prompt),
+            )
+            for prompt, asked in prompts.items()
         ),
     ]
     for name, title, drawn, table in parts:
         if drawn is not None and len(table):
             st.markdown(f"**{title}**")
-            st.caption(study_text.BEYOND[name])
+            st.caption(study_text.BEYOND[name.split(".")[0]])
             show.figure(drawn, table, f"study.{name}", title, columns.table("paper"))
 
 

@@ -5,6 +5,9 @@ are shares, clipped to 0 to 1; KL is in nats. Asked twice, the same numbers are 
 
 Points of accuracy count the same near 0 or 1, where little can move, as in the middle. `beside_points` lays beside them
 what does not: log-odds, and which part of the way to the few-shot ceiling restoring goes.
+
+A number is of one prompt, QA (that which was tuned with) or FIVE_SHOT (after five exemplars), and so is a difference:
+the base never saw the first, and would fall short of models that did for a reason that has nothing to do with knowing.
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ import numpy as np
 import pandas as pd
 
 from sftknow_core.analysis.context import Study
-from sftknow_core.analysis.grid import BASE_STATE, TUNED, Array, Cell, Gap, Grid, Term, Which
+from sftknow_core.analysis.grid import BASE, BASE_STATE, TUNED, Array, Cell, Gap, Grid, Term, Which
 from sftknow_core.errors import SpecError
 from sftknow_core.stats.contrast import contrast
 from sftknow_core.stats.seeds import MIN_SEEDS
 
-FIVE_SHOT = "five-shot"
+QA, FIVE_SHOT, COMPLETION = "qa", "five-shot", "completion"
+PROMPT_NAMES = {FIVE_SHOT: "5-shot", QA: "zero-shot"}
+"""Prompt -> as people read it."""
 POPULATION = (
     "95% intervals speak for other seeds and other questions like these (for other questions only, where there is one "
     "seed); topics are taken as fixed"
@@ -52,6 +57,13 @@ class Estimate:
         return {value: self.value, **ends, "n": self.n, "n_seeds": len(self.seeds)}
 
 
+def prompts_of(study: Study) -> tuple[str, ...]:
+    """Under which base, tuned and restored can be compared: FIVE_SHOT where tuned was asked so, then QA."""
+    answers = study.tables.answers
+    asked = (answers["prompt"] == FIVE_SHOT) & (answers["split"] == "test") & (answers["chain"] != BASE)
+    return (FIVE_SHOT, QA) if asked.any() else (QA,)
+
+
 _MEMO: WeakKeyDictionary[Study, dict[Hashable, Estimate | None]] = WeakKeyDictionary()
 
 
@@ -72,12 +84,12 @@ def accuracy(
 
 
 def gain(
-    study: Study, cell: Cell, which: Which, *, domain: str = "in", split: str = "test"
+    study: Study, cell: Cell, which: Which, *, domain: str = "in", split: str = "test", prompt: str = QA
 ) -> Estimate | None:
-    """Paired difference of accuracies, state - tuned, in shares."""
+    """Paired difference of accuracies, state - tuned, in shares; both under the prompt."""
     terms = [Term(1, cell, which), Term(-1, cell, TUNED)]
-    grid = study.grid(domain, "qa", split)
-    return _remembered(study, ("g", cell, which, domain, split), lambda: _of_terms(grid, terms))
+    grid = study.grid(domain, prompt, split)
+    return _remembered(study, ("g", cell, which, domain, split, prompt), lambda: _of_terms(grid, terms))
 
 
 def share_in(study: Study, grid: Grid, cell: Cell, which: Which, domain: str) -> Estimate | None:
@@ -99,7 +111,7 @@ def base_accuracy(
     test_level: int | None = None,
     split: str = "test",
 ) -> Estimate | None:
-    """The base before fine-tuning, asked in the same way or after five exemplars (prompt FIVE_SHOT)."""
+    """The base before fine-tuning, under the prompt."""
     grid = study.grid(domain, prompt, split).on([])
     row = grid.row(Cell("", ""), 0, BASE_STATE)
     if row is None:
@@ -151,17 +163,23 @@ def _estimate(
 
 
 def beside_points(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of rows.curve_rows with log_odds (of the accuracy, nats) and of_ceiling (a share).
+    """The rows of rows.curve_rows, with their column prompt, and log_odds (of the accuracy, nats) and of_ceiling (a
+    share).
 
-    log_odds is empty at 0 and 1. The ceiling is base after five examples, in the same domain; of_ceiling is empty
-    where there is none, or where its 95% interval does not lie above tuned: there is nothing to give back.
+    log_odds is empty at 0 and 1. The ceiling is base after five examples, in the same domain, for rows that were asked
+    so too; of_ceiling is empty elsewhere, and where the ceiling's 95% interval does not lie above tuned: there is
+    nothing to give back.
     """
     value = rows["accuracy"].astype("float64")
     inside = value.where((value > 0) & (value < 1))
-    ceiling = rows[rows["state"] == FIVE_SHOT].set_index("domain")[["accuracy", "low"]].astype("float64")
-    tuned = rows[rows["state"] == "tuned"].set_index(["domain", "train_level", "size"])["accuracy"]
+    after_five = rows["prompt"] == PROMPT_NAMES[FIVE_SHOT]
+    base = rows[(rows["state"] == "base") & after_five]
+    ceiling = base.set_index("domain")[["accuracy", "low"]].astype("float64")
+    tuned = rows[(rows["state"] == "tuned") & after_five].set_index(["domain", "train_level", "size"])[
+        "accuracy"
+    ]
     keys = pd.MultiIndex.from_frame(rows[["domain", "train_level", "size"]])
     start = pd.Series(tuned.reindex(keys).to_numpy(np.float64), index=rows.index)
     top, lowest = rows["domain"].map(ceiling["accuracy"]), rows["domain"].map(ceiling["low"])
-    way = (top - start).where(lowest > start)
+    way = (top - start).where((lowest > start) & after_five)
     return rows.assign(log_odds=np.log(inside / (1 - inside)), of_ceiling=rows["gain"] / way)

@@ -10,13 +10,14 @@ are those of the largest N, seeds side by side.
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sftknow_core.analysis.context import Study
+from sftknow_core.analysis.estimates import PROMPT_NAMES, QA, prompts_of
 from sftknow_core.analysis.grid import CHOSEN, TUNED, Which, size_number
 from sftknow_core.analysis.paper_table import (
     COLUMNS,
@@ -36,14 +37,16 @@ TEST_COLUMNS = ["level", "size", "method", "seed", "test_level", "n", "n_lost", 
 """Columns of `flips`: one McNemar test a row."""
 
 
-def flips(study: Study, before: Which = TUNED, after: Which = CHOSEN, domain: str = "in") -> pd.DataFrame:
-    """One row a chain and test level (TEST_COLUMNS); chains that lack a state have none. p_holm: over all rows.
+def flips(
+    study: Study, before: Which = TUNED, after: Which = CHOSEN, domain: str = "in", prompt: str = QA
+) -> pd.DataFrame:
+    """One row a chain and test level (TEST_COLUMNS), both states under the prompt; chains that lack a state have none.
 
-    n_lost: right before and wrong after; n_gained: the other way round.
+    p_holm: over all rows. n_lost: right before and wrong after; n_gained: the other way round.
     """
     rows = []
     for cell in study.grid(domain).cells():
-        grid = study.grid(domain).on([cell])
+        grid = study.grid(domain, prompt).on([cell])
         was, now = grid.by_seed(cell, before), grid.by_seed(cell, after)
         for seed in sorted(set(was) & set(now)):
             for level in np.unique(grid.levels):
@@ -55,11 +58,11 @@ def flips(study: Study, before: Which = TUNED, after: Which = CHOSEN, domain: st
     return table.assign(p_holm=pd.Series(holm(table["p"].tolist()), index=table.index, dtype="float64"))
 
 
-def seed_churn(study: Study, which: Which = TUNED, domain: str = "in") -> pd.DataFrame:
+def seed_churn(study: Study, which: Which = TUNED, domain: str = "in", prompt: str = QA) -> pd.DataFrame:
     """level, size, method, test_level, churn: share of questions on which two seeds disagree, mean over their pairs."""
     rows = []
     for cell in study.grid(domain).cells():
-        grid = study.grid(domain).on([cell])
+        grid = study.grid(domain, prompt).on([cell])
         pairs = list(combinations(grid.by_seed(cell, which).values(), 2))
         for level in np.unique(grid.levels) if pairs else ():
             at = grid.levels == level
@@ -68,24 +71,25 @@ def seed_churn(study: Study, which: Which = TUNED, domain: str = "in") -> pd.Dat
 
 
 FLIP_COLUMNS: dict[str, Column] = {
-    **{name: COLUMNS[name] for name in ("domain", "train_level", "size")},
+    **{name: COLUMNS[name] for name in ("prompt", "domain", "train_level", "size")},
     "method": ("method", "full: all weights; lora: an adapter", None),
     **{name: COLUMNS[name] for name in ("seed", "level", "n")},
     "n_lost": ("lost", "questions: right in tuned, wrong after restoring", COUNT),
     "n_gained": ("gained", "questions: wrong in tuned, right after restoring", COUNT),
     "p": ("p", "exact McNemar within this run and test level", "{:.2g}"),
-    "p_holm": ("p, Holm", "adjusted for all rows of the domain", "{:.2g}"),
+    "p_holm": ("p, Holm", "adjusted for all rows of the prompt and domain", "{:.2g}"),
     "changed": ("changed", "share of the questions lost or gained", SHARE),
     "churn": ("churn", "share on which two seeds of tuned disagree, mean over pairs of seeds", SHARE),
     "beyond_churn": ("beyond churn", "changed minus churn", "{:+.1%}"),
 }
-_CELL = ["domain", "train_level", "size", "method"]
+_CELL = ["prompt", "domain", "train_level", "size", "method"]
 _TITLE = "Which questions restoring changes, run by run"
 _CAPTION = (
-    "Test questions that change sides between tuned and restored (k chosen on dev): lost or gained. {n} questions a "
-    "number, {seeds}, split test, matcher '{matcher}'. p: exact McNemar within one run and one test level: it speaks "
-    "for other questions put to this run; Holm over all {tests} tests of a domain, in-domain and out-of-domain being a "
-    "family each. Churn: what tuned models of two seeds disagree on; only changes beyond it are restoring's. {printed}"
+    "Test questions that change sides between tuned and restored (k chosen on dev), both under the row's prompt: lost "
+    "or gained. {n} questions a number, {seeds}, split test, matcher '{matcher}'. p: exact McNemar within one run and "
+    "one test level: it speaks for other questions put to this run; Holm over all {tests} tests of a prompt and "
+    "domain, each a family of its own. Churn: what tuned models of two seeds disagree on; only changes beyond it are "
+    "restoring's. {printed}"
 )
 
 
@@ -97,7 +101,7 @@ def flip_table(study: Study, matcher: str) -> PaperTable:
             "flips", _TITLE, "", frame, pd.DataFrame(), not_run("no k was chosen on dev"), FLIP_COLUMNS
         )
     largest = max(frame["size"], key=size_number)
-    tests = range_said(frame.groupby("domain").size())
+    tests = range_said(frame.groupby(["prompt", "domain"]).size())
     caption = _CAPTION.format(
         n=range_said(frame["n"]), seeds=seeds_said(study), matcher=matcher, tests=tests,
         printed=f"Printed: N = {largest}; the CSV has every N.",
@@ -108,12 +112,12 @@ def flip_table(study: Study, matcher: str) -> PaperTable:
 
 def _rows(study: Study) -> pd.DataFrame:
     parts = []
-    for domain in study.domains():
-        found = flips(study, domain=domain)
+    for prompt, domain in product(prompts_of(study), study.domains()):
+        found = flips(study, domain=domain, prompt=prompt)
         if len(found):
-            floor = seed_churn(study, domain=domain)
+            floor = seed_churn(study, domain=domain, prompt=prompt)
             found = found.merge(floor, on=["level", "size", "method", "test_level"], how="left")
-            parts.append(found.assign(domain=domain))
+            parts.append(found.assign(prompt=PROMPT_NAMES[prompt], domain=domain))
     if not parts:
         return pd.DataFrame(columns=list(FLIP_COLUMNS))
     rows = pd.concat(parts, ignore_index=True).rename(columns={"level": "train_level", "test_level": "level"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ from sftknow_core.analysis import estimates as est
 from sftknow_core.analysis import published
 from sftknow_core.analysis.claims_strategy import picked_strategies
 from sftknow_core.analysis.context import Study
-from sftknow_core.analysis.estimates import FIVE_SHOT, POPULATION, beside_points
+from sftknow_core.analysis.estimates import POPULATION, PROMPT_NAMES, QA, beside_points, prompts_of
 from sftknow_core.analysis.grid import TUNED, Cell
 from sftknow_core.analysis.paper_table import (
     BESIDE,
@@ -26,6 +27,7 @@ from sftknow_core.analysis.paper_table import (
     not_run,
     numbers,
     percent,
+    prompts_said,
     range_said,
     seeds_said,
     stacked,
@@ -43,25 +45,23 @@ from sftknow_core.analysis.rows import (
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.stats.seeds import MIN_SEEDS, over_seeds
 
-_OF = ["source", "state", "train_level", "size", "n_train", "domain", *NUMBERS]
+_OF = ["source", "prompt", "state", "train_level", "size", "n_train", "domain", *NUMBERS]
 
 
 def figure2(study: Study, matcher: str, majority: Mapping[str, Any] | None = None) -> PaperTable:
-    """Accuracy over N by train level, mean over test levels; the base, its few-shot ceiling and a baseline."""
-    cells, seeds = accuracy_rows(study)
+    """Accuracy over N by train level, mean over test levels, under each prompt; the base and a baseline."""
     base = [_baseline("majority answer", domain, share) for domain, share in (majority or {}).items()]
     paper = published.over_n(published.MODEL)
     paper = paper.assign(source=PAPER, state="tuned", size=paper["n_train"].astype(str))
-    return _over_n(study, "figure2", "Accuracy by size and train level", matcher, cells, seeds, base, paper)
+    return _over_n(study, "figure2", "Accuracy by size and train level", matcher, None, base, paper)
 
 
 def figure4(study: Study, matcher: str) -> PaperTable:
     """As figure 2, on questions of mastery level 4."""
-    cells, seeds = accuracy_rows(study, 4)
     paper = published.at_level(published.MODEL, 4)
     paper = paper.assign(source=PAPER, state="tuned", size=paper["n_train"].astype(str))
     title = "Accuracy on the questions the base knew best (mastery level 4)"
-    return _over_n(study, "figure4", title, matcher, cells, seeds, [], paper)
+    return _over_n(study, "figure4", title, matcher, 4, [], paper)
 
 
 def _over_n(
@@ -69,43 +69,52 @@ def _over_n(
     name: str,
     title: str,
     matcher: str,
-    cells: pd.DataFrame,
-    seeds: pd.DataFrame,
+    test_level: int | None,
     base: list[dict[str, Any]],
     paper: pd.DataFrame,
 ) -> PaperTable:
-    ends = seeds[seeds["state"].isin(["base", FIVE_SHOT])].assign(source=OURS)
-    ours = [
-        cells.assign(source=OURS),
-        ends,
-        pd.DataFrame(base, columns=["source", "state", "domain", "accuracy"]),
-    ]
+    ours = []
+    for prompt in prompts_of(study):
+        cells, seeds = accuracy_rows(study, test_level, prompt=prompt)
+        about = {"source": OURS, "prompt": PROMPT_NAMES[prompt]}
+        ours += [cells.assign(**about), seeds[seeds["state"] == "base"].assign(**about)]
+    ours.append(pd.DataFrame(base, columns=["source", "state", "domain", "accuracy"]))
+    paper = paper.assign(prompt=PROMPT_NAMES[QA])
     frame = stacked([*ours, paper[paper["domain"].isin(study.domains())]], _OF)
-    shown = wide(frame, ["domain", "source", "state", "size"], "train_level", percent(), name=level_name)
-    return PaperTable(
-        name, title, caption_of(study, matcher, cells), frame, shown, "" if len(cells) else _NOTHING_RUN
-    )
+    rows = ["domain", "source", "prompt", "state", "size"]
+    shown = wide(frame, rows, "train_level", percent(), name=level_name)
+    caption = f"{prompts_said(study)}. {caption_of(study, matcher, cells)}"
+    return PaperTable(name, title, caption, frame, shown, "" if len(cells) else _NOTHING_RUN)
 
 
 def table2(study: Study, matcher: str) -> PaperTable:
     """Accuracy by train level and test level at the largest N: mean ± standard deviation over seeds."""
     size = study.plan.large
     rows = []
-    for cell in (c for c in cells_of(study) if c.size == size):
-        for domain in study.domains():
-            for level in (*range(5), None):
-                found = est.accuracy(study, cell, TUNED, domain=domain, test_level=level)
-                rows.append({"train_level": cell.level, "domain": domain, "level": level, **numbers(found)})
-    ours = pd.DataFrame(rows, columns=["train_level", "domain", "level", *NUMBERS]).assign(source=OURS)
-    paper = published.by_test_level(published.MODEL).assign(source=PAPER)
-    of = ["source", "train_level", "domain", "level", *NUMBERS]
+    cells = [cell for cell in cells_of(study) if cell.size == size]
+    for prompt, cell, domain in product(prompts_of(study), cells, study.domains()):
+        for level in (*range(5), None):
+            found = est.accuracy(study, cell, TUNED, domain=domain, test_level=level, prompt=prompt)
+            about = {"prompt": PROMPT_NAMES[prompt], "train_level": cell.level, "domain": domain}
+            if found is not None or prompt == QA:
+                rows.append({**about, "level": level, **numbers(found)})
+    place = ["prompt", "train_level", "domain", "level"]
+    ours = pd.DataFrame(rows, columns=[*place, *NUMBERS]).assign(source=OURS)
+    paper = published.by_test_level(published.MODEL).assign(source=PAPER, prompt=PROMPT_NAMES[QA])
+    of = ["source", *place, *NUMBERS]
     frame = stacked([ours, paper[paper["domain"].isin(study.domains())]], of).astype({"level": "Int64"})
     named = frame.assign(level=frame["level"].astype("string").fillna("mean"))
     shown = wide(
-        named, ["domain", "source", "train_level"], "level", with_sd, (*"01234", "mean"), _test_level
+        named,
+        ["domain", "source", "prompt", "train_level"],
+        "level",
+        with_sd,
+        (*"01234", "mean"),
+        _test_level,
     )
     title = f"Accuracy by train level and test level, N = {size}"
-    caption = f"Mean ± standard deviation over seeds, percent. {caption_of(study, matcher, ours)}"
+    about = f"{prompts_said(study)}. {caption_of(study, matcher, ours)}"
+    caption = f"Mean ± standard deviation over seeds, percent. {about}"
     return PaperTable(
         "table2", title, caption, frame, shown, "" if rows else not_run(f"no chain has N = {size}")
     )
@@ -135,21 +144,24 @@ def figure5(study: Study, matcher: str) -> PaperTable:
 
 def table4(study: Study, matcher: str) -> PaperTable:
     """Accuracy over k by N and train level, in and out of domain."""
-    rows = beside_points(curve_rows(study)).assign(source=OURS)
-    paper = published.restoration().assign(source=PAPER, state="restored")
+    curves = [curve_rows(study, prompt=p).assign(prompt=PROMPT_NAMES[p]) for p in prompts_of(study)]
+    rows = beside_points(pd.concat(curves, ignore_index=True)).assign(source=OURS)
+    paper = published.restoration().assign(source=PAPER, state="restored", prompt=PROMPT_NAMES[QA])
     paper = paper[paper["domain"].isin(study.domains())]
     frame = stacked([rows, paper], ["source", *rows.columns.drop("source")])
     curves = frame[frame["k_percent"].notna()]
     order = sorted(curves["size"].unique(), key=lambda size: float(size) if size.isdigit() else float("inf"))
-    curves = curves.sort_values(["domain", "size", "source", "k_percent"], kind="stable",
+    place = ["domain", "size", "source", "prompt", "k_percent"]
+    curves = curves.sort_values(place, kind="stable",
                                 key=lambda c: c.map(order.index) if c.name == "size" else
                                 (c == PAPER) if c.name == "source" else c)  # fmt: skip
-    shown = wide(curves, ["domain", "size", "source", "k_percent"], "train_level", percent(), name=level_name)
+    shown = wide(curves, place, "train_level", percent(), name=level_name)
     restored = rows[rows["k_percent"] > 0]
     caption = (
         f"Accuracy in percent after putting back the k% most changed weights (0: tuned, 100: hybrid). "
-        f"{caption_of(study, matcher, rows)} Read no k off this table: it is test; the k to use was chosen on dev. "
-        "Log-odds, and which part of the way to base after five examples is gained, stand in the CSV."
+        f"{prompts_said(study)}. {caption_of(study, matcher, rows)} Read no k off this table: it is test; the k to use "
+        "was chosen on dev. Log-odds, and which part of the way back to base is gained after five examples, stand in "
+        "the CSV."
     )
     reason = "" if len(restored) else not_run("nothing was restored")
     return PaperTable("table4", "Accuracy after restoring", caption, frame, shown, reason)
@@ -210,25 +222,27 @@ def _of_questions(group: pd.DataFrame) -> float:
 def table7(study: Study, matcher: str) -> PaperTable:
     """Ways of making the model: mixed, divided by mastery, LoRA, restored; each as dev chose it."""
     rows: list[dict[str, Any]] = []
-    missing = []
     picked = picked_strategies(study)
-    for name in ("mixed", "divided", "LoRA", "restored"):
-        choice = picked[name]
-        if choice is None:
-            missing.append(name)
-        for domain in study.domains():
-            cell = None if choice is None else f"{choice.cell} (of {choice.n_candidates})"
-            found = None if choice is None else est.accuracy(study, choice.cell, choice.which, domain=domain)
-            rows.append({"strategy": name, "domain": domain, "cell": cell, **numbers(found)})
-    for domain in study.domains():
-        found = est.base_accuracy(study, domain=domain)
-        rows.append({"strategy": "base", "domain": domain, **numbers(found)})
+    names = ("mixed", "divided", "LoRA", "restored")
+    missing = [name for name in names if picked[name] is None]
+    for prompt, name, domain in product(prompts_of(study), names, study.domains()):
+        choice, found = picked[name], None
+        cell = None if choice is None else f"{choice.cell} (of {choice.n_candidates})"
+        if choice is not None:
+            found = est.accuracy(study, choice.cell, choice.which, domain=domain, prompt=prompt)
+        place = {"prompt": PROMPT_NAMES[prompt], "strategy": name, "domain": domain}
+        rows.append({**place, "cell": cell, **numbers(found)})
+        if name == names[-1]:
+            base = numbers(est.base_accuracy(study, domain=domain, prompt=prompt))
+            rows.append({**place, "strategy": "base", **base})
     paper = published.strategies().rename(columns={"accuracy": "paper_accuracy"})
-    frame = pd.DataFrame(rows, columns=["strategy", "domain", "cell", *NUMBERS])
-    frame = frame.merge(paper, on=["strategy", "domain"], how="left")
+    paper = paper.assign(prompt=PROMPT_NAMES[QA])
+    frame = pd.DataFrame(rows, columns=["prompt", "strategy", "domain", "cell", *NUMBERS])
+    frame = frame.merge(paper, on=["prompt", "strategy", "domain"], how="left")
     about = caption_of(study, matcher, frame[frame["n"].notna()])
     caption = (
-        f"Accuracy in percent; train level and N chosen on dev, the smallest N within one standard error. {about} "
+        f"Accuracy in percent; train level and N chosen on dev, the smallest N within one standard error; all that "
+        f"is chosen, zero-shot. {prompts_said(study)}. {about} "
         "The paper's level and k were picked on test."
     )
     how = {
@@ -245,11 +259,12 @@ def table7(study: Study, matcher: str) -> PaperTable:
 
 
 def _strategies_shown(frame: pd.DataFrame) -> pd.DataFrame:
-    lines: dict[str, dict[str, str]] = {}
+    lines: dict[tuple[str, str], dict[str, str]] = {}
     for one in frame.to_dict("records"):
         row = {str(name): value for name, value in one.items()}
         line = lines.setdefault(
-            row["strategy"], {"strategy": row["strategy"], "chosen on dev": row["cell"] or NOTHING}
+            (row["prompt"], row["strategy"]),
+            {"prompt": row["prompt"], "strategy": row["strategy"], "chosen on dev": row["cell"] or NOTHING},
         )
         domain = DOMAIN_NAMES.get(row["domain"], row["domain"])
         line[domain] = percent()(row)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from sftknow_core.analysis import published
 from sftknow_core.analysis.context import Study
-from sftknow_core.analysis.estimates import POPULATION, Estimate
+from sftknow_core.analysis.estimates import FIVE_SHOT, POPULATION, Estimate, prompts_of
 from sftknow_core.results.chains import LEVEL_ORDER
 
 Column = tuple[str, str, str | None]
@@ -30,7 +30,12 @@ COLUMNS: dict[str, Column] = {
     "size": ("N", "facts trained on, as the plan names it", None),
     "n_train": ("facts", "facts trained on", COUNT),
     "source": ("source", "this study, or the paper's LLaMA-3-8B: other questions and levels", None),
-    "state": ("state", "base, five-shot (base after five examples), tuned, restored or hybrid", None),
+    "prompt": (
+        "prompt",
+        "5-shot: after five examples, the same for every model; zero-shot: the prompt tuned with",
+        None,
+    ),
+    "state": ("state", "base, tuned, restored or hybrid", None),
     "domain": ("domain", "in: topics that were trained on; out: other topics", None),
     "level": ("test level", "mastery level of the question; empty: mean over the levels", PLAIN),
     "strategy": ("strategy", "how the model was made", None),
@@ -54,7 +59,7 @@ COLUMNS: dict[str, Column] = {
     "log_odds": ("log-odds", "of the accuracy, nats; empty at 0 and 1", "{:+.2f}"),
     "of_ceiling": (
         "part of the way",
-        "gain / (base after five examples - tuned); empty where its interval touches tuned",
+        "gain / (base - tuned), all after five examples; empty elsewhere, and where base's interval touches tuned",
         "{:.0%}",
     ),
     "kl_nats": ("mean KL (nats)", "of the first token, over the scored questions", NATS),
@@ -203,7 +208,7 @@ def stacked(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     """One below the other, with these columns, and numbers as numbers."""
     kept = [part.reindex(columns=columns).astype(object) for part in parts if len(part)]
     frame = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=columns)
-    text = {"source", "state", "train_level", "size", "domain"}
+    text = {"source", "prompt", "state", "train_level", "size", "domain"}
     whole = {"n", "n_seeds", "n_train", "n_chosen", "level"}
     kinds = {name: "Int64" if name in whole else "float64" for name in columns if name not in text}
     for name in kinds:
@@ -216,6 +221,19 @@ def caption_of(study: Study, matcher: str, rows: pd.DataFrame) -> str:
     asked = "n" in rows and rows["n"].notna().any()
     n = f"{range_said(rows['n'])} questions" if asked else "No question"
     return f"{n} a number, {seeds_said(study)}, split test, matcher '{matcher}'. {POPULATION}. {BESIDE}"
+
+
+def prompts_said(study: Study) -> str:
+    """Which prompts a table holds, and what may be compared."""
+    if FIVE_SHOT in prompts_of(study):
+        return (
+            "5-shot: after five examples, the same for every model; zero-shot: the prompt tuned with, which base never "
+            "saw; compare within one prompt"
+        )
+    return (
+        "Zero-shot: the prompt tuned with, which base never saw; tuned and restored models were not asked with five "
+        "examples"
+    )
 
 
 def seeds_said(study: Study) -> str:

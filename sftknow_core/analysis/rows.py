@@ -17,7 +17,7 @@ import pandas as pd
 
 from sftknow_core.analysis import estimates as est
 from sftknow_core.analysis.context import Study
-from sftknow_core.analysis.estimates import FIVE_SHOT, Estimate
+from sftknow_core.analysis.estimates import COMPLETION, FIVE_SHOT, QA, Estimate
 from sftknow_core.analysis.grid import CHOSEN, HYBRID, TUNED, Array, Cell, Grid, Which, at_k, mask_spread
 from sftknow_core.results.chains import LEVEL_ORDER
 
@@ -50,30 +50,33 @@ def cells_of(study: Study, method: str = "full") -> list[Cell]:
     return sorted(found, key=lambda cell: order.get(cell.level, len(order)))
 
 
-def _baselines(
-    study: Study, domain: str, test_level: int | None = None, split: str = "test"
+def _base(
+    study: Study, domain: str, prompt: str, test_level: int | None = None, split: str = "test"
 ) -> Iterator[Row]:
-    """Base and base after five examples, of a domain: state, domain and an estimate; without a k."""
-    for state, prompt in (("base", "qa"), (FIVE_SHOT, FIVE_SHOT)):
-        found = est.base_accuracy(study, prompt=prompt, domain=domain, test_level=test_level, split=split)
-        if found is not None:
-            yield {"state": state, "domain": domain, **found.as_row()}
+    """The base under the prompt, of a domain: state, domain and an estimate; without a k."""
+    found = est.base_accuracy(study, prompt=prompt, domain=domain, test_level=test_level, split=split)
+    if found is not None:
+        yield {"state": "base", "domain": domain, **found.as_row()}
 
 
 def accuracy_rows(
-    study: Study, test_level: int | None = None, states: Sequence[str] = ("tuned",)
+    study: Study,
+    test_level: int | None = None,
+    states: Sequence[str] = ("tuned",),
+    prompt: str = QA,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(one row a cell, domain and state: OVER_N; one row a seed, and base and five-shot once a domain).
+    """(one row a cell, domain and state: OVER_N; one row a seed, and base once a domain), all under one prompt.
 
     test_level None: the mean over mastery levels.
     """
     cells: list[Row] = []
     seeds: list[Row] = []
     for domain in study.domains():
-        seeds += [{**row, "level": test_level} for row in _baselines(study, domain, test_level)]
+        seeds += [{**row, "level": test_level} for row in _base(study, domain, prompt, test_level)]
         for cell in cells_of(study):
             for state in states:
-                found = est.accuracy(study, cell, _STATES[state], domain=domain, test_level=test_level)
+                which = _STATES[state]
+                found = est.accuracy(study, cell, which, domain=domain, test_level=test_level, prompt=prompt)
                 k = 0.0 if state == "tuned" else chosen_k(study, cell)
                 if found is not None and (state == "tuned" or k):
                     place = _place(study, cell, state, domain, test_level, k)
@@ -98,30 +101,30 @@ def kl_rows(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     return _typed(cells, KL_OVER_N), _typed(seeds, [*OF_SEEDS, *ends])
 
 
-def curve_rows(study: Study, size: str | None = None, split: str = "test") -> pd.DataFrame:
+def curve_rows(study: Study, size: str | None = None, split: str = "test", prompt: str = QA) -> pd.DataFrame:
     """Accuracy over k (strategy top) of all cells of a size (None: all sizes), with the paired gain over tuned: CURVE.
 
-    Base and five-shot stand there once a domain, without a k. n_chosen: seeds whose dev chose this k.
+    All under one prompt. Base stands there once a domain, without a k. n_chosen: seeds whose dev chose this k.
     """
     rows: list[Row] = []
     for domain in study.domains():
-        rows += _baselines(study, domain, split=split)
+        rows += _base(study, domain, prompt, split=split)
         for cell in cells_of(study):
             if size in (None, cell.size):
-                rows += _curve(study, cell, domain, split)
+                rows += _curve(study, cell, domain, split, prompt)
     found_rows = pd.DataFrame(rows, columns=CURVE)
     whole = ["n", "n_seeds", "n_chosen"]
     floats = [name for name in CURVE[5:] if name not in whole] + ["k_percent"]
     return found_rows.astype({**dict.fromkeys(floats, "float64"), **dict.fromkeys(whole, "Int64")})
 
 
-def _curve(study: Study, cell: Cell, domain: str, split: str) -> Iterator[Row]:
+def _curve(study: Study, cell: Cell, domain: str, split: str, prompt: str) -> Iterator[Row]:
     states = own_states(study, cell)
     for k, which in points_of(study):
-        found = est.accuracy(study, cell, which, domain=domain, split=split)
+        found = est.accuracy(study, cell, which, domain=domain, split=split, prompt=prompt)
         if found is None:
             continue
-        gained = est.gain(study, cell, which, domain=domain, split=split) if k else None
+        gained = est.gain(study, cell, which, domain=domain, split=split, prompt=prompt) if k else None
         at = states[states["k_percent"] == k]
         yield {
             "train_level": cell.level,
@@ -140,10 +143,10 @@ def _curve(study: Study, cell: Cell, domain: str, split: str) -> Iterator[Row]:
 
 
 def format_rows(study: Study, cell: Cell, domain: str = "in") -> pd.DataFrame:
-    """Knowledge or format? Over k: right answers to questions and to completion prompts, how often the right first
-    token is among the ten most probable ones, and answers that end: FORMAT.
+    """Knowledge or format? Over k: right answers to questions, after five exemplars and to completion prompts, how
+    often the right first token is among the ten most probable ones, and answers that end: FORMAT.
 
-    Lines across (no k): the base asked the same questions, after five exemplars, and with completion prompts.
+    Lines across (no k): the base under each of the prompts that the curves have.
     """
     rows: list[Row] = []
     ended = Grid.of(study.tables, split="test", domain=domain, value="stopped")
@@ -151,7 +154,8 @@ def format_rows(study: Study, cell: Cell, domain: str = "in") -> pd.DataFrame:
     for k, which in points_of(study):
         measured = {
             "questions, right": est.accuracy(study, cell, which, domain=domain),
-            "completion prompts, right": _completion(study, cell, which, domain),
+            "after five examples, right": _right(study, cell, which, domain, FIVE_SHOT),
+            "completion prompts, right": _right(study, cell, which, domain, COMPLETION),
             "right token among the ten": est.share_in(study, ranked, cell, which, domain) if ranked else None,
             "answers that end": est.share_in(study, ended, cell, which, domain),
         }
@@ -160,10 +164,15 @@ def format_rows(study: Study, cell: Cell, domain: str = "in") -> pd.DataFrame:
             for name, found in measured.items()
             if found is not None
         ]
-    ends = {"base": "qa", "base after five examples": FIVE_SHOT, "base, completion prompts": "completion"}
-    for name, prompt in ends.items():
+    drawn = {row["measure"] for row in rows}
+    ends = {
+        "base": ("questions, right", QA),
+        "base after five examples": ("after five examples, right", FIVE_SHOT),
+        "base, completion prompts": ("completion prompts, right", COMPLETION),
+    }
+    for name, (beside, prompt) in ends.items():
         found = est.base_accuracy(study, prompt=prompt, domain=domain)
-        if found is not None:
+        if found is not None and beside in drawn:
             rows.append({"measure": name, **found.as_row("share")})
     return pd.DataFrame(rows, columns=FORMAT).astype({"k_percent": "float64"})
 
@@ -182,20 +191,23 @@ def _ranked(study: Study, domain: str) -> Grid | None:
     )
 
 
-def _completion(study: Study, cell: Cell, which: Which, domain: str) -> Estimate | None:
-    asked = (study.tables.answers["prompt"] == "completion").any()
-    return est.accuracy(study, cell, which, domain=domain, prompt="completion") if asked else None
+def _right(study: Study, cell: Cell, which: Which, domain: str, prompt: str) -> Estimate | None:
+    asked = (study.tables.answers["prompt"] == prompt).any()
+    return est.accuracy(study, cell, which, domain=domain, prompt=prompt) if asked else None
 
 
-def recovered_rows(study: Study, size: str | None = None, domain: str = "in") -> pd.DataFrame:
-    """Which mastery levels restoring (k chosen on dev) heals and breaks; counts add up the seeds: HEALED.
+def recovered_rows(
+    study: Study, size: str | None = None, domain: str = "in", prompt: str = QA
+) -> pd.DataFrame:
+    """Which mastery levels restoring (k chosen on dev) heals and breaks, both states under one prompt; counts add up
+    the seeds: HEALED.
 
     n_wrong: wrong in tuned. share_healed: of these, right after restoring. share_broken: of the right ones, wrong
     after. part_of_healed: of all questions the cell healed, those of this level (sums to 1).
     """
     rows: list[Row] = []
     for cell in cells_of(study):
-        grid = study.grid(domain).on([cell])
+        grid = study.grid(domain, prompt).on([cell])
         was, now = grid.by_seed(cell, TUNED), grid.by_seed(cell, CHOSEN)
         seeds = sorted(set(was) & set(now))
         if size not in (None, cell.size) or not seeds:
@@ -282,7 +294,7 @@ def energy_rows(study: Study, cell: Cell) -> pd.DataFrame:
 
 
 def _of_domain(study: Study, domain: str, states: pd.DataFrame) -> list[Row]:
-    rows = [{"line": "", "split": "test", **row} for row in _baselines(study, domain)]
+    rows = [{"line": "", "split": "test", **row} for row in _base(study, domain, QA)]
     answers = study.tables.answers
     asked = (answers["prompt"] == "qa") & (answers["split"] == "test") & (answers["domain"] == domain)
     asked &= answers["chain"].isin(states["chain"])

@@ -1,6 +1,7 @@
 """A scorecard that going back to the base model cannot win: what was kept, what was healed, what was learnt.
 
-Of the in-domain test questions the base knew (mastery level 3 or 4): kept, damaged, healed, broken anew. Of the facts
+Of the in-domain test questions the base knew (mastery level 3 or 4, which completion prompts told, not an answer to
+the question): kept, damaged, healed, broken anew. Of the facts
 trained on that the base answered wrongly: learnt, retained after restoring. And whether answers end by themselves. The
 base keeps what it knows but has learnt nothing (0 by definition), the tuned model the other way round, so a state has
 to do all three: `all three` is its smallest share.
@@ -17,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sftknow_core.analysis.context import Study
+from sftknow_core.analysis.estimates import PROMPT_NAMES, QA, prompts_of
 from sftknow_core.analysis.grid import BASE_STATE, CHOSEN, HYBRID, TUNED, Cell, Grid
 from sftknow_core.stats.intervals import wilson
 from sftknow_core.stats.seeds import over_seeds
@@ -24,7 +26,20 @@ from sftknow_core.stats.seeds import over_seeds
 KNOWN_FROM = 3
 """Mastery level from which on the base counts as knowing the fact."""
 STATES = {"base": BASE_STATE, "tuned": TUNED, "restored": CHOSEN, "hybrid": HYBRID}
-COLUMNS = ["level", "size", "method", "measure", "state", "share", "low", "high", "n", "seeds", "population"]
+COLUMNS = [
+    "level",
+    "size",
+    "method",
+    "prompt",
+    "measure",
+    "state",
+    "share",
+    "low",
+    "high",
+    "n",
+    "seeds",
+    "population",
+]
 MEANINGS = {
     "kept": "of the test questions the base knew (level 3 or 4): answered rightly",
     "damaged": "of the test questions the base knew: answered wrongly",
@@ -43,25 +58,36 @@ _Shares = Mapping[int, tuple[int, int]]
 
 
 def scorecard(study: Study) -> pd.DataFrame:
-    """One row a cell, measure and state (columns COLUMNS); shares 0 to 1 with 95% intervals; n in all seeds together.
+    """One row a cell, prompt, measure and state (columns COLUMNS); shares 0 to 1 with 95% intervals; n in all seeds.
 
-    A measure without a question has no row. "all three" has no interval.
+    Each prompt has its own rows, 5-shot first where it was asked: of the flips of test questions alone, as train
+    questions were asked zero-shot, and after exemplars a model goes on with questions of its own. A measure without a
+    question has no row. "all three" has no interval.
     """
-    test, trained = study.grid("in"), study.grid("in", split="train")
+    rows: list[dict[str, object]] = []
+    trained = study.grid("in", split="train")
     ended = Grid.of(study.tables, split="test", domain="in", value="stopped")
-    rows = []
-    for cell in test.cells():
-        found = _of_cell(test.on([cell]), trained, ended.on([cell]), cell)
-        shares: dict[tuple[str, str], float] = {}
-        for (measure, state), counts in found.items():
-            if row := _row(counts, shared=measure not in ("learnt", "retained")):
-                rows.append({**cell._asdict(), "measure": measure, "state": state, **row})
-                shares[measure, state] = float(row["share"])  # type: ignore[arg-type]
-        rows += _all_three(cell, shares)
+    for cell in study.grid("in").cells():
+        for prompt in prompts_of(study):
+            found = _of_test(study.grid("in", prompt).on([cell]), cell)
+            found |= _of_zero_shot(trained, ended.on([cell]), cell) if prompt == QA else {}
+            rows += _rows(cell, prompt, found)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _of_cell(test: Grid, trained: Grid, ended: Grid, cell: Cell) -> dict[tuple[str, str], _Shares]:
+def _rows(cell: Cell, prompt: str, found: Mapping[tuple[str, str], _Shares]) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    place = {**cell._asdict(), "prompt": PROMPT_NAMES[prompt]}
+    shares: dict[tuple[str, str], float] = {}
+    for (measure, state), counts in found.items():
+        if row := _row(counts, shared=measure not in ("learnt", "retained")):
+            rows.append({**place, "measure": measure, "state": state, **row})
+            shares[measure, state] = float(row["share"])  # type: ignore[arg-type]
+    return rows + [{**place, **row} for row in _all_three(shares)]
+
+
+def _of_test(test: Grid, cell: Cell) -> dict[tuple[str, str], _Shares]:
+    """What became of the test questions that the base knew, all states under one prompt."""
     known = test.levels >= KNOWN_FROM
     right = {name: test.by_seed(cell, which) for name, which in STATES.items()}
     found: dict[tuple[str, str], _Shares] = {}
@@ -73,7 +99,11 @@ def _of_cell(test: Grid, trained: Grid, ended: Grid, cell: Cell) -> dict[tuple[s
     found["healed", "restored"] = {s: _count(now[s] == 1, known & (was[s] == 0)) for s in both}
     found["broken", "restored"] = {s: _count(now[s] == 0, known & (was[s] == 1)) for s in both}
     found["churn", "tuned"] = _churn(was, known)
-    found |= _of_trained(trained, cell)
+    return found
+
+
+def _of_zero_shot(trained: Grid, ended: Grid, cell: Cell) -> dict[tuple[str, str], _Shares]:
+    found = _of_trained(trained, cell)
     for name, which in STATES.items():
         rows = ended.by_seed(cell, which)
         found["format", name] = {s: _count(row == 1, ~np.isnan(row)) for s, row in rows.items()}
@@ -137,11 +167,11 @@ def _row(counts: _Shares, *, shared: bool) -> dict[str, object] | None:
     return {"share": share, **ends, "population": "seeds and questions", **about}
 
 
-def _all_three(cell: Cell, shares: Mapping[tuple[str, str], float]) -> list[dict[str, object]]:
+def _all_three(shares: Mapping[tuple[str, str], float]) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for state in STATES:
         found = [shares.get((measure, state)) for measure in ("kept", "learnt", "format")]
         if all(value is not None for value in found):
             smallest = min(value for value in found if value is not None)
-            rows.append({**cell._asdict(), "measure": "all three", "state": state, "share": smallest})
+            rows.append({"measure": "all three", "state": state, "share": smallest})
     return rows

@@ -38,6 +38,7 @@ def run(
     questions: o.QuestionsOpt = "60",
     prompt: Annotated[str, o.prompt_option()] = o.default(EvaluateSpec, "prompt"),
     matcher: Annotated[str, o.matcher_option()] = o.default(EvaluateSpec, "matcher"),
+    five_shot: o.FiveShotOpt = False,
     lr: o.LrOpt = None,
     epochs: o.EpochsOpt = None,
     batch_size: o.BatchOpt = None,
@@ -66,6 +67,7 @@ def run(
         layers=layers,
         questions=o.question_spec(questions),
         evaluate=o.evaluation(prompt, matcher),
+        five_shot=five_shot,
     )
     with o.workspace(cache, device, dtype) as ws:
         if tuned is None:
@@ -79,7 +81,7 @@ def run(
             result = run_chain(ws, model, facts, known, spec, sft)
         else:
             result = run_chain(ws, model, facts, known, spec, tuned=other)
-    o.emit({"run_id": result.run.run_id, **result.summary}, as_json, terminal.show_chain)
+    o.emit({"run_id": result.run.run_id, "prompt": prompt, **result.summary}, as_json, terminal.show_chain)
 
 
 def demo(

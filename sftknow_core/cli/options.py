@@ -82,6 +82,7 @@ SizeOpt = Annotated[str, option(ChainSpec, "n")]
 KsOpt = Annotated[str, option(ChainSpec, "ks", "--k")]
 RegionOpt = Annotated[str, option(Restoring, "region")]
 LayersOpt = Annotated[str | None, option(Restoring, "layers")]
+FiveShotOpt = Annotated[bool, option(ChainSpec, "five_shot", "--five-shot/--no-five-shot")]
 LoraOpt = Annotated[bool, typer.Option("--lora", help="The same as --method lora.")]
 LrOpt = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.", show_default=False)]
 EpochsOpt = Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from sftknow_core.errors import DataError
@@ -190,7 +191,7 @@ def probe(name: str, *, title: str, source: str = "") -> Callable[[type[P]], typ
 @probe("five-shot", title="after five exemplars of the topic", source="Ye et al. 2025")
 @dataclass(frozen=True)
 class FiveShot:
-    """Ask after five exemplars: what a base model knows once it understands the task."""
+    """Ask after five exemplars, which depend on the fact alone: any state is asked with the same ones."""
 
     facts: tuple[Fact, ...]
     """Their train facts are the exemplars, topic by topic."""
@@ -201,13 +202,18 @@ class FiveShot:
         """With the train facts there are as exemplars."""
         return cls(known.facts.select("train"))
 
+    @cached_property
+    def pool(self) -> Mapping[str, tuple[Fact, ...]]:
+        """Topic -> the facts that its exemplars are drawn from."""
+        return exemplar_pool(self.facts)
+
     def check(self, fact: Fact) -> None:
-        """Which exemplars a topic has is seen when it is asked."""
+        """Raise DataError when the topic has fewer than five other train facts."""
+        five_shot_exemplars(fact, self.pool, self.seed)
 
     def texts(self, facts: Sequence[Fact]) -> list[str]:
         """Five exemplars and the question. Raises DataError when a topic has fewer than five other train facts."""
-        pool = exemplar_pool(self.facts)
-        return [five_shot_qa(fact, five_shot_exemplars(fact, pool, self.seed)) for fact in facts]
+        return [five_shot_qa(fact, five_shot_exemplars(fact, self.pool, self.seed)) for fact in facts]
 
     def answer(self, completion: str, fact: Fact) -> str:
         """The first line."""

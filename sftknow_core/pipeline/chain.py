@@ -140,7 +140,9 @@ def _do(
     n_states = len(specs) + 2
     learnt = _train_questions(train_set, spec)
     n_asked = n_states * (len(questions) + len(learnt))
-    n_asked += (spec.n_controls + spec.completions * n_states) * len(on_test)
+    sentences = to_complete(ws, exam, on_test) if spec.completions else None
+    few = after_exemplars(ws, exam, on_test) if spec.five_shot else None
+    n_asked += (spec.n_controls + (bool(sentences) + bool(few)) * n_states) * len(on_test)
     ws.reporter.expect(n_asked * UNITS_PER_QUESTION)
     if train_set is not None:
         assert sft is not None
@@ -160,8 +162,7 @@ def _do(
     loader = StateLoader(ws, base, pair, (*specs, *controls))
     only_answers = spec.evaluate.but(first_tokens=False)
     train_exam = exam.anew(questions=learnt, spec=only_answers)
-    sentences = to_complete(ws, exam, on_test) if spec.completions else None
-    stages |= {"completion": {}} if sentences else {}
+    stages |= ({"completion": {}} if sentences else {}) | ({"five_shot_states": {}} if few else {})
     states = [base_state(base), tuned_state(base, tuned), *(restored_state(base, tuned, s) for s in specs)]
     for number, state in enumerate(states):
         ws.reporter.stage(f"asking {len(questions) + len(learnt):,} questions: {state.label}")
@@ -171,6 +172,8 @@ def _do(
             stages["evaluate_train"][state.state_id] = evaluate(train_exam, state, loader).run_id
         if sentences:
             stages["completion"][state.state_id] = evaluate(sentences, state, loader).run_id
+        if few and not (spec.baselines and state.kind == "base"):
+            stages["five_shot_states"][state.state_id] = evaluate(few, state, loader).run_id
     compared = [restored_state(base, tuned, one) for one in controls]
     if compared:
         compare = exam.anew(questions=on_test, spec=only_answers)
@@ -178,23 +181,37 @@ def _do(
         stages["controls"] = {s.state_id: evaluate(compare, s, loader).run_id for s in compared}
     if spec.baselines:
         stages["five_shot"] = ask_after_exemplars(ws, exam, loader)
+        if few:  # the base answered the test questions there, after the same exemplars
+            stages["five_shot_states"][base.model_id] = stages["five_shot"]
     of = EvaluatedState(states, compared, beside, along, stages, spec.evaluate.matcher, questions)
     ws.finish(run, summarise_chain(ws.cache, base, tuned, of, train_set, facts))
 
 
 def ask_after_exemplars(ws: Workspace, exam: EvaluationPlan, loader: StateLoader) -> str | None:
     """The run of the base after five exemplars; None where a topic has too few train facts to show."""
-    from sftknow_core.errors import DataError
-
-    ask = exam.spec.but(prompt=FIVE_SHOT, first_tokens=False)
-    few = exam.anew(spec=ask)
+    if (few := after_exemplars(ws, exam, exam.questions)) is None:
+        return None
     ws.reporter.stage("asking the base model after five exemplars")
     ws.reporter.expect(len(exam.questions) * UNITS_PER_QUESTION)
+    return evaluate(few, base_state(exam.base), loader).run_id
+
+
+def after_exemplars(
+    ws: Workspace, exam: EvaluationPlan, questions: tuple[Fact, ...]
+) -> EvaluationPlan | None:
+    """Questions after five exemplars, which depend on the facts alone and are the same for every state.
+
+    None where a topic has too few train facts to show.
+    """
+    from sftknow_core.errors import DataError
+
+    few = exam.anew(questions=questions, spec=exam.spec.but(prompt=FIVE_SHOT, first_tokens=False))
     try:
-        return evaluate(few, base_state(exam.base), loader).run_id
+        few.check()
     except DataError as error:
-        ws.reporter.say(f"no five-shot baseline: {error}")
+        ws.reporter.say(f"no five-shot prompts: {error}")
         return None
+    return few
 
 
 def to_complete(ws: Workspace, exam: EvaluationPlan, questions: tuple[Fact, ...]) -> EvaluationPlan | None:
@@ -255,6 +272,8 @@ def _run_spec(
         params["random_masks"] = list(spec.mask_seeds(inputs.get("tuned")))
     if spec.completions:
         params["completions"] = True
+    if spec.five_shot:
+        params["five_shot"] = True
     params |= trained_with(
         spec.evaluate.train_prompt
     )  # a prompt file is known by what it holds, not by its path

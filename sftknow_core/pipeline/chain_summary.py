@@ -1,7 +1,9 @@
 """Finished stages -> what a chain found: one row a state, the k chosen on dev, its gain on test.
 
 Everything here is read from the stages' run folders; nothing is computed from a model. Accuracies are
-level-balanced (the mean over mastery levels), under the chain's matcher.
+level-balanced (the mean over mastery levels), under the chain's matcher. k is chosen under the prompt that the model
+was tuned with; where every state was asked after five exemplars too, those numbers stand beside (`five_shot`). A
+difference is always one of two states under one prompt.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 N_LEVELS = 5
 GROUPS = {"dev_in": ("dev", "in"), "test_in": ("test", "in"), "test_out": ("test", "out")}
 """Name in a summary -> (split, domain)."""
+ON_TEST = ("test_in", "test_out")
 Row = dict[str, Any]
 
 
@@ -70,6 +73,16 @@ def summarise_chain(
     answers = {state_id: _Answers(run, matcher) for state_id, run in asked.items()}
     table = [_state_row(s, asked[s.state_id], learnt.get(s.state_id), matcher) for s in states]
     chosen = _choose(states, answers)
+    five_shot = {key: RunFolder(cache, run_id) for key, run_id in stages.get("five_shot_states", {}).items()}
+    if five_shot:
+        for row in table:
+            accuracies = five_shot[row["state_id"]].read("accuracies").to_pylist()
+            row["five_shot"] = {g: _headline_accuracy(accuracies, *GROUPS[g], matcher) for g in ON_TEST}
+        ends = [_Answers(five_shot[i], matcher) for i in (base.model_id, tuned.model_id, chosen["state_id"])]
+        chosen["five_shot"] = {
+            "tuning": {g: _gain(ends[0], ends[1], g) for g in ON_TEST},
+            "gain": {g: _gain(ends[1], ends[2], g) for g in ON_TEST},
+        }
     delta = RunFolder(cache, stages["delta"])
     summary: dict[str, Any] = {
         "base_id": base.model_id,
@@ -183,7 +196,7 @@ def _choose(states: Sequence[State], answers: Mapping[str, _Answers]) -> Row:
     right = {k: answers[state_id].right[dev[k]] for k, state_id in ks.items()}
     levels = answers[ks[0.0]].levels[dev[0.0]]
     choice = choose_k({k: _estimate(right[k], levels) for k in ks}, right, levels)
-    on_test = {g: _gain(answers[ks[0.0]], answers[ks[choice.k_percent]], g) for g in ("test_in", "test_out")}
+    on_test = {g: _gain(answers[ks[0.0]], answers[ks[choice.k_percent]], g) for g in ON_TEST}
     return {
         "k_percent": choice.k_percent,
         "state_id": ks[choice.k_percent],
@@ -200,13 +213,16 @@ def _estimate(right: NDArray[np.bool_], levels: NDArray[np.int64]) -> Estimate:
 
 
 def _gain(before: _Answers, after: _Answers, group: str) -> Row | None:
-    """Change of the level-balanced accuracy on one group; None where it has too few questions."""
-    which = before.of(group)
+    """Change of the level-balanced accuracy on one group; None where it has too few questions.
+
+    Both answered the group's questions in the same order; one of them may have answered other groups too.
+    """
+    which, same = before.of(group), after.of(group)
     levels = before.levels[which]
     too_few = [level for level in range(N_LEVELS) if (levels == level).sum() < MIN_QUESTIONS]
     if len(too_few) == N_LEVELS:
         return None
-    change = contrast(after.right[which].astype(float) - before.right[which], levels)
+    change = contrast(after.right[same].astype(float) - before.right[which], levels)
     names = ("value", "se", "df", "low", "high", "p_value", "n_seeds", "n_questions", "population")
     return {name: getattr(change, name) for name in names} | {"missing_levels": too_few}
 
@@ -279,6 +295,20 @@ def _headline(summary: Mapping[str, Any]) -> Row:
         "restored_test_in": chosen["test_in"]["accuracy"],
         "chosen_k_percent": summary["chosen"]["k_percent"],
         "gain_test_in": gain.get("value"),
+        **_headline_after_five(of, summary),
         "kl_level4_nats": tuned["kl"].get("aligned", {}).get("mean_nats"),
         "changed_share": summary["changed_share"].get("transformer"),
     }
+
+
+def _headline_after_five(of: Mapping[str, Row], summary: Mapping[str, Any]) -> Row:
+    """The same numbers after five exemplars; nothing where not all states were asked so."""
+    if (change := summary["chosen"].get("five_shot")) is None:
+        return {}
+    ids = {
+        "base": summary["base_id"],
+        "tuned": summary["tuned_id"],
+        "restored": summary["chosen"]["state_id"],
+    }
+    scores = {f"{name}_five_shot": of[i]["five_shot"]["test_in"]["accuracy"] for name, i in ids.items()}
+    return scores | {"gain_five_shot": (change["gain"]["test_in"] or {}).get("value")}

@@ -84,6 +84,7 @@ def run_demo(ws: Workspace, questions: QuestionSpec, seed: int = 0) -> list[Chai
             ks=DEMO_KS,
             questions=questions,
             train_questions=DEMO_TRAIN_QUESTIONS,
+            five_shot=True,
         )
         for level in DEMO_LEVELS
         for n in DEMO_SIZES

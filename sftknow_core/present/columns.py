@@ -35,9 +35,7 @@ COLUMNS: dict[str, Column] = {
     "kind": Column("kind", f"{RUN_KINDS}."),
     "reason": Column("reason", "why it ended, or its current step"),
     "progress": _share("progress", "share of its steps that are done"),
-    "state": Column(
-        "model", "base, tuned, restored, hybrid (k = 100%, layers = base) or five-shot (base, 5-shot)"
-    ),
+    "state": Column("model", "base, tuned, restored or hybrid (k = 100%, layers = base)"),
     "state_id": Column("model id"),
     "domain": Column("domain", "in: topics used for training; out: other topics"),
     "split": Column("split", "train, dev (used to choose k) or test (reported)"),
@@ -300,6 +298,7 @@ COLUMNS: dict[str, Column] = {
         "without borderline facts", "without facts whose mastery interval crosses the limit of a level"
     ),
     "scores.cell": Column("fine-tuned on", "level and N"),
+    "scores.prompt": Column("prompt", "of base, tuned and restored alike"),
     "scores.measure": Column("measure"),
     "scores.meaning": Column("share of what"),
     "scores.share": _share("share", "mean over seeds"),
@@ -317,6 +316,7 @@ COLUMNS: dict[str, Column] = {
     "precision.half_width": _number("± (pp)", "expected half-width of the 95% CI", "{:.1f}", "pp"),
     "precision.decides": Column("decidable", "with the seeds and questions that the rule asks for"),
     # tables of the commands, whose numbers stand without their unit
+    "terminal.prompt": Column("prompt", "5-shot: after five examples; zero-shot: the prompt tuned with"),
     "terminal.group": Column("questions", "split and domain"),
     "terminal.facts": Column("facts", "domain and split"),
     **{f"terminal.level_{level}": _count(f"level {level}", "number of facts", "facts") for level in range(5)},

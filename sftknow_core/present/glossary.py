@@ -207,11 +207,11 @@ TERMS: dict[str, Term] = {
         "correct or incorrect: whether the greedy answer contains the gold answer, by the run's matcher "
         "(usually as whole words).",
     ),
-    "base prompt": Term(
-        "Five-shot, zero-shot base",
-        "base after five solved questions, which show it the form of the answer; base after the question "
-        "alone, the tuned model's own prompt, which a base model hardly answers. Five-shot is the baseline "
-        "for what fine-tuning changed.",
+    "prompt": Term(
+        "5-shot, zero-shot",
+        "the question after five solved ones from the train facts of its topic, the same for base, tuned and restored, "
+        "which show the form of the answer; the question alone in the prompt tuned with, which base never saw and "
+        "hardly answers. Models are compared under one of them at a time, and 5-shot says more about what they know.",
     ),
     "recovered": Term(
         "Recovered, broken",

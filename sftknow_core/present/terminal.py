@@ -12,8 +12,21 @@ from rich.table import Table
 from sftknow_core.present import columns
 
 Result = Mapping[str, Any]
-ACCURACIES = ("terminal.base", "terminal.tuned", "terminal.restored", "k_percent", "terminal.recovery", "kl")
-"""Columns of a run's numbers on in-domain test questions."""
+ACCURACIES = (
+    "terminal.prompt",
+    "terminal.base",
+    "terminal.tuned",
+    "terminal.restored",
+    "k_percent",
+    "terminal.recovery",
+    "kl",
+)
+"""Columns of a run's numbers on in-domain test questions, one row a prompt."""
+NOT_ASKED_5 = "not asked with five examples"
+ONE_PROMPT = (
+    "5-shot: after five examples, the same for every model; zero-shot: the prompt tuned with, which base never saw: "
+    "compare models within one prompt"
+)
 _WIDTH_WITHOUT_TERMINAL = 120
 PAPER_DEFINITION = (
     "accuracy: closed-book, mean over mastery levels 0 to 4, in %, with 95% CI; k: % of transformer-layer weights "
@@ -81,10 +94,10 @@ def show_chain(result: Result) -> None:
         if train
         else f"{result['base_name']} vs. {result['tuned_name']}"
     )
-    rows = result["table"]
+    rows, asked = result["table"], PROMPTS_OF_ALL.get(str(result.get("prompt")), "zero-shot")
     n = {name: (rows[0][name] or {}).get("n", 0) for name in ("dev_in", "test_in", "test_out")}
     table = table_of(
-        title,
+        f"{title}, {asked}",
         "state",
         "terminal.dev_in",
         "terminal.test_in",
@@ -97,7 +110,7 @@ def show_chain(result: Result) -> None:
         mark = " *" if row["state_id"] == result["chosen"]["state_id"] else ""
         kl = row["kl"].get("aligned", {})
         table.add_row(
-            row["label"].replace("hybrid (100%)", "k = 100%") + mark,
+            _label(row) + mark,
             interval(row["dev_in"]),
             interval(row["test_in"]),
             interval(row["test_out"]),
@@ -105,35 +118,57 @@ def show_chain(result: Result) -> None:
             "-" if kl.get("mean_nats") is None else f"{kl['mean_nats']:.2f} (n={kl['n']})",
             "-" if row["energy_taken_back"] is None else f"{percent(row['energy_taken_back'], 0)}%",
         )
-    asked = f"n: dev in-domain {n['dev_in']:,}, test in-domain {n['test_in']:,}, test out-of-domain {n['test_out']:,}"
+    counted = f"n: dev in-domain {n['dev_in']:,}, test in-domain {n['test_in']:,}, test out-of-domain {n['test_out']:,}"
     print_lines(
+        *_after_five(result, title, asked),
         table,
-        f"{asked}; train: questions of the train set; k = 100%: layers = base",
+        f"{counted}; train: questions of the train set; k = 100%: layers = base",
         "update taken back: share of the squared norm, and of the projection (equal where whole weights are reverted)",
-        *_baselines(result),
-        *_verdict(result),
+        f"majority baseline: test {interval(result['majority']['test_in'])}",
+        *_verdict(result, asked),
     )
 
 
-def _baselines(result: Result) -> list[str]:
-    lines = []
-    five, floor = result.get("five_shot"), result["majority"]
-    if five:
-        lines.append(f"base, 5-shot: test {interval(five['test_in'])}, out {interval(five['test_out'])}")
-    lines.append(f"majority baseline: test {interval(floor['test_in'])}")
-    return lines
+PROMPTS_OF_ALL = {"five-shot": "5-shot", "completion": "completion prompts"}
+"""A prompt by name that all states were asked with -> as read; any other is "zero-shot"."""
 
 
-def _verdict(result: Result) -> list[str]:
+def _after_five(result: Result, title: str, asked: str) -> list[Any]:
+    """The states after five examples; where not all were asked so, that it is missing."""
+    if asked != "zero-shot":
+        return []
+    if "five_shot" not in result["table"][0]:
+        return [
+            f"5-shot: tuned and restored {NOT_ASKED_5} (--five-shot does), so base has no comparable number."
+        ]
+    table = table_of(f"{title}, 5-shot", "state", "terminal.test_in", "terminal.test_out")
+    for row in result["table"]:
+        mark = " *" if row["state_id"] == result["chosen"]["state_id"] else ""
+        five = row["five_shot"]
+        table.add_row(_label(row) + mark, interval(five["test_in"]), interval(five["test_out"]))
+    return [table, f"({ONE_PROMPT})"]
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    return str(row["label"]).replace("hybrid (100%)", "k = 100%")
+
+
+def _verdict(result: Result, asked: str) -> list[str]:
     chosen = result["chosen"]
-    gain, out = chosen["gain"]["test_in"], chosen["gain"]["test_out"]
-    lines = [f"* k = {chosen['k_percent']:g}%, chosen on dev ({chosen['rule']})."]
-    if gain:
-        lines.append(
-            f"  Recovery on test: {points(gain['value'])} pp in-domain, 95% CI "
-            f"[{points(gain['low'])}, {points(gain['high'])}]"
-            + (f"; {points(out['value'])} pp out-of-domain." if out else ".")
-        )
+    five = chosen.get("five_shot") or {}
+    lines = [f"* k = {chosen['k_percent']:g}%, chosen on dev, {asked} ({chosen['rule']})."]
+    for what, prompt, found in (
+        ("Fine-tuned minus base", "5-shot", five.get("tuning")),
+        ("Recovery", "5-shot", five.get("gain")),
+        ("Recovery", asked, chosen["gain"]),
+    ):
+        if found and (gain := found["test_in"]):
+            out = found["test_out"]
+            lines.append(
+                f"  {what} on test, {prompt}: {points(gain['value'])} pp in-domain, 95% CI "
+                f"[{points(gain['low'])}, {points(gain['high'])}]"
+                + (f"; {points(out['value'])} pp out-of-domain." if out else ".")
+            )
     share = result["changed_share"].get("transformer")
     top = {row["k_percent"]: row["share"] for row in result["concentration"]}
     lines.append(
@@ -162,23 +197,27 @@ def show_demo(result: Result) -> None:
         "terminal.changed",
     )
     for row in result["chains"]:
-        table.add_row(
-            str(row["level"]),
-            f"{row['n']:,}",
-            percent(row["base_test_in"]),
-            percent(row["tuned_test_in"]),
-            percent(row["restored_test_in"]),
-            f"{row['chosen_k_percent']:g}",
-            points(row["gain_test_in"]),
-            "-" if row["kl_level4_nats"] is None else f"{row['kl_level4_nats']:.2f}",
-            percent(row["changed_share"]),
-        )
+        for numbers in of_prompts(row):
+            table.add_row(str(row["level"]), f"{row['n']:,}", *numbers, percent(row["changed_share"]))
     print_lines(
         table,
         "level, N: mastery level and number of the train facts; restored: k chosen on dev; changed: share of the "
         "transformer weights",
+        f"({ONE_PROMPT})",
         f"({PAPER_DEFINITION}; KL: mean token shift of level-4 in-domain test questions)",
     )
+
+
+def of_prompts(row: Result) -> list[tuple[str, ...]]:
+    """The cells of ACCURACIES, 5-shot first; row: a chain's headline (pipeline/chain_summary.py)."""
+    k = "-" if row["chosen_k_percent"] is None else f"{row['chosen_k_percent']:g}"
+    kl = "-" if row["kl_level4_nats"] is None else f"{row['kl_level4_nats']:.2f}"
+    found = []
+    for prompt, part, own in (("5-shot", "five_shot", "-"), ("zero-shot", "test_in", kl)):
+        scores = [row.get(f"{state}_{part}") for state in ("base", "tuned", "restored")]
+        if prompt == "zero-shot" or scores[1] is not None:
+            found.append((prompt, *map(percent, scores), k, points(row.get(f"gain_{part}")), own))
+    return found
 
 
 def show_facts(result: Result) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from sftknow_core.results.chain import Chain
 from sftknow_core.results.chains import LEVEL_ORDER, Survey, comparable
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT
 from sftknow_core.results.questions import Filters, QuestionTable, answered, over
 from sftknow_core.results.states import KL_LEVEL
 from sftknow_core.stats.contrast import MIN_QUESTIONS, Contrast, contrast
@@ -43,14 +44,14 @@ _CHANGES = [
 ]  # fmt: skip
 
 
-def answers(asked: QuestionTable, k_percent: float, base: str) -> pd.DataFrame:
+def answers(asked: QuestionTable, k_percent: float, prompt: str) -> pd.DataFrame:
     """The test questions of a mastery level: fact_id, domain, level, and base, tuned, restored: right or not.
 
-    base: ASKED or FIVE_SHOT of question_filters. With k_percent 0 nothing was restored, and that column is missing.
-    Raises SpecError for another `base`.
+    prompt: ZERO_SHOT or FIVE_SHOT, of all three. With k_percent 0 nothing was restored, and that column is missing.
+    Raises SpecError for another `prompt`.
     """
     query = f"""SELECT fact_id, domain, level, base_right AS base, tuned_right AS tuned, restored_right AS restored
-                FROM ({answered(Filters(k_percent, base))})
+                FROM ({answered(Filters(k_percent, prompt))})
                 WHERE split = 'test' AND level IS NOT NULL AND base IS NOT NULL AND tuned IS NOT NULL
                     AND restored IS NOT NULL
                 ORDER BY domain, place, fact_id"""
@@ -171,15 +172,16 @@ def group_of(cache: Cache, found: Survey, run_id: str) -> Group:
     return Group(run_id, tuple(sorted(cells.values())), len(newest_first) - len(same))
 
 
-def accuracies(cache: Cache, group: Group) -> pd.DataFrame:
-    """Accuracy of every chain: tuned, and restored by its own k chosen on dev (none where that is 0).
+def accuracies(cache: Cache, group: Group, prompt: str = ZERO_SHOT) -> pd.DataFrame:
+    """Accuracy of every chain that was asked under the prompt: tuned, and restored by its own k chosen on dev (none
+    where that is 0).
 
-    One row a chain, domain, level (<NA>: mean over levels) and state; base and five-shot stand there once, with the
-    shown chain's id and no cell. Columns: chain_id, train_level, n_train, seed, state, k_percent, domain, level,
+    One row a chain, domain, level (<NA>: mean over levels) and state; base stands there once, with the shown chain's id
+    and no cell. Columns: chain_id, train_level, n_train, seed, state, k_percent, domain, level,
     accuracy, low, high, n, question_set_id. All rows of a domain and level are over one question set.
     Raises SpecError when a run is no finished chain.
     """
-    states = _states_of(cache, group, five_shot=True)
+    states = _states_of(cache, group, prompt)
     matcher = Chain(cache, group.shown).matcher
     columns = [*_WHERE, "domain", "level", "accuracy", "low", "high", "n", "question_set_id"]
     rows = read_table(
@@ -199,7 +201,7 @@ def shifts(cache: Cache, group: Group) -> pd.DataFrame:
     Columns as `accuracies`, with kl_nats, kl_low, kl_high and n_scored of n questions instead of the accuracy.
     Raises SpecError when a run is no finished chain.
     """
-    states = _states_of(cache, group, five_shot=False)
+    states = _states_of(cache, group, ZERO_SHOT)
     numbers = ["mean_nats", "low_nats", "high_nats", "n", "n_questions"]
     rows = read_table(
         cache,
@@ -216,7 +218,7 @@ def shifts(cache: Cache, group: Group) -> pd.DataFrame:
 def of_level(rows: pd.DataFrame, level: int | None, states: Sequence[str]) -> pd.DataFrame:
     """The rows of one test level (None: of the mean over levels), of these states and of the base."""
     which = rows["level"].isna() if level is None else rows["level"] == level
-    kept = rows["state"].isin([*states, "base", "five-shot"])
+    kept = rows["state"].isin([*states, "base"])
     return rows[which.fillna(False).astype(bool) & kept].reset_index(drop=True)
 
 
@@ -226,8 +228,8 @@ def of_size(rows: pd.DataFrame, n_train: int, state: str) -> pd.DataFrame:
 
 
 def base_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Base and five-shot, which have no cell."""
-    return rows[rows["state"].isin(["base", "five-shot"])]
+    """Base, which has no cell."""
+    return rows[rows["state"] == "base"]
 
 
 def over_seeds(
@@ -238,7 +240,7 @@ def over_seeds(
     numbers: the columns of the value and of the ends of its interval, e.g. ("accuracy", "low", "high"). With one seed
     the row stays as it is, and its interval speaks for other questions. With three or more: mean and t interval over
     seeds (clipped to `clip`), which speaks for other seeds on these questions. Two seeds: mean, no interval.
-    k_percent is the median over seeds. Rows without a cell (base, five-shot) are left out.
+    k_percent is the median over seeds. Rows without a cell (base) are left out.
     """
     value, low, high = numbers
     by = [*_CELL, "state", "domain", "level"]
@@ -265,7 +267,7 @@ def _replicates(
     return mean.mean, mean.low, mean.high
 
 
-def _states_of(cache: Cache, group: Group, *, five_shot: bool) -> pd.DataFrame:
+def _states_of(cache: Cache, group: Group, prompt: str) -> pd.DataFrame:
     """Which run holds which state's answers: chain_id, cell, seed, state, k_percent, run_id, state_id."""
     rows: list[tuple[Any, ...]] = []
     for chain_id in group.run_ids:
@@ -275,17 +277,18 @@ def _states_of(cache: Cache, group: Group, *, five_shot: bool) -> pd.DataFrame:
             ("tuned", chain.tuned_id, 0.0),
             ("restored", chain.chosen.state_id, chain.best_k),
         ):
-            if state == "tuned" or k:
-                rows.append((*about, state, k, chain.stages.evaluate[state_id], state_id))
-    rows += _base_states(Chain(cache, group.shown), five_shot)
+            if (state == "tuned" or k) and (run_id := _asked(chain, prompt).get(state_id)):
+                rows.append((*about, state, k, run_id, state_id))
+    shown = Chain(cache, group.shown)
+    if run_id := _asked(shown, prompt).get(shown.base_id):
+        rows.append((shown.run_id, None, None, None, "base", None, run_id, shown.base_id))
     table = pd.DataFrame(rows, columns=[*_ABOUT, *_WHERE])
     return table.astype({"n_train": "Int64", "seed": "Int64", "k_percent": "float64"})
 
 
-def _base_states(chain: Chain, five_shot: bool) -> list[tuple[Any, ...]]:
-    stages, base_id = chain.stages, chain.base_id
-    runs = {"base": stages.evaluate[base_id], "five-shot": stages.five_shot if five_shot else None}
-    return [(chain.run_id, None, None, None, state, None, run, base_id) for state, run in runs.items() if run]
+def _asked(chain: Chain, prompt: str) -> Mapping[str, str]:
+    """State -> the run that asked it under the prompt."""
+    return chain.stages.five_shot_states if prompt == FIVE_SHOT else chain.stages.evaluate
 
 
 def _of_one_question_set(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """A finished chain as a typed, lazy, read-only handle: its states, accuracies, shifts, the chosen k and its gain.
 
 Accuracies and probabilities are shares (0 to 1), k is in percent, shifts are in nats. `state` in tables is base,
-tuned, restored, hybrid (100% of the region restored) or five-shot (the base after five exemplars).
+tuned, restored or hybrid (100% of the region restored). `prompt` is ZERO_SHOT or FIVE_SHOT (measured.py), one
+at a time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pandas as pd
 from sftknow_core.results.mastery import Mastery
 from sftknow_core.results.measured import (
     FIVE_SHOT,
+    ZERO_SHOT,
     Asked,
     MeasuredState,
     flip_counts,
@@ -72,9 +74,14 @@ class Chain(ChainStates):
         """Of the chosen k over tuned, on in-domain test questions; None where there are too few."""
         return self.gain_on("in")
 
-    def gain_on(self, domain: str) -> Gain | None:
-        """The same on the test questions of a domain, in or out."""
-        return self.chosen.gain.get(f"test_{domain}")
+    def gain_on(self, domain: str, prompt: str = ZERO_SHOT) -> Gain | None:
+        """The same on the test questions of a domain, in or out, both states under the prompt."""
+        gains = self.chosen.five_shot_gain if prompt == FIVE_SHOT else self.chosen.gain
+        return gains.get(f"test_{domain}")
+
+    def tuning_on(self, domain: str) -> Gain | None:
+        """Tuned minus base, both after five exemplars; None where they were not asked so or there are too few."""
+        return self.chosen.five_shot_tuning.get(f"test_{domain}")
 
     @property
     def changed_share(self) -> Mapping[str, float]:
@@ -104,18 +111,24 @@ class Chain(ChainStates):
             group: accuracy_of(row) for group, row in (self._summary.get("five_shot") or {}).items() if row
         }
 
-    def accuracy(self, split: str | None = None, domain: str | None = None) -> pd.DataFrame:
+    def accuracy(
+        self, split: str | None = None, domain: str | None = None, prompt: str = ZERO_SHOT
+    ) -> pd.DataFrame:
         """Accuracy with n and 95% interval, one row a state, question set and level (<NA>: mean over levels).
 
         Columns: state, k_percent, split, domain, level, accuracy, low, high, n, n_right, reason, question_set_id,
-        state_id, run_id. None: any split, domain.
+        state_id, run_id. None: any split, domain. Under FIVE_SHOT the split is test; no rows where it was not asked.
         """
-        states = {state.state_id: state for state in self.states}
+        runs = {s.state_id: s.run_id for s in self.states}
+        if prompt == FIVE_SHOT:
+            runs = dict(self.stages.five_shot_states) if split in (None, "test") else {}
+            split = "test"  # the base alone answered dev too
+        states = {state.state_id: state for state in self.states if state.state_id in runs}
         chosen = {"matcher": self.matcher, "subset": "all", "split": split, "domain": domain}
         rows = read_table(
             self.cache,
             "accuracies",
-            run_ids=list(dict.fromkeys(state.run_id for state in states.values())),
+            run_ids=list(dict.fromkeys(runs.values())),
             where={"state_id": list(states)} | {name: v for name, v in chosen.items() if v is not None},
         )
         rows["state"] = rows["state_id"].map({key: state.kind for key, state in states.items()})
@@ -145,13 +158,13 @@ class Chain(ChainStates):
             )
         return shift_of(rows.iloc[0])
 
-    def curve(self, split: str) -> pd.DataFrame:
-        """Accuracy over k of one split, by domain: tuned (k 0), restored, hybrid, then base and five-shot (k NaN).
+    def curve(self, split: str, prompt: str = ZERO_SHOT) -> pd.DataFrame:
+        """Accuracy over k of one split, by domain: tuned (k 0), restored, hybrid, then base (k NaN).
 
         Columns: domain, state, k_percent, accuracy, low, high, n, chosen (the k chosen on dev), energy_taken_back and
         projection_taken_back (0 for tuned, 1 for base), question_set_id.
         """
-        rows = self.accuracy(split)
+        rows = self.accuracy(split, prompt=prompt)
         rows = rows[rows["level"].isna()].sort_values(["domain", "k_percent"], kind="stable")
         rows["chosen"] = rows["state_id"] == self.chosen.state_id
         ends = {self.tuned_id: 0.0, self.base_id: 1.0}
@@ -159,23 +172,15 @@ class Chain(ChainStates):
             taken = {state.state_id: getattr(state, name) for state in self.states} | ends
             rows[name] = rows["state_id"].map(taken).astype("float64")
         kept = ["domain", "state", "k_percent", *_NUMBERS, "chosen", *_TAKEN_BACK, "question_set_id"]
-        five = read_table(
-            self.cache,
-            "accuracies",
-            run_ids=[self.stages.five_shot] if self.stages.five_shot else [],
-            columns=["domain", *_NUMBERS, "question_set_id"],
-            where={"split": split, "matcher": self.matcher, "subset": "all", "level": None},
-        ).assign(state="five-shot", chosen=False)
-        tables = [rows[kept], *([five] if len(five) else [])]
-        return pd.concat(tables).sort_values("domain", kind="stable", ignore_index=True)
+        return rows[kept].sort_values("domain", kind="stable", ignore_index=True)
 
-    def levels(self) -> pd.DataFrame:
+    def levels(self, prompt: str = ZERO_SHOT) -> pd.DataFrame:
         """Accuracy on test by domain, mastery level and state: base, tuned, and restored by the chosen k.
 
         A level without questions has no row, and "restored" has none where the chosen k is 0.
         """
         names = {self.chosen.state_id: "restored", self.base_id: "base", self.tuned_id: "tuned"}
-        rows = self.accuracy("test")
+        rows = self.accuracy("test", prompt=prompt)
         rows = rows.assign(state=rows["state_id"].map(names))
         rows = rows[rows["level"].notna() & rows["state"].notna() & rows["accuracy"].notna()]
         kept = ["domain", "level", "state", *_NUMBERS, "question_set_id"]
@@ -203,7 +208,12 @@ class Chain(ChainStates):
         kept = ["question", "gold", "tuned_answer", "kl_aligned_nats", "gold_p_base", "gold_p_state"]
         return rows.loc[found, kept].reset_index(drop=True)
 
-    def measured(self, spec: RestoreSpec | None = None, question_set: str | None = None) -> pd.DataFrame:
+    def measured(
+        self,
+        spec: RestoreSpec | None = None,
+        question_set: str | None = None,
+        prompt: str = ZERO_SHOT,
+    ) -> pd.DataFrame:
         """Every measured state of its pair that a way of restoring selects at some k; see measured.measured_states.
 
         spec: None: the chain's own way. question_set: an id of `question_sets`; None: the chain's own questions. With
@@ -211,8 +221,8 @@ class Chain(ChainStates):
         """
         if question_set is None:
             self._check([self.stages.evaluate[end] for end in (self.base_id, self.tuned_id)])
-        rows = measured_states(self.cache, self._asking(question_set), spec or self.restoring)
-        chosen = (rows["state_id"] == self.chosen.state_id) & (rows["state"] != FIVE_SHOT)
+        rows = measured_states(self.cache, self._asking(question_set, prompt), spec or self.restoring)
+        chosen = rows["state_id"] == self.chosen.state_id
         rows.insert(rows.columns.get_loc("k_of_changed_percent"), "chosen", chosen)  # type: ignore[arg-type]
         return rows
 
@@ -260,6 +270,7 @@ class Chain(ChainStates):
     def _tuned(self) -> MeasuredState:
         return MeasuredState("tuned", self.tuned_id, self.stages.evaluate[self.tuned_id], 0.0)
 
-    def _asking(self, question_set: str | None) -> Asked:
-        asked = self.asked
-        return asked if question_set is None else Asked(**{**asked.values, "question_set": question_set})
+    def _asking(self, question_set: str | None, prompt: str = ZERO_SHOT) -> Asked:
+        changed = {} if question_set is None else {"question_set": question_set}
+        changed |= {"prompt": prompt} if prompt == FIVE_SHOT else {}
+        return Asked(**{**self.asked.values, **changed})

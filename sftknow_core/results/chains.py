@@ -1,8 +1,7 @@
 """All chains of a cache: what there is, which may be compared, and what is under way; chain.py is about one of them.
 
 Accuracies and probabilities are shares (0 to 1), k is in percent, shifts are in nats. A chain's numbers are those
-under its own matcher. `state` is base, tuned, restored, hybrid (100% of the region restored) or five-shot (the base
-after five exemplars).
+under its own matcher.
 """
 
 from __future__ import annotations
@@ -10,10 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pandas as pd
 
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.listing import RunInfo, list_runs
 from sftknow_core.store.run_folder import DONE, EVENTS, SPEC
@@ -25,8 +26,8 @@ DOMAINS = {"test_in": "in", "test_out": "out"}
 LEVEL_ORDER = ("0", "1", "2", "3", "4", "mixed", "natural")
 _FINISHED = ["run_id", "label", "setting"]
 _RESULTS = [
-    "run_id", "label", "train_level", "n_train", "seed", "domain", "state", "k_percent", "accuracy", "low",
-    "high", "n",
+    "run_id", "label", "train_level", "n_train", "seed", "prompt", "domain", "state", "k_percent",
+    "accuracy", "low", "high", "n",
 ]  # fmt: skip
 _UNFINISHED = ["run_id", "kind", "what", "state", "reason", "progress"]
 _NUMBERS = ["accuracy", "low", "high", "n"]
@@ -39,7 +40,7 @@ class Survey:
     finished: pd.DataFrame
     """One row a finished chain, newest first: run_id, label, setting (equal where numbers may be compared)."""
     results: pd.DataFrame
-    """One row a chain, test domain and state (base, tuned, restored by the k chosen on dev)."""
+    """One row a chain, prompt, test domain and state (base, tuned, restored by the k chosen on dev)."""
     unfinished: pd.DataFrame
     """Runs of any kind that are under way or did not reach their end; stages of a listed run are left out."""
 
@@ -83,14 +84,15 @@ def survey(cache: Cache) -> Survey:
     )
 
 
-def comparable(found: Survey, run_id: str) -> pd.DataFrame:
-    """The results of the chains that asked the same base the same questions in the same way as this one.
+def comparable(found: Survey, run_id: str, prompt: str = ZERO_SHOT) -> pd.DataFrame:
+    """The results under one prompt of the chains that asked the same base the same questions in this one's way.
 
     Only their numbers may stand in one figure.
     """
     settings = found.finished.set_index("run_id")["setting"]
     same = settings.index[settings == settings[run_id]]
-    return found.results[found.results["run_id"].isin(same)].reset_index(drop=True)
+    results = found.results[found.results["prompt"] == prompt]
+    return results[results["run_id"].isin(same)].reset_index(drop=True)
 
 
 def chain_label(info: RunInfo) -> str:
@@ -135,12 +137,13 @@ def _results(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "tuned": summary["tuned_id"],
         "restored": summary["chosen"]["state_id"],
     }
-    for name, domain in DOMAINS.items():
+    for prompt, name in product((ZERO_SHOT, FIVE_SHOT), DOMAINS):
         for state, state_id in states.items():
-            if (numbers := of[state_id][name]) is not None:
-                k = of[state_id]["k_percent"]
+            scores = of[state_id] if prompt == ZERO_SHOT else of[state_id].get("five_shot") or {}
+            if (numbers := scores.get(name)) is not None:
+                place = {"prompt": prompt, "domain": DOMAINS[name], "state": state}
                 row = {key: numbers[key] for key in _NUMBERS}
-                yield {**about, "domain": domain, "state": state, "k_percent": k, **row}
+                yield {**about, **place, "k_percent": of[state_id]["k_percent"], **row}
 
 
 def _unfinished(runs: list[RunInfo]) -> list[dict[str, Any]]:

@@ -37,8 +37,9 @@ _SETS = """
 FLIPS = ("healed", "broken", "still wrong")
 """Wrong after tuning and right restored; right and then wrong; wrong in both, with another answer."""
 
-FIVE_SHOT = "five-shot"
-"""The base after five examples: a state of its own among `measured_states`."""
+ZERO_SHOT, FIVE_SHOT = "zero-shot", "five-shot"
+"""How base, tuned and restored are asked alike: with the prompt that was tuned with, or after five exemplars. The base
+never saw the first one, so numbers of the two are never compared."""
 
 _MEASURED = """
     WITH restored AS (
@@ -70,15 +71,11 @@ _MEASURED = """
         FROM accuracies SEMI JOIN asked USING (split, domain, question_set_id)
         WHERE matcher = $matcher AND subset = 'all'
     ),
-    together AS (
-        FROM states JOIN scored USING (state_id) WHERE number = 1 AND prompt = $prompt
-        UNION ALL BY NAME
-        SELECT *, 'five-shot' AS state FROM scored WHERE number = 1 AND prompt = 'five-shot' AND state_id = $base_id
-    )
+    together AS (FROM states JOIN scored USING (state_id) WHERE number = 1 AND prompt = $prompt)
     FROM together"""
 """The one condition for "measured": of this pair, on these questions, with this prompt and matcher."""
 _BY_K = " ORDER BY split, domain, level NULLS FIRST, k_percent NULLS LAST, state"
-_BY_WAY = """ WHERE level IS NULL AND accuracy IS NOT NULL AND NOT (state = 'five-shot' AND $prompt = 'five-shot')
+_BY_WAY = """ WHERE level IS NULL AND accuracy IS NOT NULL
     ORDER BY split, domain, strategy NULLS FIRST, region, layers NULLS FIRST, seed, block, k_percent, alpha DESC,
         state_id, state"""
 _COLUMNS = [
@@ -151,8 +148,8 @@ def measured_states(cache: Cache, asked: Asked, spec: RestoreSpec) -> pd.DataFra
     """Every measured state of the pair that `spec` selects at some k (its own k does not count).
 
     One row a state, split, domain and level (<NA>: the mean over levels). Columns: split, domain, level, state
-    (base, tuned, restored, hybrid at k = 100, five-shot), state_id, k_percent (0 for tuned; NaN where there is
-    none), accuracy, low, high, n, n_right, k_of_changed_percent, energy_taken_back, projection_taken_back (as
+    (base, tuned, restored, hybrid at k = 100), state_id, k_percent (0 for tuned; NaN where there is none), accuracy,
+    low, high, n, n_right, k_of_changed_percent, energy_taken_back, projection_taken_back (as
     update.spec.stored_projection), question_set_id, run_id (which holds the answers).
     """
     way = {"strategy": spec.stored_strategy, "region": spec.region, "layers": spec.layers}
@@ -167,7 +164,7 @@ def measured_ways(cache: Cache, asked: Asked) -> pd.DataFrame:
 
     One row a state, split and domain; accuracy (0 to 1) is the mean over mastery levels. `line` names what is drawn
     as one curve: strategy, with region, layers and seed where they are not the usual ones; empty for the ends.
-    state: restored, hybrid (k = 100), or the ends base, tuned and five-shot, of which tuned has k 0 and takes 0 of
+    state: restored, hybrid (k = 100), or the ends base and tuned, of which tuned has k 0 and takes 0 of
     the update back. k in percent is NaN for interpolation and blocks, and alpha for all but interpolation.
     energy_taken_back and projection_taken_back are 0 to 1; n_level: questions of a mastery level, the most of any.
     Equal k of two strategies take back different parts of the update: compare at equal k, equal parts of the changed
@@ -252,18 +249,14 @@ def n_level(rows: pd.DataFrame, split: str) -> int | None:
     return int(found.max()) if len(found) else None
 
 
-def missing(rows: pd.DataFrame, k: Number, *, five_shot: bool = False) -> tuple[str, ...]:
-    """Which of "base", "tuned" and "restored" (at this k) are not among the rows of `measured_states`; k = 0 is tuned.
-
-    five_shot: "five-shot" is wanted too, and comes last.
-    """
+def missing(rows: pd.DataFrame, k: Number) -> tuple[str, ...]:
+    """Which of "base", "tuned" and "restored" (at this k; 0 is tuned) are not among the rows of `measured_states`."""
     there = rows[rows["level"].isna() & rows["accuracy"].notna()]
     found = [state for state in ("base", "tuned") if not (there["state"] == state).any()]
     at_k = _units(there) == percent(k).units
     restored = there["state"].isin(["restored", "hybrid"])
     lacks_k = bool(percent(k)) and not (restored & at_k).any()
-    lacks_five = five_shot and not (there["state"] == FIVE_SHOT).any()
-    return (*found, *(["restored"] if lacks_k else []), *([FIVE_SHOT] if lacks_five else []))
+    return (*found, *(["restored"] if lacks_k else []))
 
 
 def levels_at(rows: pd.DataFrame, shown: MeasuredState, split: str) -> pd.DataFrame:

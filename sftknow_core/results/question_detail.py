@@ -56,7 +56,7 @@ def spread(asked: QuestionTable, filters: Filters) -> pd.DataFrame:
     """
     where, values = condition(filters.without_details())
     query = f"""
-        WITH shown AS (SELECT kl, restored_kl FROM ({answered(filters)}) WHERE {where}),
+        WITH shown AS (SELECT kl, restored_kl FROM ({answered(filters.without_details())}) WHERE {where}),
         each_kl AS (SELECT kl AS v, 'tuned' AS s FROM shown UNION ALL SELECT restored_kl, 'restored' FROM shown),
         ends AS (SELECT max(v) AS largest, quantile_cont(v, {_MOST}) AS most FROM each_kl),
         width AS (
@@ -77,7 +77,7 @@ def spread(asked: QuestionTable, filters: Filters) -> pd.DataFrame:
 def moved_less(asked: QuestionTable, filters: Filters, kl_nats: float | None) -> tuple[int, int]:
     """How many of the scored questions of the split and domain have a smaller KL by tuning, and how many there are."""
     where, values = condition(filters.without_details())
-    query = f"SELECT count(*) FILTER (kl < ?), count(kl) FROM ({answered(filters)}) WHERE {where}"
+    query = f"SELECT count(*) FILTER (kl < ?), count(kl) FROM ({answered(filters.without_details())}) WHERE {where}"
     with over(asked) as con:
         less, n = con.execute(query, [kl_nats, *values]).fetchall()[0]
     return int(less), int(n)
@@ -98,7 +98,8 @@ def by_level(asked: QuestionTable, filters: Filters) -> pd.DataFrame:
             ("restored", "restored_right", "restored_kl"),
         )
     ]
-    query = f"WITH shown AS (SELECT * FROM ({answered(filters)}) WHERE {where}) {' UNION ALL '.join(parts)}"
+    asked_so = answered(filters.without_details())
+    query = f"WITH shown AS (SELECT * FROM ({asked_so}) WHERE {where}) {' UNION ALL '.join(parts)}"
     with over(asked) as con:
         found = con.execute(f"FROM ({query}) ORDER BY state DESC, level", values).fetchall()
     rows = [_level_row(*row) for row in found if row[4] and row[2]]

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.matcher import verdict_column
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT
 from sftknow_core.results.run import check_intact
 from sftknow_core.results.states import ChainStates
 from sftknow_core.store.cache import Cache
@@ -34,9 +35,9 @@ from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN
 # Values go in as parameters; names of columns are looked up, so that no text of a reader becomes SQL.
 
 PAGE_SIZE = 50
-ASKED, FIVE_SHOT = "question alone", "after five examples"
-"""How the base was asked: the tuned model's own prompt, or five solved examples before it."""
-_BEFORE = {ASKED: "base", FIVE_SHOT: "five"}
+_BEFORE = {ZERO_SHOT: "", FIVE_SHOT: "five_"}
+"""Prompt -> what stands before the columns of its answers."""
+_OF_PROMPT = ("base_answer", "base_right", "tuned_answer", "tuned_right", "back_at_k")
 FLIPS = {
     "all": "TRUE",
     "right → wrong by tuning": "base_right AND NOT tuned_right",
@@ -74,8 +75,8 @@ class Filters:
 
     k_percent: float
     """Which restored state stands beside base and tuned."""
-    base: str = ASKED
-    """ASKED or FIVE_SHOT."""
+    prompt: str = ZERO_SHOT
+    """ZERO_SHOT or FIVE_SHOT: how base, tuned and restored were asked. KL and gold tokens are of ZERO_SHOT."""
     flip: str = "all"
     """A name in FLIPS."""
     levels: tuple[int, ...] = ()
@@ -94,7 +95,7 @@ class Filters:
     def __post_init__(self) -> None:
         """Raise SpecError for names there are not."""
         for what, name, allowed in (
-            ("base", self.base, _BEFORE), ("change", self.flip, FLIPS), ("sort", self.sort, SORTS)
+            ("prompt", self.prompt, _BEFORE), ("change", self.flip, FLIPS), ("sort", self.sort, SORTS)
         ):  # fmt: skip
             if name not in allowed:
                 raise SpecError(f"{what}: got {name!r}; allowed: {', '.join(allowed)}")
@@ -115,7 +116,7 @@ class Filters:
             flip="all",
             levels=(),
             topics=(),
-            base=ASKED,
+            prompt=ZERO_SHOT,
             kl_from=None,
             kl_to=None,
             search="",
@@ -125,18 +126,20 @@ class Filters:
 
 
 def answered(filters: Filters) -> str:
-    """SELECT of one row a question, with base and restored as the filters want them.
+    """SELECT of one row a question that was asked under the filters' prompt, with restored as they want it.
 
     Columns: fact_id, place, question, topic, level, split, domain, gold, {base,tuned,restored}_{answer,right}, kl,
     restored_kl, gold_p_* and gold_rank_* of the three, gold_token, back_at_k, and what else the question has.
     """
-    before = _BEFORE[filters.base]
+    of = _BEFORE[filters.prompt]
+    chosen = [f"q.{of}{name} AS {name}" for name in _OF_PROMPT]
+    both = [*_OF_PROMPT, *(f"five_{name}" for name in _OF_PROMPT)]
     return f"""
-        SELECT q.* EXCLUDE (base_answer, base_right, five_answer, five_right),
-            {before}_answer AS base_answer, {before}_right AS base_right, s.answer AS restored_answer,
-            s.is_right AS restored_right, s.kl AS restored_kl, s.gold_p AS gold_p_restored,
+        SELECT q.* EXCLUDE ({", ".join(both)}), {", ".join(chosen)}, s.{of}answer AS restored_answer,
+            s.{of}is_right AS restored_right, s.kl AS restored_kl, s.gold_p AS gold_p_restored,
             s.gold_rank AS gold_rank_restored
-        FROM questions q LEFT JOIN (FROM states WHERE k = {float(filters.k_percent)!r}) s USING (fact_id)"""
+        FROM questions q LEFT JOIN (FROM states WHERE k = {float(filters.k_percent)!r}) s USING (fact_id)
+        WHERE q.{of}tuned_answer IS NOT NULL"""
 
 
 def condition(filters: Filters) -> tuple[str, list[Any]]:
@@ -163,20 +166,27 @@ def condition(filters: Filters) -> tuple[str, list[Any]]:
 
 _QUESTIONS = """
 SELECT t.fact_id, t.place, t.topic, t.level, t.split, t.domain, t.question, t.gold,
-    b.answer AS base_answer, b.is_right AS base_right, f.answer AS five_answer, f.is_right AS five_right,
+    b.answer AS base_answer, b.is_right AS base_right, f.answer AS five_base_answer, f.is_right AS five_base_right,
+    u.answer AS five_tuned_answer, u.is_right AS five_tuned_right,
+    CASE WHEN NOT u.is_right THEN v.k END AS five_back_at_k,
     t.answer AS tuned_answer, t.is_right AS tuned_right, s.kl, s.kl_first, s.gold_token, s.gold_p_base,
     s.gold_rank_base, s.gold_p AS gold_p_tuned, s.gold_rank AS gold_rank_tuned, s.base_completion, s.kept,
     s.template, s.reason, CASE WHEN NOT t.is_right THEN r.k END AS back_at_k
 FROM answers t
 LEFT JOIN (FROM answers WHERE state_id = $base) b USING (fact_id)
-LEFT JOIN five f USING (fact_id)
+LEFT JOIN (FROM five WHERE state_id = $base) f USING (fact_id)
+LEFT JOIN (FROM five WHERE state_id = $tuned) u USING (fact_id)
 LEFT JOIN (FROM shifts WHERE state_id = $tuned) s USING (fact_id)
 LEFT JOIN (SELECT fact_id, min(k) AS k FROM answers JOIN ks USING (state_id) WHERE is_right AND k > 0 GROUP BY ALL) r
     USING (fact_id)
+LEFT JOIN (SELECT fact_id, min(k) AS k FROM five JOIN ks USING (state_id) WHERE is_right AND k > 0 GROUP BY ALL) v
+    USING (fact_id)
 WHERE t.state_id = $tuned ORDER BY t.place, t.fact_id"""
 _STATES = """
-SELECT fact_id, k, kind, answer, is_right, kl, gold_p, gold_rank
+SELECT fact_id, k, kind, answers.answer, answers.is_right, five.answer AS five_answer,
+    five.is_right AS five_is_right, kl, gold_p, gold_rank
 FROM answers JOIN ks USING (state_id) LEFT JOIN shifts USING (state_id, fact_id)
+LEFT JOIN five USING (state_id, fact_id)
 SEMI JOIN (FROM answers WHERE state_id = $tuned) USING (fact_id)"""
 
 _KS = pa.schema([("state_id", pa.string()), ("kind", pa.string()), ("k", pa.float64())])
@@ -187,13 +197,15 @@ class QuestionTable:
     """A chain's questions, in memory; never changed."""
 
     questions: pa.Table
-    """One row a question: answers and right or wrong of base, base after five exemplars and tuned, KL of tuned, the
-    gold token's probability and rank in base and tuned, and back_at_k, the smallest k at which it is right again."""
+    """One row a question: answers and right or wrong of base and tuned and back_at_k, the smallest k at which it is
+    right again (after five exemplars: five_*, NULL where they were not asked so), KL of tuned, the gold token's
+    probability and rank in base and tuned."""
     states: pa.Table
     """One row a question and state: base (k NULL), tuned (k 0), restored and hybrid."""
     ks: tuple[float, ...]
     """What was restored (%), increasing; 100 is the hybrid."""
-    has_five_shot: bool
+    prompts: tuple[str, ...]
+    """Under which all states were asked; see ChainStates.prompts."""
 
     @property
     def topics(self) -> list[str]:
@@ -225,15 +237,15 @@ class Page:
 
 def gather(chain: ChainStates) -> QuestionTable:
     """All questions of a chain with all its states. Raises GoneError and DamagedError where an evaluation is."""
-    five = chain.stages.five_shot
-    if five is not None:
-        check_intact(chain.cache, f"chain {chain.run_id}", [five])
+    stages = chain.stages
+    five = {*stages.five_shot_states.values(), *([stages.five_shot] if stages.five_shot else [])}
+    check_intact(chain.cache, f"chain {chain.run_id}", five)
     runs = list(dict.fromkeys(state.run_id for state in chain.states))
     named = [(state.state_id, state.kind, state.k_percent) for state in chain.states]
     ks = pa.table(dict(zip(("state_id", "kind", "k"), map(list, zip(*named, strict=True)), strict=True)))
     tables = {
         "answers": _answers(chain.cache, runs, chain.matcher),
-        "five": _answers(chain.cache, [five] if five else [], chain.matcher),
+        "five": _answers(chain.cache, sorted(five), chain.matcher),
         "shifts": _shifts(chain.cache, runs),
         "ks": ks.cast(_KS),
     }
@@ -242,7 +254,7 @@ def gather(chain: ChainStates) -> QuestionTable:
             _QUESTIONS, params={"base": chain.base_id, "tuned": chain.tuned_id}
         ).to_arrow_table()
         states = con.sql(_STATES, params={"tuned": chain.tuned_id}).to_arrow_table()
-    return QuestionTable(questions, states, tuple(sorted(k for _, _, k in named if k)), five is not None)
+    return QuestionTable(questions, states, tuple(sorted(k for _, _, k in named if k)), chain.prompts)
 
 
 def browse(asked: QuestionTable, filters: Filters, page: int = 1, opened: str | None = None) -> Page:
@@ -300,9 +312,10 @@ def all_passing(asked: QuestionTable, filters: Filters) -> pd.DataFrame:
 
 
 def course(asked: QuestionTable, fact_id: str) -> pd.DataFrame:
-    """One question over k: k_percent, state, answer, is_right, gold_p, gold_rank, kl; base first (k NaN), then by k."""
-    query = """SELECT k AS k_percent, kind AS state, answer, is_right, gold_p, gold_rank, kl FROM states
-               WHERE fact_id = ? ORDER BY k NULLS FIRST"""
+    """One question over k: k_percent, state, answer, is_right, five_answer, five_is_right (after five exemplars),
+    gold_p, gold_rank, kl; base first (k NaN), then by k."""
+    query = """SELECT k AS k_percent, kind AS state, answer, is_right, five_answer, five_is_right, gold_p, gold_rank, kl
+               FROM states WHERE fact_id = ? ORDER BY k NULLS FIRST"""
     with over(asked) as con:
         found: pd.DataFrame = con.sql(query, params=[fact_id]).df()
     return found

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from sftknow_core.errors import SpecError
-from sftknow_core.results.measured import Asked, MeasuredState, measured_states
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT, Asked, MeasuredState, measured_states
 from sftknow_core.results.run import Run, check_intact, finished_stamp, stamp_of
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import read_table
@@ -61,7 +61,8 @@ class Shift:
 
 @dataclass(frozen=True)
 class Gain:
-    """Paired difference of two level-balanced accuracies on the same questions, restored minus tuned."""
+    """Paired difference of two level-balanced accuracies on the same questions under one prompt, later minus earlier
+    state: restored minus tuned, unless it says otherwise."""
 
     value: float
     low: float
@@ -89,6 +90,10 @@ class Chosen:
     rule: str
     gain: Mapping[str, Gain | None]
     """test_in, test_out -> None where it has too few questions."""
+    five_shot_tuning: Mapping[str, Gain | None]
+    """Tuned minus base on the same questions, both after five exemplars; empty where they were not asked so."""
+    five_shot_gain: Mapping[str, Gain | None]
+    """As `gain`, both after five exemplars; empty likewise."""
     test_picked: Optimism | None
 
 
@@ -129,14 +134,23 @@ class Stages:
     evaluate_train: Mapping[str, str]
     controls: Mapping[str, str]
     completion: Mapping[str, str]
+    five_shot_states: Mapping[str, str]
+    """Every state on test after five exemplars; empty where only the base was asked so, or none."""
     mastery: str | None = None
     sft: str | None = None
     five_shot: str | None = None
+    """The base after five exemplars."""
 
     @property
     def runs(self) -> list[str | None]:
         """All of them."""
-        many = (self.evaluate, self.evaluate_train, self.controls, self.completion)
+        many = (
+            self.evaluate,
+            self.evaluate_train,
+            self.controls,
+            self.completion,
+            self.five_shot_states,
+        )
         alone = (self.mastery, self.sft, self.delta, self.five_shot)
         return [*alone, *(run for by_state in many for run in by_state.values())]
 
@@ -153,7 +167,9 @@ class State:
     run_id: str
     """The evaluation that holds its answers."""
     scores: Mapping[tuple[str, str], Accuracy]
-    """(split, domain) -> mean over levels."""
+    """(split, domain) -> mean over levels; with the prompt that was tuned with."""
+    five_shot: Mapping[tuple[str, str], Accuracy]
+    """The same after five exemplars, on test; empty where it was not asked so."""
     train: Accuracy | None
     """On the questions it was trained on; None: not asked."""
     shift: Shift | None
@@ -180,9 +196,9 @@ class State:
         lacks = self.energy_taken_back is not None and self.projection_taken_back is None
         return NO_PROJECTION if lacks else None
 
-    def score(self, split: str, domain: str = "in") -> Accuracy | None:
-        """None: not asked."""
-        return self.scores.get((split, domain))
+    def score(self, split: str, domain: str = "in", prompt: str = ZERO_SHOT) -> Accuracy | None:
+        """None: not asked. prompt: ZERO_SHOT or FIVE_SHOT (results/measured.py)."""
+        return (self.five_shot if prompt == FIVE_SHOT else self.scores).get((split, domain))
 
 
 @dataclass(frozen=True)
@@ -234,7 +250,7 @@ class ChainStates(Run):
     def stages(self) -> Stages:
         """Which run did what."""
         found = self._summary["stages"]
-        many = ("evaluate", "evaluate_train", "controls", "completion")
+        many = ("evaluate", "evaluate_train", "controls", "completion", "five_shot_states")
         alone = {f.name: found.get(f.name) for f in fields(Stages) if f.name not in many}
         return Stages(**alone, **{name: found.get(name, {}) for name in many})
 
@@ -253,18 +269,16 @@ class ChainStates(Run):
     def chosen(self) -> Chosen:
         """The k chosen on dev, and its gain on test."""
         found = self._summary["chosen"]
-        names = [f.name for f in fields(Gain)]
-        gain = {
-            group: None if one is None else Gain(**{name: one[name] for name in names})
-            for group, one in found["gain"].items()
-        }
+        after_five = found.get("five_shot") or {}
         picked = found.get("test_picked")
         return Chosen(
             k_percent=float(found["k_percent"]),
             state_id=str(found["state_id"]),
             best_k_percent_on_dev=float(found.get("best_k_percent_on_dev") or 0),
             rule=str(found["rule"]),
-            gain=gain,
+            gain=_gains(found["gain"]),
+            five_shot_tuning=_gains(after_five.get("tuning") or {}),
+            five_shot_gain=_gains(after_five.get("gain") or {}),
             test_picked=Optimism(picked["k_percent"], picked["optimism"]) if picked else None,
         )
 
@@ -281,6 +295,11 @@ class ChainStates(Run):
         return Asked(self.base_id, self.tuned_id, prompt, self.matcher, str(spec.inputs["questions"]))
 
     @property
+    def prompts(self) -> tuple[str, ...]:
+        """Under which base, tuned and restored were all asked: FIVE_SHOT where they were, then ZERO_SHOT."""
+        return (FIVE_SHOT, ZERO_SHOT) if self.stages.five_shot_states else (ZERO_SHOT,)
+
+    @property
     def stamp(self) -> str:
         """Changes exactly when the chain, one of its stages or a state measured later is removed or made anew."""
         later = _later_runs(self.cache, self.run_id, finished_stamp(self.cache))
@@ -291,8 +310,9 @@ class ChainStates(Run):
         """Base, tuned, then restored ones by k, whichever run measured them."""
         self._check()
         runs = self._runs_by_state
-        train = self.stages.evaluate_train
-        read = {"run_ids": list({*runs.values(), *train.values()}), "where": {"state_id": list(runs)}}
+        train, five = self.stages.evaluate_train, self.stages.five_shot_states
+        asked = {*runs.values(), *train.values(), *five.values()}
+        read = {"run_ids": list(asked), "where": {"state_id": list(runs)}}
         scores = read_table(self.cache, "accuracies", **read)  # type: ignore[arg-type]
         scores = scores[(scores["matcher"] == self.matcher) & (scores["subset"] == "all")]
         means = scores[scores["level"].isna()]
@@ -350,6 +370,8 @@ class ChainStates(Run):
         own = means[(means["run_id"] == run_id) & (means["state_id"] == state_id)]
         learnt = means[means["run_id"] == self.stages.evaluate_train.get(state_id)]
         learnt = learnt[(learnt["state_id"] == state_id) & (learnt["split"] == "train")]
+        after_five = means[means["run_id"] == self.stages.five_shot_states.get(state_id)]
+        after_five = after_five[(after_five["state_id"] == state_id) & (after_five["split"] == "test")]
         place = {"run_id": run_id, "state_id": state_id, "split": "test", "domain": "in", "level": KL_LEVEL}
         moved = shifts[shifts["measure"] == "aligned"]
         for column, value in place.items():
@@ -363,7 +385,8 @@ class ChainStates(Run):
             kind,
             k,
             run_id,
-            {(str(row["split"]), str(row["domain"])): accuracy_of(row) for _, row in own.iterrows()},
+            _by_group(own),
+            _by_group(after_five),
             accuracy_of(learnt.iloc[0]) if len(learnt) else None,
             shift_of(moved.iloc[0]) if len(moved) else None,
             **({} if restored is None else _taken(restored)),
@@ -372,6 +395,17 @@ class ChainStates(Run):
 
 def _taken(row: Any) -> dict[str, Any]:
     return {name: _plain(row[name]) for name in _TAKEN} | {"projection_taken_back": stored_projection(row)}
+def _by_group(rows: pd.DataFrame) -> dict[tuple[str, str], Accuracy]:
+    return {(str(row["split"]), str(row["domain"])): accuracy_of(row) for _, row in rows.iterrows()}
+
+
+def _gains(found: Mapping[str, Any]) -> dict[str, Gain | None]:
+    """Group -> what a chain's summary says of a difference."""
+    names = [f.name for f in fields(Gain)]
+    return {
+        group: None if one is None else Gain(**{name: one[name] for name in names})
+        for group, one in found.items()
+    }
 
 
 def _plain(value: Any) -> Any:

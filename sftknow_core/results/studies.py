@@ -37,13 +37,18 @@ class Headline:
     """The numbers of one chain that its study lists (pipeline/chain_summary.py); None: the chain was deleted since."""
 
     base_test_in: float | None
-    """Accuracy on in-domain test questions."""
+    """Accuracy on in-domain test questions, with the prompt tuned with, as the next two."""
     tuned_test_in: float | None
     restored_test_in: float | None
     """By the k chosen on dev."""
     chosen_k_percent: float | None
     gain_test_in: float | None
     """Of restored over tuned, paired."""
+    base_five_shot: float | None
+    """These accuracies and the gain after five exemplars; None where not all states were asked so."""
+    tuned_five_shot: float | None
+    restored_five_shot: float | None
+    gain_five_shot: float | None
     kl_level4_nats: float | None
     """Mean aligned KL of the questions of level 4."""
     changed_share: float | None

@@ -237,10 +237,11 @@ def _asked(found: StudyChains) -> pa.Table:
         first = cell["chains"][0]["run_id"]
         for _, summary in found.of(cell):
             stages = summary["stages"]
-            for place in ("evaluate", "evaluate_train", "controls", "completion"):
+            prompts = {"completion": COMPLETION, "five_shot_states": FIVE_SHOT}
+            for place in ("evaluate", "evaluate_train", "controls", *prompts):
                 for state_id, run in stages.get(place, {}).items():
                     chain = BASE if state_id == summary["base_id"] else first
-                    rows[chain, run] = COMPLETION if place == "completion" else QA
+                    rows[chain, run] = prompts.get(place, QA)
             if stages.get("five_shot"):
                 rows[BASE, stages["five_shot"]] = FIVE_SHOT
     named = [{"chain": chain, "run_id": run, "prompt": prompt} for (chain, run), prompt in rows.items()]

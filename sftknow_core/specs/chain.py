@@ -114,7 +114,10 @@ class ChainSpec(Restoring):
     train_questions: WholeOrAll = 300
     """At most so many train-set questions are asked; None: all; 0: none."""
     baselines: bool = True
-    """Whether the base is asked after five exemplars too (the ceiling)."""
+    """Whether the base is asked after five exemplars too."""
+    five_shot: bool = False
+    """Whether every state is asked the test questions after the same five exemplars too, so that base, tuned and
+    restored are compared under a prompt that the base understands."""
     completions: bool = False
     """Whether every state is asked the test questions with completion prompts too: what it knows, whatever the format
     of questions."""
@@ -137,6 +140,8 @@ class ChainSpec(Restoring):
             raise SpecError(
                 f"strategy {self.strategy} takes no k; restore with it by `sftknow restore --{takes}`"
             )
+        if self.five_shot and self.evaluate.prompt == FIVE_SHOT:
+            raise SpecError("five_shot: got true with prompt five-shot; the questions are asked so already")
         self.restore_specs()
         check_comparable(self.equal_energy)
         check_comparable(self.equal_projection, "equal_projection")

@@ -49,6 +49,7 @@ from sftknow_core.specs.base import (
     wrong,
 )
 from sftknow_core.specs.chain import (
+    FIVE_SHOT,
     PAPER_KS,
     RANDOM_MASKS,
     ChainSpec,
@@ -213,10 +214,12 @@ class StudySpec(Spec):
     random_masks: Annotated[int, between(1)] = RANDOM_MASKS
     """Masks of every random control, drawn anew for every cell."""
     control_sizes: Listed[WholeOrAll] | None = None
-    """Train-set sizes with controls and completion prompts; None: the one that verdicts call large, the paper's 1,920
-    where the study has it, else its largest."""
+    """Train-set sizes with controls, completion and five-shot prompts; None: the one that verdicts call large, the
+    paper's 1,920 where the study has it, else its largest."""
     completions: bool = True
     """Whether their states are asked with completion prompts too: what they know, whatever the format."""
+    five_shot: bool = True
+    """Whether their states are asked the test questions after five exemplars too, as the base is."""
     questions: QuestionSpec = QuestionSpec()
     per_level_by_size: QuestionsBySize = Field(default_factory=dict)
     """Size -> its questions of each mastery level, where they are not those of `questions`. A smaller sample lies
@@ -353,6 +356,7 @@ class StudySpec(Spec):
             train_questions=self.train_questions,
             baselines=self.baselines,
             completions=self.completions and controlled,
+            five_shot=self.five_shot and controlled and self.evaluate.prompt != FIVE_SHOT,
             controls=self.control_specs() if compared else (),
             equal_energy=self.equal_energy if compared else (),
             equal_projection=self.equal_projection if compared else (),
@@ -379,7 +383,7 @@ class StudySpec(Spec):
         return any(self.chain_spec(cell, self.restoring[0]).draws_masks for cell in cells)
 
     def controlled_sizes(self) -> tuple[int | None, ...]:
-        """The sizes of train sets whose cells have controls and completion prompts."""
+        """The sizes of train sets whose cells have controls, completion and five-shot prompts."""
         if self.control_sizes is not None:
             return self.control_sizes
         numbers = [size for size in self.sizes if size is not None]

@@ -163,9 +163,12 @@ def _checkpoints(cache: Cache, run_ids: list[str]) -> pd.DataFrame:
     models = models[models["made_by"] == models["run_id"]]
     states = read_table(cache, "states", columns=["state_id", "base_id"]).dropna().drop_duplicates("state_id")
     headline = {"level": None, "subset": "all", "domain": "in", "split": ["dev", "test"]}
-    accuracies = read_table(cache, "accuracies", columns=["state_id", "split", "accuracy"], where=headline)
-    # chosen on dev; on test only where there is no dev
-    best = accuracies.dropna().sort_values(["split", "accuracy"], ascending=[True, False])
+    accuracies = read_table(
+        cache, "accuracies", columns=["state_id", "split", "prompt", "accuracy"], where=headline
+    )
+    # chosen on dev, with the prompt tuned with; on test, or asked in another way, only where there is nothing else
+    asked = accuracies.dropna().assign(other=lambda rows: rows["prompt"].isin(["five-shot", "completion"]))
+    best = asked.sort_values(["split", "other", "accuracy"], ascending=[True, True, False])
     best = best.drop_duplicates("state_id")[["state_id", "accuracy"]]
     frame = models.merge(states, how="left", left_on="model_id", right_on="state_id")
     frame = frame.drop(columns="state_id").merge(best, how="left", left_on="model_id", right_on="state_id")

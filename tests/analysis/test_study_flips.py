@@ -73,10 +73,10 @@ def test_the_table_says_what_lies_beyond_churn():
     assert table.shown.iloc[0].to_dict() == {
         "domain": "in", "train level": "2", "N": "60", "method": "full", "test level": "1", "questions": "20",
         "seeds": "3, 4, 5", "lost, by seed": "0, 0, 0", "gained, by seed": "6, 6, 4", "p (Holm) < 0.05": "0 of 3",
-        "changed": "26.7%", "churn": "6.7%", "beyond churn": "+20.0%",
+        "prompt": "zero-shot", "changed": "26.7%", "churn": "6.7%", "beyond churn": "+20.0%",
     }  # fmt: skip
     assert "20 questions a number, 3 seeds a cell, split test, matcher 'words'" in table.caption
-    assert "Holm over all 3 tests of a domain" in table.caption
+    assert "Holm over all 3 tests of a prompt and domain" in table.caption
 
 
 def test_a_study_that_restored_nothing_has_no_flips():

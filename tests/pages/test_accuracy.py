@@ -13,7 +13,8 @@ from streamlit.testing.v1 import AppTest
 from sftknow_core.analysis import published
 from sftknow_core.results import Chain, Questions, accuracy, questions
 from sftknow_core.results import chains as chains_results
-from sftknow_core.results.questions import ASKED, FIVE_SHOT, Filters
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT
+from sftknow_core.results.questions import Filters
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
 
 ROOT = Path(__file__).parents[2]
@@ -57,11 +58,11 @@ def table(at: AppTest, name: str) -> Any:
     return found[-1 if name == "heat" else 0]
 
 
-def changes(chains: Chains, base: str = FIVE_SHOT) -> Any:
+def changes(chains: Chains, prompt: str = FIVE_SHOT) -> Any:
     cache, run_id = Cache(chains[0]), chains[1][1]
     k = Chain(cache, run_id).manifest.summary["chosen"]["k_percent"]
     asked = Questions(cache, run_id).table
-    return asked, k, accuracy.changes(accuracy.answers(asked, k, base))
+    return asked, k, accuracy.changes(accuracy.answers(asked, k, prompt))
 
 
 def test_before_and_after_are_the_stores(opened: AppTest, chains: Chains) -> None:
@@ -74,15 +75,15 @@ def test_before_and_after_are_the_stores(opened: AppTest, chains: Chains) -> Non
     values = [metric.value for metric in at.metric]
     assert values[:2] == [f"{100 * d:+.1f}".replace("-", "−") for d in mean["difference"]]
     assert values[2:4] == [str(n) for n in mean["n_lost"]]
-    assert any("**base, 5-shot**" in caption.value for caption in at.caption)
+    assert any("**5-shot**" in caption.value for caption in at.caption)
 
 
-def test_the_base_can_be_asked_with_the_question_alone(opened: AppTest, chains: Chains) -> None:
-    opened.query_params["accuracy.base"] = ASKED
+def test_all_can_be_shown_with_the_prompt_tuned_with(opened: AppTest, chains: Chains) -> None:
+    opened.query_params["accuracy.prompt"] = ZERO_SHOT
     at = run(opened)
-    _, _, expected = changes(chains, ASKED)
+    _, _, expected = changes(chains, ZERO_SHOT)
     assert table(at, "changes")["before"].tolist() == pytest.approx(expected["before"].tolist())
-    assert any("**base, zero-shot**" in caption.value for caption in at.caption)
+    assert any("**Zero-shot**" in caption.value for caption in at.caption)
 
 
 def test_counts_lead_to_the_questions_behind_them(opened: AppTest, chains: Chains) -> None:

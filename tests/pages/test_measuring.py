@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -140,8 +139,8 @@ def test_another_set_asks_base_and_tuned_too_and_mixes_nothing(
     monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)
     at = opened(growing[0], monkeypatch, k="20", questions="10")
     states = [one.state if isinstance(one.state, str) else "restored" for one in fake.asked.values()]
-    assert states == ["restored", "tuned", "base", "base"]
-    assert [one.prompt for one in fake.asked.values()] == ["paper"] * 3 + ["five-shot"]
+    assert states == ["restored", "tuned", "base"]
+    assert [one.prompt for one in fake.asked.values()] == ["paper"] * 3
     assert {one.questions.per_level for one in fake.asked.values()} == {10}
     assert any("not evaluated yet" in one.value for one in at.caption)
     make_chains(growing[0], [("2", 1920, 0)], per_level=10)
@@ -149,22 +148,3 @@ def test_another_set_asks_base_and_tuned_too_and_mixes_nothing(
     at.run()
     assert any("up to 10 per mastery level" in one.value for one in at.caption)
     assert set(at.dataframe[0].value["n"]) == {50}
-
-
-def test_nobody_waits_for_the_five_shot_ceiling(
-    growing: Filled, monkeypatch: pytest.MonkeyPatch, fake: FakeEngine
-) -> None:
-    (larger,) = make_chains(growing[0], [("2", 1920, 0)], per_level=10)
-    cache = Cache(growing[0])
-    ids, stages = Chain(cache, larger).asked.question_set, Chain(cache, larger).manifest.summary["stages"]
-    ceiling = cache.run_folder(stages["five_shot"])
-    aside = shutil.move(ceiling, growing[0] / "aside")
-    monkeypatch.setattr(measuring, "_set_id", lambda root, run, size: ids)
-    at = opened(growing[0], monkeypatch, k="20", questions="10", run=growing[1])
-    assert [one.prompt for one in fake.asked.values()] == ["five-shot"] and at.get("progress")
-    at.slider(key="restore.slider").set_value(60.0).run()
-    assert "Accuracy by question level, k = 60%" in heads(at) and not at.info
-    shutil.move(aside, ceiling)
-    fake.all_end()
-    at.run()
-    assert "five-shot" in set(at.dataframe[0].value["state"]) and not at.get("progress")

@@ -13,7 +13,8 @@ from sftknow_core.present.text import tokens
 from sftknow_core.results import Chain, Questions, questions
 from sftknow_core.results import accuracy as accuracy_results
 from sftknow_core.results import chains as chains_results
-from sftknow_core.results.questions import FIVE_SHOT, Filters, browse
+from sftknow_core.results.measured import FIVE_SHOT
+from sftknow_core.results.questions import Filters, browse
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, Cache
 
 ROOT = Path(__file__).parents[2]

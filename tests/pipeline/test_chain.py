@@ -13,6 +13,7 @@ from small_chain import do_chain, everything, small_facts
 from transformers import AutoModelForCausalLM
 
 from sftknow_core.errors import SpecError
+from sftknow_core.facts.fact import FactSet
 from sftknow_core.pipeline.delta import ModelPair
 from sftknow_core.pipeline.export import export_restored
 from sftknow_core.pipeline.states import StateLoader, restored_state, tuned_state
@@ -51,6 +52,55 @@ def test_accuracies_are_those_of_the_answers(chain: dict, undisturbed: Path) -> 
         assert row["test_in"]["reason"].startswith("mean without level 1, 2, 3, 4")
 
 
+def test_every_state_answers_test_after_the_same_exemplars(chain: dict, undisturbed: Path) -> None:
+    """Counted again from the stored completions; the exemplars are an input of each run, and dev is not asked."""
+    runs = {i: RunFolder(Cache(undisturbed), run) for i, run in chain["stages"]["five_shot_states"].items()}
+    assert set(runs) == {row["state_id"] for row in chain["table"]}
+    assert len({run.spec.inputs["exemplars"] for run in runs.values()}) == 1
+    assert {run.spec.params["prompt"] for run in runs.values()} == {"five-shot"}
+    for row in chain["table"]:
+        answers = runs[row["state_id"]].read("answers").to_pylist()
+        assert {a["split"] for a in answers} == {"test"}
+        mine = [a for a in answers if a["domain"] == "in"]
+        right = sum(f" {a['gold']} " in f" {a['completion'].split(chr(10))[0].strip()} " for a in mine)
+        assert row["five_shot"]["test_in"]["accuracy"] == pytest.approx(right / 4)
+
+
+def test_gains_after_exemplars_are_of_one_prompt(chain: dict) -> None:
+    """Tuned minus base, and restored minus tuned, each from the accuracies after exemplars."""
+    rows = {row["state_id"]: row["five_shot"]["test_in"]["accuracy"] for row in chain["table"]}
+    base, tuned, chosen = (
+        rows[i] for i in (chain["base_id"], chain["tuned_id"], chain["chosen"]["state_id"])
+    )
+    found = chain["chosen"]["five_shot"]
+    assert found["tuning"]["test_in"]["value"] == pytest.approx(tuned - base)
+    assert found["gain"]["test_in"]["value"] == pytest.approx(chosen - tuned)
+
+
+def test_the_base_is_not_asked_twice_after_exemplars(memory_folder: Path, model: Path) -> None:
+    """Its answers to all questions hold those to the test questions."""
+    cache = memory_folder / "with-baseline"
+    with_base = do_chain(cache, model, baselines=True).summary
+    assert with_base["stages"]["five_shot_states"][with_base["base_id"]] == with_base["stages"]["five_shot"]
+    base = with_base["table"][0]
+    assert base["five_shot"]["test_in"] == with_base["five_shot"]["test_in"]
+
+
+def test_too_few_train_facts_leave_the_second_prompt_out(
+    memory_folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With four train facts a topic there are no five exemplars: said, and nothing stands in their place."""
+    import small_chain
+
+    facts = small_facts().facts
+    few = [f for f in facts if not (f.split == "train" and (f.subject or "").endswith(" 4"))]
+    assert len(facts) - len(few) == 3
+    monkeypatch.setattr(small_chain, "small_facts", lambda: FactSet(tuple(few), source="small"))
+    summary = do_chain(memory_folder / "few", model).summary
+    assert "five_shot_states" not in summary["stages"]
+    assert "five_shot" not in summary["chosen"]
+
+
 def test_train_set_comes_from_train_in_domain(chain: dict, undisturbed: Path) -> None:
     rows = RunFolder(Cache(undisturbed), chain["stages"]["sft"]).read("train_set").to_pylist()
     of = {fact.fact_id: fact for fact in small_facts().facts}
@@ -81,7 +131,7 @@ def test_another_k_asks_only_the_new_state(memory_folder: Path, model: Path) -> 
     kinds = [info.kind for info in list_runs(Cache(cache))]
     do_chain(cache, model, ks=("20", "60"))
     more = [info.kind for info in list_runs(Cache(cache))]
-    assert sorted(more) == sorted([*kinds, "evaluate", "chain"])
+    assert sorted(more) == sorted([*kinds, "evaluate", "evaluate", "chain"])  # under both prompts
 
 
 def test_changed_weights_under_the_same_path_are_another_model(memory_folder: Path, tmp_path: Path) -> None:

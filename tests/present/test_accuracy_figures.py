@@ -42,9 +42,8 @@ def cells(**more: object) -> pd.DataFrame:
 
 def single_seeds(table: pd.DataFrame) -> pd.DataFrame:
     base = table.iloc[[0]].assign(train_level=None, n_train=None, state="base", accuracy=0.05)
-    five = base.assign(state="five-shot", accuracy=0.7)
     parts = [table.assign(seed=seed, accuracy=table["accuracy"] + seed / 10) for seed in (0, 1)]
-    return pd.concat([*parts, base, five], ignore_index=True).astype({"n_train": "Int64"})
+    return pd.concat([*parts, base], ignore_index=True).astype({"n_train": "Int64"})
 
 
 def named(figure: go.Figure, name: str) -> list[go.Scatter]:
@@ -78,7 +77,6 @@ def test_lines_over_n_have_a_symbol_a_level_and_a_dash_for_restored() -> None:
     assert tuned.marker.symbol != named(figure, "mixed levels")[0].marker.symbol
     assert list(figure.layout.xaxis.tickvals) == [60, 1920] and figure.layout.xaxis.type == "log"
     assert figure.layout.xaxis.range[0] < log10(60) and figure.layout.xaxis.range[1] > log10(1920)
-    assert set(named(figure, "base, 5-shot")[0].y) == {0.7}
     assert "mean of 2 seeds, 100 questions" in tuned.customdata[0][0]
     assert "k = 20%" in restored.customdata[0][0]
     seeds = [trace for trace in figure.data if trace.name is None and "seed 1" in str(trace.customdata)]
@@ -118,7 +116,7 @@ def test_kl_has_its_own_axis_and_base() -> None:
     )
     table["n_scored"] = 90
     rows = single_seeds(table.rename(columns={"kl_nats": "accuracy"})).rename(columns={"accuracy": "kl_nats"})
-    figure = across.over_n_figure(table, rows[rows["state"] != "five-shot"], KL)
+    figure = across.over_n_figure(table, rows, KL)
     assert figure.layout.yaxis.title.text == "mean KL (nats)" and named(figure, KL.base)
     assert "90 questions" in named(figure, "level 0")[0].customdata[0][0]
 
@@ -138,16 +136,14 @@ def test_levels_are_an_ordered_scale(palette: Palette) -> None:
 @pytest.mark.parametrize("palette", [LIGHT, DARK])
 def test_each_cell_of_the_heat_map_says_its_number_and_can_be_read(palette: Palette) -> None:
     table = cells().query("n_train == 1920 and state == 'tuned'")
-    base = pd.concat(
-        [table.assign(state=s, train_level=None, accuracy=a) for s, a in (("five-shot", 1), ("base", 0))]
-    )
+    base = table.assign(state="base", train_level=None, accuracy=1.0)
     paper = pd.DataFrame({"train_level": ["0"], "domain": ["in"], "level": [4], "accuracy": [0.8346]})
     figure = accuracy.heat_figure(table, base.drop_duplicates(["state", "level"]), "tuned", palette, paper)
     trained, ours, theirs, grey, grey_texts = figure.data
     assert trained.z[0] == pytest.approx([0.492, 0.492]) and list(trained.z[2]) == [None, None]
     assert set(ours.text) == {"49.2"} and list(theirs.text) == ["(83.5)"]
-    assert [round(z[0]) for z in grey.z if z[0] is not None] == [1, 1, 1]
-    assert list(grey_texts.text) == ["100.0"] * 3 + ["0.0"] * 3
+    assert [z for (z,) in grey.z if z is not None] == [1, 1, 1]
+    assert list(grey_texts.text) == ["100.0"] * 3
     for colour, share, ink in ((palette.tuned, 0.492, ours), (palette.base, 1, grey_texts)):
         ground = mixed(colour, palette.background, 0.08 + 0.92 * share)
         assert contrast(ink.textfont.color[0], ground) >= 3.9

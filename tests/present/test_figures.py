@@ -18,7 +18,6 @@ def curve_table() -> pd.DataFrame:
         ("restored", 20.0, 0.3, True),
         ("hybrid", 100.0, 0.25, False),
         ("base", None, 0.05, False),
-        ("five-shot", None, 0.4, False),
     ]
     return pd.DataFrame(
         [
@@ -68,8 +67,8 @@ def test_curve_band_and_lines_are_the_table() -> None:
         curve, band = named(figure, "restored")[panel], named(figure, "95% CI")[panel]
         assert list(curve.x) == [0, 20, 100] and list(curve.y) == rows["accuracy"].tolist()[:3]
         assert list(band.y) == rows["high"].tolist()[:3] + rows["low"].tolist()[2::-1]
-        five, base = named(figure, "base, 5-shot")[panel], named(figure, "base")[2 * panel]
-        assert set(five.y) == {rows["accuracy"].iloc[4]} and set(base.y) == {rows["accuracy"].iloc[3]}
+        base = named(figure, "base")[2 * panel]
+        assert set(base.y) == {rows["accuracy"].iloc[3]}
         assert [list(point) for point in curve.customdata][1][1:] == rows[["low", "high", "n"]].iloc[
             1
         ].tolist()

@@ -45,10 +45,22 @@ def details(**changes: Any) -> dict[str, Any]:
         "changed_share": {"transformer": 0.999, "mlp": 1.0, "all": 0.95},
         "concentration": [{"k_percent": 1.0, "share": 0.75, "null_share": 0.7}],
         "five_shot": {"test_in": accuracy(0.4)},
+        "stages": {"five_shot_states": {}},
         "train_set": {"level": "2", "n": 1920, "seed": 0},
         "params": {"restore": [{"strategy": "top", "region": "transformer"}]},
     }
     return found | changes
+
+
+def both_prompts(**changes: Any) -> dict[str, Any]:
+    """After five examples base 80, tuned 50, restored 65 in-domain, and 2, 20, 30 zero-shot."""
+    found = details(**changes)
+    for row, value in zip(found["table"], (0.8, 0.5, 0.65), strict=True):
+        row["five_shot"] = {"test_in": accuracy(value), "test_out": accuracy(value - 0.1)}
+    found["stages"] = {"five_shot_states": {"b": "1", "t": "2", "r": "3"}}
+    tuning, won = ({f"test_{d}": gain(v, 0.05) for d in ("in", "out")} for v in (-0.3, 0.15))
+    found["chosen"] = found["chosen"] | {"five_shot": {"tuning": tuning, "gain": won}}
+    return found
 
 
 def chosen(k: float, **gains: Any) -> dict[str, Any]:
@@ -64,13 +76,17 @@ def as_chain(found: dict[str, Any]) -> Chain:
     def state(row: dict[str, Any]) -> State:
         groups = {"in": score(row["test_in"]), "out": score(row["test_out"])}
         scores = {("test", name): one for name, one in groups.items() if one}
+        five = {("test", k[5:]): Accuracy(**one) for k, one in row.get("five_shot", {}).items()}
+        kind = {"b": "base", "t": "tuned"}.get(row["state_id"], "restored")
         shift = Shift(*row["kl"]["aligned"].values()) if row["kl"] else None
-        return State(row["state_id"], "", None, "", scores, score(row.get("train")), shift)
+        return State(row["state_id"], kind, None, "", scores, five, score(row.get("train")), shift)
 
     chosen = {"rule": "", **found["chosen"]}
-    chosen["gain"] = {
-        name: one and {"p_value": None, "n_questions": 0, **one} for name, one in chosen["gain"].items()
-    }
+    for gains in (chosen, *([chosen["five_shot"]] if "five_shot" in chosen else [])):
+        for what in {"gain", "tuning"} & gains.keys():
+            gains[what] = {
+                name: one and {"p_value": None, "n_questions": 0, **one} for name, one in gains[what].items()
+            }
     chain = Chain(Cache.__new__(Cache), "c")
     identity = {"kind": "chain", "inputs": {}, "params": found["params"], "versions": {}}
     known = {"_summary": found | {"chosen": chosen}, "states": tuple(map(state, found["table"]))}
@@ -91,19 +107,51 @@ def mean_shift(found: dict[str, Any]) -> str:
 
 
 def test_numbers_with_units_and_intervals() -> None:
-    base, tuned, restored, won, changed = key_numbers(details())
+    base, tuned, restored, won, changed = key_numbers(details(five_shot=None))
     assert [(p.label, p.value, p.interval) for p in tuned.parts] == [
-        ("in-domain", "20.0%", "16.0 to 24.0"),
-        ("out-of-domain", "25.0%", "21.0 to 29.0"),
+        ("in-domain, zero-shot", "20.0%", "16.0 to 24.0"),
+        ("out-of-domain, zero-shot", "25.0%", "21.0 to 29.0"),
     ]
     assert restored.name == "Restored, k = 20%" and won.name == "Recovery (pp)"
     assert (won.parts[0].value, won.parts[0].interval) == ("+10.0", "+7.0 to +13.0")
     assert [p.value for p in changed.parts] == ["99.9%", "95.0%"] and base.parts[0].value == "2.0%"
 
 
+def test_both_prompts_stand_in_blocks_of_their_own() -> None:
+    base, tuned, restored, won, _ = key_numbers(both_prompts())
+    labels = [f"{d}, {p}" for p in ("5-shot", "zero-shot") for d in ("in-domain", "out-of-domain")]
+    assert all([p.label for p in number.parts] == labels for number in (base, tuned, restored, won))
+    assert [p.value for p in base.parts] == ["80.0%", "70.0%", "2.0%", "7.0%"]
+    assert [p.value for p in tuned.parts] == ["50.0%", "40.0%", "20.0%", "25.0%"]
+    assert [p.value for p in won.parts] == ["+15.0", "+15.0", "+10.0", "+10.0"]
+    assert "Minus base, both 5-shot: -30.0 pp in-domain (-35.0 to -25.0)" in tuned.sentence
+    assert won.sentence.startswith(
+        "5-shot: improved in both domains. Zero-shot: improved in-domain; no significant"
+    )
+    assert "within one prompt" in how_measured(both_prompts())
+
+
+def test_a_base_asked_alone_after_examples_is_compared_with_nothing() -> None:
+    base, tuned, restored, won, _ = key_numbers(details())
+    assert [p.value for p in base.parts] == ["40.0%", "–", "2.0%", "7.0%"]
+    for number in (tuned, restored, won):
+        first = number.parts[0]
+        assert (first.label, first.value) == ("in-domain, 5-shot", "–")
+        assert first.interval == "not asked with five examples"
+    assert "not asked under a prompt comparable with fine-tuned" in base.sentence
+    assert "base" not in tuned.sentence and "base has no comparable number" in how_measured(details())
+
+
+@pytest.mark.parametrize(("prompt", "said"), [("five-shot", "5-shot"), ("completion", "completion prompts")])
+def test_a_run_asked_by_another_way_alone_is_labelled_so(prompt: str, said: str) -> None:
+    found = details(params={"evaluate": {"prompt": prompt}})
+    base, *_ = key_numbers(found)
+    assert [p.label for p in base.parts] == [f"in-domain, {said}", f"out-of-domain, {said}"]
+    assert "comparable" not in base.sentence and said in how_measured(found)
+
+
 def test_each_sentence_says_what_was_done() -> None:
-    base, tuned, restored, _, changed = (number.sentence for number in key_numbers(details()))
-    assert "5-shot in-domain: 40.0%" in base
+    _, tuned, restored, _, changed = (number.sentence for number in key_numbers(details()))
     assert "1,920 other facts of mastery level 2" in tuned
     assert (
         "20% of transformer-layer weights reverted (ranking: largest relative change)" in restored
@@ -125,11 +173,12 @@ def test_each_sentence_says_what_was_done() -> None:
 )  # fmt: skip
 def test_the_gain_claims_no_more_than_its_interval(in_domain: Any, out_of_domain: Any, said: str) -> None:
     found = key_numbers(details(chosen=chosen(20, test_in=in_domain, test_out=out_of_domain)))[3]
-    assert found.sentence == f"{said}. Restored minus tuned, same questions."
+    said = f"Zero-shot: {said[0].lower()}{said[1:]}"
+    assert found.sentence == f"{said}. Restored minus tuned, same questions and prompt."
 
 
 def test_k_0_has_no_recovery() -> None:
-    found = key_numbers(details(chosen=chosen(0, test_in=gain(0, 0), test_out=gain(0, 0))))
+    found = key_numbers(details(five_shot=None, chosen=chosen(0, test_in=gain(0, 0), test_out=gain(0, 0))))
     assert found[3].parts[0].value == "–" and "No weight was reverted" in found[3].sentence
     assert "The tuned model (k = 0)" in found[2].sentence
 
@@ -141,15 +190,11 @@ def test_other_strategies_and_given_models_are_named() -> None:
     assert found[1].sentence == "External fine-tuned model: my tuned."
 
 
-def test_without_a_ceiling_the_base_sentence_is_short() -> None:
-    assert "5-shot" not in key_numbers(details(five_shot=None))[0].sentence
-
-
 def test_what_was_not_scored_is_a_dash_with_its_reason() -> None:
     table = details()["table"]
     table[0]["test_out"] = None
     table[1]["test_in"] = accuracy(None, reason="no question")
-    base, tuned, *_ = key_numbers(details(table=table))
+    base, tuned, *_ = key_numbers(details(table=table, five_shot=None))
     assert (base.parts[1].value, base.parts[1].interval) == ("–", "not evaluated")
     assert (tuned.parts[0].value, tuned.parts[0].interval) == ("–", "no question")
 
@@ -181,7 +226,7 @@ def test_the_floor_the_train_facts_and_the_optimism_are_told_where_they_were_mea
     base, tuned, restored, *_ = key_numbers(found)
     assert base.sentence.endswith("Majority baseline: 4.8%.")
     assert tuned.sentence.endswith("Accuracy on 300 train facts: 55.4% (51.4 to 59.4).")
-    assert "Choosing k on test (k = 40%) would report 1.6 pp more in-domain" in restored.sentence
+    assert "Choosing k on test (k = 40%) would report 1.6 pp more in-domain, zero-shot" in restored.sentence
     found["chosen"]["test_picked"] = picked | {"optimism": 0.0}
     assert key_numbers(found)[2].sentence.endswith("Also the best k on test.")
     found["train_set"] = {"level": "mixed", "n": 300, "seed": 0}

@@ -25,7 +25,6 @@ ROWS = pd.DataFrame(
     [
         ("", "base", None, None, None, None, None, None),
         ("", "tuned", None, 0, 0, 0, None, None),
-        ("", "five-shot", None, None, None, None, None, None),
         ("top", "restored", "top", 5, 6, 0.1, None, None),
         ("top", "restored", "top", 20, 24, 0.36, None, None),
         ("largest", "restored", "largest", 20, 24, 0.61, None, None),
@@ -74,8 +73,8 @@ def test_lines_are_told_apart_without_colour() -> None:
     looks = restore.looks_of(ROWS)
     assert len({(look.symbol, look.dash) for look in looks.values()}) == len(looks) == 5
     across = drawn("k")
-    names = ["base", "base, 5-shot", "fine-tuned (k = 0)"]
-    assert len({across[name].line.dash for name in names}) == 3
+    names = ["base", "fine-tuned (k = 0)"]
+    assert len({across[name].line.dash for name in names}) == 2
 
 
 def test_equal_k_is_said_with_its_example() -> None:

@@ -16,7 +16,8 @@ from scipy import stats
 
 from sftknow_core.errors import SpecError
 from sftknow_core.results import Chain, Questions, accuracy, questions
-from sftknow_core.results.questions import ASKED, FIVE_SHOT, Filters
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT
+from sftknow_core.results.questions import Filters
 from sftknow_core.store.cache import Cache
 
 
@@ -90,7 +91,7 @@ def test_answers_are_the_chains_and_agree_with_the_browsers_flips(
         Questions(cache, run_id).table,
         float(Chain(cache, run_id).manifest.summary["chosen"]["k_percent"]),
     )
-    found = accuracy.answers(asked, k, ASKED)
+    found = accuracy.answers(asked, k, ZERO_SHOT)
     expected = Chain(cache, run_id).levels()[["domain", "level", "state", "accuracy", "low", "high", "n"]]
     got = accuracy.by_level(found)[expected.columns]
     order = ["domain", "level", "state"]
@@ -106,6 +107,6 @@ def test_answers_are_the_chains_and_agree_with_the_browsers_flips(
     assert counts["wrong → right by tuning"] == mean.loc["tuning", "n_gained"]
     assert counts["healed by restoring"] == mean.loc["restoring", "n_gained"]
     assert counts["broken by restoring"] == mean.loc["restoring", "n_lost"]
-    assert "restored" not in accuracy.answers(asked, 0.0, ASKED)
-    with pytest.raises(SpecError, match="base"):
+    assert "restored" not in accuracy.answers(asked, 0.0, ZERO_SHOT)
+    with pytest.raises(SpecError, match="prompt"):
         accuracy.answers(asked, k, "asked twice")

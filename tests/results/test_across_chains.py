@@ -62,7 +62,7 @@ def test_accuracies_are_those_of_each_chain(filled: tuple[Cache, list[str]]) -> 
         chosen = Chain(cache, run_id).manifest.summary["chosen"]["k_percent"]
         assert set(mine["k_percent"]) == {0.0, chosen}
     base = accuracy.base_rows(rows)
-    assert len(base) == 2 * 2 * 6 and base["train_level"].isna().all()
+    assert len(base) == 2 * 6 and base["train_level"].isna().all()
     assert rows.groupby(["domain", "level"], dropna=False)["question_set_id"].nunique().eq(1).all()
 
 

@@ -10,6 +10,7 @@ from fake_chain import leave_chain, make_chains
 
 from sftknow_core.errors import CacheError, SpecError
 from sftknow_core.results import Chain, chains
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_folder import RunFolder
@@ -46,7 +47,8 @@ def test_results_are_sorted_and_hold_what_the_summary_holds(filled: tuple[Cache,
     cache, run_ids = filled
     results = chains.survey(cache).results
     assert list(dict.fromkeys(results["run_id"])) == [run_ids[1], run_ids[2], run_ids[0], run_ids[3]]
-    row = results[(results["run_id"] == run_ids[0]) & (results["domain"] == "in")].set_index("state")
+    found = results[(results["run_id"] == run_ids[0]) & (results["domain"] == "in")]
+    row = found[found["prompt"] == ZERO_SHOT].set_index("state")
     headline = Chain(cache, run_ids[0]).manifest.summary["headline"]
     for state in ("base", "tuned", "restored"):
         assert row.loc[state, "accuracy"] == headline[f"{state}_test_in"]
@@ -60,24 +62,60 @@ def test_only_chains_with_the_same_questions_are_comparable(filled: tuple[Cache,
     assert set(chains.comparable(found, run_ids[3])["run_id"]) == {run_ids[3]}
 
 
-def test_curve_by_domain_with_its_references(filled: tuple[Cache, list[str]]) -> None:
+@pytest.mark.parametrize("prompt", [ZERO_SHOT, FIVE_SHOT])
+def test_curve_by_domain_with_the_base_under_the_same_prompt(
+    filled: tuple[Cache, list[str]], prompt: str
+) -> None:
     cache, (run_id, *_) = filled
-    curve = Chain(cache, run_id).curve("test")
-    states = ["tuned", *["restored"] * 3, "hybrid", "base", "five-shot"]
-    assert curve["state"].tolist() == states * 2 and curve["domain"].tolist() == ["in"] * 7 + ["out"] * 7
+    curve = Chain(cache, run_id).curve("test", prompt)
+    states = ["tuned", *["restored"] * 3, "hybrid", "base"]
+    assert curve["state"].tolist() == states * 2 and curve["domain"].tolist() == ["in"] * 6 + ["out"] * 6
     assert curve["k_percent"].dropna().tolist() == [0, 5, 20, 60, 100] * 2
     assert curve.groupby("domain")["question_set_id"].nunique().tolist() == [1, 1]
     chosen = Chain(cache, run_id).manifest.summary["chosen"]["k_percent"]
     assert curve.loc[curve["chosen"], "k_percent"].tolist() == [chosen, chosen]
-    assert set(Chain(cache, run_id).curve("dev")["domain"]) == {"in"}
+    assert set(Chain(cache, run_id).curve("dev", prompt)["domain"]) == (
+        {"in"} if prompt == ZERO_SHOT else set()
+    )
+
+
+def test_each_prompt_has_its_own_numbers(filled: tuple[Cache, list[str]]) -> None:
+    """Each accuracy is that of the answers of its state under its prompt; the base shines after examples alone."""
+    chain = Chain(filled[0], filled[1][0])
+    assert chain.prompts == (FIVE_SHOT, ZERO_SHOT)
+    for prompt, runs in (
+        (ZERO_SHOT, chain.stages.evaluate), (FIVE_SHOT, chain.stages.five_shot_states)
+    ):  # fmt: skip
+        for state in chain.states:
+            answers = RunFolder(chain.cache, runs[state.state_id]).read("answers").to_pylist()
+            right = [a["words"] for a in answers if (a["split"], a["domain"]) == ("test", "in")]
+            assert state.score("test", "in", prompt).accuracy == pytest.approx(sum(right) / len(right))
+    base, tuned = chain.base, chain.tuned
+    assert base.score("test", "in", FIVE_SHOT).accuracy > tuned.score("test", "in", FIVE_SHOT).accuracy
+    assert base.score("test").accuracy < tuned.score("test").accuracy
+    assert base.score("dev", "in", FIVE_SHOT) is None
+    lost = tuned.score("test", "in", FIVE_SHOT).accuracy - base.score("test", "in", FIVE_SHOT).accuracy
+    assert chain.tuning_on("in").value == pytest.approx(lost)
+
+
+def test_an_older_chain_asked_its_base_alone_after_examples(tmp_path: Path) -> None:
+    cache, (run_id,) = Cache(tmp_path), make_chains(tmp_path, per_level=4, cube=False, five_shot=False)
+    chain = Chain(cache, run_id)
+    assert chain.prompts == (ZERO_SHOT,) and chain.five_shot["test_in"].accuracy > 0
+    assert chain.curve("test", FIVE_SHOT).empty and chain.tuned.score("test", "in", FIVE_SHOT) is None
+    assert chain.gain_on("in", FIVE_SHOT) is None and chain.tuning_on("in") is None
+    assert set(chains.survey(cache).results["prompt"]) == {ZERO_SHOT}
+    assert chain.all_questions.table.prompts == (ZERO_SHOT,)
 
 
 def test_levels_add_up_to_the_headline(filled: tuple[Cache, list[str]]) -> None:
     cache, (run_id, *_) = filled
-    levels = Chain(cache, run_id).levels()
-    means = levels.groupby(["domain", "state"])["accuracy"].mean()
-    for row in chains.survey(cache).results.query("run_id == @run_id").itertuples():
-        assert means[row.domain, row.state] == pytest.approx(row.accuracy)
+    levels = {prompt: Chain(cache, run_id).levels(prompt) for prompt in (ZERO_SHOT, FIVE_SHOT)}
+    means = {p: rows.groupby(["domain", "state"])["accuracy"].mean() for p, rows in levels.items()}
+    found = chains.survey(cache).results.query("run_id == @run_id")
+    assert len(found) == 12
+    for row in found.itertuples():
+        assert means[row.prompt][row.domain, row.state] == pytest.approx(row.accuracy)
 
 
 def test_shifted_questions_are_level_four_test_in_domain(filled: tuple[Cache, list[str]]) -> None:

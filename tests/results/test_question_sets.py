@@ -47,7 +47,7 @@ def test_measured_stays_within_one_set(filled: tuple[Cache, str, str]) -> None:
     for rows, n, ks in ((own, 3, {0, 5, 100}), (other, 7, {0, 20, 100})):
         assert set(rows.loc[rows["level"].notna(), "n"]) == {n}
         assert set(rows["k_percent"].dropna()) == ks
-        assert {"base", "tuned", "five-shot"} <= set(rows["state"])
+        assert {"base", "tuned"} <= set(rows["state"])
     assert not set(own["question_set_id"]) & set(other["question_set_id"])
     theirs = Chain(cache, large).measured(TOP)
     assert other.drop(columns="chosen").equals(theirs.drop(columns="chosen"))
@@ -59,9 +59,6 @@ def test_what_is_missing_is_said(filled: tuple[Cache, str, str]) -> None:
     rows = Chain(cache, small).measured(TOP)
     assert [measured.missing(rows, k) for k in (0, 5, 6, 100)] == [(), (), ("restored",), ()]
     assert measured.missing(rows.iloc[:0], 5) == ("base", "tuned", "restored")
-    without = rows[rows["state"] != "five-shot"]
-    assert measured.missing(without, 5, five_shot=True) == ("five-shot",)
-    assert measured.missing(without, 6, five_shot=True) == ("restored", "five-shot")
     assert measured.n_level(rows, "dev") == 3 and measured.n_level(rows.iloc[:0], "dev") is None
     tuned = measured.shown_state(rows, 0, "dev")
     assert tuned is not None and tuned.state == "tuned"

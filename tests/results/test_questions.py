@@ -12,6 +12,7 @@ f5       0     ✓     ✓     ✓     ✓     ✓       0.25        0.25     al
 from __future__ import annotations
 
 import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ import pytest
 
 from sftknow_core.errors import GoneError, SpecError
 from sftknow_core.results import Questions, question_detail, questions
-from sftknow_core.results.questions import ASKED, FIVE_SHOT, PAGE_SIZE, Filters, QuestionTable, browse
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT
+from sftknow_core.results.questions import PAGE_SIZE, Filters, QuestionTable, browse
 from sftknow_core.store.cache import Cache
 from sftknow_core.store.open_run import open_run
 from sftknow_core.store.run_spec import RunSpec
 
 LEVELS = (4, 4, 3, 3, 0, 0)
-RIGHT = {"base": "000001", "five": "110101", "tuned": "011001", "r5": "001101", "r20": "110101"}
+RIGHT = {"base": "000001", "tuned": "011001", "r5": "001101", "r20": "110101"}
+AFTER_FIVE = {"base": "110101", "tuned": "010100", "r5": "010101", "r20": "110001"}
+"""Tuned and restored answered all but f5 so, which is a dev question."""
 KL = {
     "base": (0.0,) * 6,
     "tuned": (2.0, 0.5, None, 1.0, None, 0.25),
@@ -38,16 +42,16 @@ TEN = [f" t{i}" for i in range(10)]
 P_TUNED = [0.5, 0.2, 0.1, 0.05, 0.05, 0.04, 0.03, 0.01, 0.01, 0.01]
 
 
-def answers(name: str, state: str) -> list[dict[str, Any]]:
+def answers(name: str, right: dict[str, str]) -> list[dict[str, Any]]:
     return [
         {
-            "state_id": state, "fact_id": f"f{i}", "row": i, "topic": "P19" if i % 2 else "P50",
+            "state_id": name, "fact_id": f"f{i}", "row": i, "topic": "P19" if i % 2 else "P50",
             "split": "dev" if i == 5 else "test", "domain": "out" if i == 4 else "in", "level": level,
             "question": f"Where was X{i} born?", "gold": f"Gold{i}", "completion": f" said {name} {i} ",
             "words": mark == "1", "substring": True, "exact": False, "stopped": True, "n_tokens": 3,
             "answer_in_question": False,
         }
-        for i, (level, mark) in enumerate(zip(LEVELS, RIGHT[name], strict=True))
+        for i, (level, mark) in enumerate(zip(LEVELS, right[name], strict=True))
     ]  # fmt: skip
 
 
@@ -72,23 +76,23 @@ def restored(state: str) -> dict[str, Any]:
 
 
 def make(root: Path) -> str:
-    cache, evaluate = Cache(root), {}
-    for name in RIGHT:
-        with open_run(cache, RunSpec("evaluate", {"state": name})) as run:
-            state = "base" if name == "five" else name
-            given = {"answers": answers(name, state)}
-            if name != "five":
-                given["first_token"] = tokens(state)
-                evaluate[state] = run.run_id
-                given |= {"restorations": [restored(state)]} if state in KS else {}
+    cache, evaluate, after_five = Cache(root), {}, {}
+    for name, prompt in product(RIGHT, ("paper", "five-shot")):
+        with open_run(cache, RunSpec("evaluate", {"state": name}, {"prompt": prompt})) as run:
+            if prompt == "paper":
+                given = {"answers": answers(name, RIGHT), "first_token": tokens(name)}
+                given |= {"restorations": [restored(name)]} if name in KS else {}
+                evaluate[name] = run.run_id
             else:
-                five = run.run_id
+                rows = answers(name, AFTER_FIVE)
+                given = {"answers": [row for row in rows if name == "base" or row["split"] == "test"]}
+                after_five[name] = run.run_id
             for part in range(2):  # as in real runs, rows lie in several parts
                 run.write_chunk(part, {table: rows[3 * part :][:3] for table, rows in given.items()})
             run.finish()
     summary = {
         "base_id": "base", "tuned_id": "tuned", "matcher": "words",
-        "stages": {"evaluate": evaluate, "five_shot": five},
+        "stages": {"evaluate": evaluate, "five_shot": after_five["base"], "five_shot_states": after_five},
     }  # fmt: skip
     with open_run(cache, RunSpec("chain", {"base": "base"})) as run:
         run.finish(summary)
@@ -112,7 +116,7 @@ def found(asked: QuestionTable, **wishes: Any) -> list[str]:
 
 def test_one_row_a_question_and_one_a_state(asked: QuestionTable) -> None:
     assert (asked.questions.num_rows, asked.states.num_rows) == (6, 24)
-    assert asked.ks == (5.0, 20.0) and asked.has_five_shot
+    assert asked.ks == (5.0, 20.0) and asked.prompts == (FIVE_SHOT, ZERO_SHOT)
     assert asked.topics == ["P19", "P50"] and asked.splits == ["dev", "test"]
     first = questions.one(asked, "f0")
     assert first is not None and first["tuned_answer"] == "said tuned 0"
@@ -123,29 +127,36 @@ def test_one_row_a_question_and_one_a_state(asked: QuestionTable) -> None:
 def test_back_at_k_is_the_smallest_k_that_answers_rightly_what_tuned_does_not(asked: QuestionTable) -> None:
     back = asked.questions.column("back_at_k").to_pylist()
     assert back == [20.0, None, None, 5.0, None, None]
+    after_five = asked.questions.column("five_back_at_k").to_pylist()
+    assert after_five == [20.0, None, None, None, None, None]
 
 
 @pytest.mark.parametrize(
-    ("base", "flip", "k", "expected"),
+    ("prompt", "flip", "k", "expected"),
     [
-        (ASKED, "right → wrong by tuning", 20, set()),
-        (FIVE_SHOT, "right → wrong by tuning", 20, {"f0", "f3"}),
-        (FIVE_SHOT, "wrong → right by tuning", 20, {"f2"}),
-        (ASKED, "wrong → right by tuning", 20, {"f1", "f2"}),
-        (ASKED, "healed by restoring", 20, {"f0", "f3"}),
-        (ASKED, "healed by restoring", 5, {"f3"}),
-        (ASKED, "broken by restoring", 20, {"f2"}),
-        (ASKED, "broken by restoring", 5, {"f1"}),
-        (ASKED, "always right", 20, {"f5"}),
-        (FIVE_SHOT, "always right", 20, {"f1", "f5"}),
-        (FIVE_SHOT, "always wrong", 20, {"f4"}),
+        (ZERO_SHOT, "right → wrong by tuning", 20, set()),
+        (FIVE_SHOT, "right → wrong by tuning", 20, {"f0"}),
+        (FIVE_SHOT, "wrong → right by tuning", 20, set()),
+        (FIVE_SHOT, "healed by restoring", 20, {"f0"}),
+        (FIVE_SHOT, "healed by restoring", 5, set()),
+        (FIVE_SHOT, "broken by restoring", 20, {"f3"}),
+        (ZERO_SHOT, "wrong → right by tuning", 20, {"f1", "f2"}),
+        (ZERO_SHOT, "healed by restoring", 20, {"f0", "f3"}),
+        (ZERO_SHOT, "healed by restoring", 5, {"f3"}),
+        (ZERO_SHOT, "broken by restoring", 20, {"f2"}),
+        (ZERO_SHOT, "broken by restoring", 5, {"f1"}),
+        (ZERO_SHOT, "always right", 20, {"f5"}),
+        (FIVE_SHOT, "always right", 20, {"f1"}),
+        (FIVE_SHOT, "always wrong", 20, {"f2", "f4"}),
     ],
 )
-def test_flips(asked: QuestionTable, base: str, flip: str, k: float, expected: set[str]) -> None:
-    filters = Filters(float(k), base, flip)
+def test_flips_are_within_one_prompt(
+    asked: QuestionTable, prompt: str, flip: str, k: float, expected: set[str]
+) -> None:
+    filters = Filters(float(k), prompt, flip)
     assert set(browse(asked, filters).rows["fact_id"]) == expected
     counts = questions.flip_counts(asked, filters)
-    assert counts[flip] == len(expected) and counts["all"] == 6
+    assert counts[flip] == len(expected) and counts["all"] == (6 if prompt == ZERO_SHOT else 5)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +186,7 @@ def test_sorting_puts_null_last_both_ways_and_keeps_the_order_asked_for_ties(ask
 
 
 def test_wrong_wishes_are_refused() -> None:
-    for wrong in ({"flip": "lost"}, {"sort": "1; DROP"}, {"base": "x"}, {"kl_from": 2.0, "kl_to": 1.0}):
+    for wrong in ({"flip": "lost"}, {"sort": "1; DROP"}, {"prompt": "x"}, {"kl_from": 2.0, "kl_to": 1.0}):
         with pytest.raises(SpecError):
             Filters(20.0, **wrong)  # type: ignore[arg-type]
 
@@ -245,7 +256,7 @@ def test_a_lost_evaluation_is_named_and_another_run_does_not_matter(
     with open_run(cache, RunSpec("evaluate", {"state": "another"})) as run:
         run.finish()
     assert Questions(cache, chain[1]).stamp == stamp
-    lost = RunSpec("evaluate", {"state": "r5"}).run_id
+    lost = RunSpec("evaluate", {"state": "r5"}, {"prompt": "paper"}).run_id
     shutil.rmtree(cache.run_folder(lost))
     assert Questions(cache, chain[1]).stamp != stamp
     with pytest.raises(GoneError, match=lost):
@@ -256,11 +267,15 @@ def test_a_few_far_kls_do_not_squeeze_the_others() -> None:
     kls = [i / 100 for i in range(1, 101)] + [50.0, 60.0]
     ids = [f"f{i}" for i in range(len(kls))]
     texts = dict.fromkeys(
-        ("topic", "question", "gold", "base_answer", "five_answer", "tuned_answer"), ["x"] * len(kls)
+        ("topic", "question", "gold", "base_answer", "five_base_answer", "tuned_answer", "five_tuned_answer"),
+        ["x"] * len(kls),
     )
-    flags = dict.fromkeys(("base_right", "five_right", "tuned_right"), [True] * len(kls))
+    flags = dict.fromkeys(
+        ("base_right", "five_base_right", "tuned_right", "five_tuned_right"), [True] * len(kls)
+    )
     table = {"fact_id": ids, "place": list(range(len(kls))), "split": ["test"] * len(kls), "kl": kls}
-    table |= {"domain": ["in"] * len(kls), "level": [4] * len(kls), **texts, **flags}
+    back = dict.fromkeys(("back_at_k", "five_back_at_k"), [20.0] * len(kls))
+    table |= {"domain": ["in"] * len(kls), "level": [4] * len(kls), **texts, **flags, **back}
     states = {
         "fact_id": ids,
         "k": [20.0] * len(kls),
@@ -268,7 +283,7 @@ def test_a_few_far_kls_do_not_squeeze_the_others() -> None:
         "is_right": [True] * len(kls),
     }
     states |= {"kl": [kl / 2 for kl in kls], "gold_p": [0.5] * len(kls), "gold_rank": [1] * len(kls)}
-    asked = QuestionTable(pa.table(table), pa.table(states), (20.0,), True)
+    asked = QuestionTable(pa.table(table), pa.table(states), (20.0,), (FIVE_SHOT, ZERO_SHOT))
     spread = question_detail.spread(asked, Filters(20.0))
     assert len(spread) == question_detail.N_BINS + 1 and spread["beyond"].tolist() == [False] * 40 + [True]
     end = spread["high"].iloc[39]

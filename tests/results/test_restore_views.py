@@ -38,7 +38,7 @@ def test_every_run_of_the_pair_counts_and_no_other(filled: Filled) -> None:
     rows = Chain(cache, first).measured(TOP)
     means = rows[rows["level"].isna() & (rows["split"] == "dev")]
     assert means["state"].tolist() == [
-        "tuned", "restored", "restored", "restored", "hybrid", "base", "five-shot"
+        "tuned", "restored", "restored", "restored", "hybrid", "base"
     ]  # fmt: skip
     assert means["k_percent"].tolist()[:5] == [0, 5, 20, 40, 100]
     assert len(Chain(cache, second).measured(TOP)) == len(rows)
@@ -51,7 +51,7 @@ def test_another_selection_has_only_the_ends(filled: Filled) -> None:
     cache, (first, *_) = filled
     for spec in (RestoreSpec("bottom", k_percent="1"), RestoreSpec(layers="0", k_percent="1")):
         rows = Chain(cache, first).measured(spec)
-        assert set(rows["state"]) == {"tuned", "base", "five-shot"}
+        assert set(rows["state"]) == {"tuned", "base"}
         assert measured.nearest_state(rows, 5, "dev") is None
 
 

@@ -43,6 +43,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
         restoring=(Restoring(), Restoring(strategy="bottom")),
         baselines=True,
         completions=True,
+        five_shot=True,
         controls=CONTROLS,
         equal_energy=("random", "interpolation", "largest"),
         equal_projection=("random", "interpolation"),
@@ -146,6 +147,9 @@ def test_answers_are_those_of_the_chains(frames: dict[str, pd.DataFrame], cache:
     base = answers[answers["chain"] == "base"]
     assert len(base[base["prompt"] == "qa"]) == 10 + 2  # both train sets begin alike: they are nested
     assert len(base[base["prompt"] == "completion"]) == 6
+    after_five = tuned[tuned["prompt"] == "five-shot"]
+    assert len(after_five) == 5 * 6 and set(after_five["split"]) == {"test"}
+    assert len(base[base["prompt"] == "five-shot"]) == 10  # its baseline holds the dev questions too
     for chain in frames["chains"]["chain"]:
         summary = RunFolder(cache, chain).manifest().summary  # type: ignore[union-attr]
         for state_id, run in summary["stages"]["evaluate"].items():

@@ -17,7 +17,7 @@ from typing import Any
 from sftknow_core.errors import CacheError, ModelError, PluginError, SftknowError, Stopped
 from sftknow_core.facts.fact import FactSet
 from sftknow_core.facts.topics import Topic
-from sftknow_core.pipeline.chain import ask_after_exemplars, run_chain, to_complete
+from sftknow_core.pipeline.chain import after_exemplars, ask_after_exemplars, run_chain, to_complete
 from sftknow_core.pipeline.evaluate import EvaluationPlan, evaluate
 from sftknow_core.pipeline.mastery import Mastery, score_facts
 from sftknow_core.pipeline.questions import choose_questions
@@ -68,16 +68,19 @@ def do_shared(task: CellTask) -> None:
     """
     place = _placed(task)
     loader = StateLoader(place.ws, place.base)
-    completed = {task.spec.questions_of(n) for n in task.spec.controlled_sizes()}
+    controlled = {task.spec.questions_of(n) for n in task.spec.controlled_sizes()}
     for asked in task.spec.question_specs():
         exam = place.exam(asked)
         evaluate(exam, base_state(place.base), loader)
         on_test = tuple(fact for fact in exam.questions if fact.split == "test")
-        complete = task.spec.completions and asked in completed
+        complete = task.spec.completions and asked in controlled
         if complete and (sentences := to_complete(place.ws, exam, on_test)):
             evaluate(sentences, base_state(place.base), loader)
+        few_shot = task.spec.five_shot and asked in controlled
         if task.spec.baselines:
             ask_after_exemplars(place.ws, exam, loader)
+        elif few_shot and (few := after_exemplars(place.ws, exam, on_test)):
+            evaluate(few, base_state(place.base), loader)
 
 
 def do_cell(task: CellTask) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def study_run(spec: StudySpec, base: ModelHandle, facts: FactSet) -> RunSpec:
             "baselines": spec.baselines,
             "threads": spec.threads,
             **_varied(spec),
+            **({"five_shot": True} if spec.five_shot else {}),
             "rule": spec.fixed_rule.model_dump(),
             **{name: given for name, given in by_size.items() if given},
         },
@@ -239,9 +240,10 @@ def _planned(
     chains = [spec.chain_spec(cell, way) for way in spec.restoring]
     n_restored = sum(len(chain.restore_specs()) for chain in chains)
     on_test = sum(fact.split == "test" for fact in questions)
-    # tuned and restored states; base on the train set; completion prompts and controls on test questions
+    # tuned and restored states; base on the train set; more prompts and controls on test questions
     asked = (1 + n_restored) * (len(questions) + n_learnt) + n_learnt
-    asked += ((1 + n_restored) * chains[0].completions + chains[0].n_controls) * on_test
+    more = chains[0].completions + chains[0].five_shot
+    asked += ((1 + n_restored) * more + chains[0].n_controls) * on_test
     return PlannedCell(cell, TODO, run_ids, load=Load(cell.method, n * sft.epochs, asked))
 
 

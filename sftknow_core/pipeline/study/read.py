@@ -56,7 +56,7 @@ _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
         "per_level_by_size": ("per_level_by_size",),
         "question_seed": ("questions", "seed"),
         **{name: ("evaluate", name) for name in field_names(EvaluateSpec)},
-        **{name: (name,) for name in ("train_questions", "baselines", "completions")},
+        **{name: (name,) for name in ("train_questions", "baselines", "completions", "five_shot")},
     },
     "rule": {name: ("rule", name) for name in field_names(Rule)},
     "work": {name: (name,) for name in ("checkpoints", "threads", "workers")},

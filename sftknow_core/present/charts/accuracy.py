@@ -33,7 +33,6 @@ _STEPS = {
     "restoring": ("restored", "by restoring (tuned → restored)", "circle", -0.16),
 }
 """Step -> whose colour, name, symbol, and how far above the level it stands."""
-_REFERENCE_NAMES = {"five-shot": "base,<br>5-shot", "base": "base"}
 _REFERENCE_GAP = 0.4
 _CELL_PIXELS = 50
 _PALEST = 0.08
@@ -165,14 +164,14 @@ def heat_figure(
 ) -> go.Figure:
     """Accuracy by test level (rows, and their mean) and train level (columns), each cell with its number in percent.
 
-    cells: results.accuracy.over_seeds of one N, one state, all levels; references: rows of base and five-shot of
-    results.accuracy.accuracies, drawn as columns of their own in grey. paper: published.by_test_level, written small
-    in the cells of its train levels.
+    cells: results.accuracy.over_seeds of one N, one state, all levels; references: rows of base of
+    results.accuracy.accuracies under the same prompt, drawn as a column of its own in grey. paper:
+    published.by_test_level, written small in the cells of its train levels.
     """
     domains = list(cells["domain"].unique())
     figure = domain_panels(domains, horizontal_spacing=0.03)
     trained = list(dict.fromkeys(cells["train_level"]))
-    shown = [name for name in ("five-shot", "base") if (references["state"] == name).any()]
+    shown = ["base"] if len(references) else []
     for column, domain in enumerate(domains, start=1):
         for colour, part in (
             (palette.of(state), _grid(cells[cells["domain"] == domain], "train_level", trained)),
@@ -186,7 +185,7 @@ def heat_figure(
                 figure.add_trace(_heat(part, first, colour, palette), row=1, col=column)
                 for texts in _texts(part, first, colour, palette, here):
                     figure.add_trace(texts, row=1, col=column)
-    names = [*trained, *[_REFERENCE_NAMES[name] for name in shown]]
+    names = [*trained, *shown]
     places = [*range(len(trained)), *[len(trained) + _REFERENCE_GAP + i for i in range(len(shown))]]
     figure.update_xaxes(tickvals=places, ticktext=names, showgrid=False, title_standoff=6)
     figure.update_xaxes(title_text="training level", range=[-0.55, max(places, default=0) + 0.55])

@@ -192,11 +192,10 @@ def _references(
     """The base, which has no N: lines across."""
     ends = [10**end for end in _log_range(sizes)]
     traces = []
-    for state, name in (("base", measure.base), ("five-shot", REFERENCES["five-shot"][0])):
-        for value in rows.loc[rows["state"] == state, measure.value].head(1):
-            said = f"{name}: <b>{value:{_finer(measure)}}</b>"
-            dash = REFERENCES[state][1]
-            traces.append(reference(ends, float(value), name, palette.of(state), dash, width=1.6, said=said))
+    for value in rows.loc[rows["state"] == "base", measure.value].head(1):
+        said = f"{measure.base}: <b>{value:{_finer(measure)}}</b>"
+        look = (palette.base, REFERENCES["base"][1])
+        traces.append(reference(ends, float(value), measure.base, *look, width=1.6, said=said))
     return traces
 
 

@@ -40,7 +40,7 @@ _CELL_WIDTH = 0.7
 
 
 def restoration_figure(table: pd.DataFrame, palette: Palette = LIGHT) -> go.Figure:
-    """Accuracy over k with its 95% CI, the three endpoints, and where tuned, base and five-shot lie.
+    """Accuracy over k with its 95% CI, the three endpoints, and where tuned and base lie.
 
     table: see Chain.curve; rows of one split.
     """

@@ -18,12 +18,11 @@ from plotly.subplots import make_subplots
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present.charts.palette import Palette, faded
 
-NAMES = {"five-shot": "base, 5-shot", "hybrid": "k = 100% (layers = base)"}
+NAMES = {"hybrid": "k = 100% (layers = base)"}
 """A state -> its name in a figure; the others are called as they are stored."""
 STATES = ("base", "tuned", "restored")
 """In the order a reader follows them."""
 REFERENCES = {
-    "five-shot": (NAMES["five-shot"], "dot"),
     "base": ("base", "dash"),
     "tuned": ("fine-tuned (k = 0)", "dash"),
 }

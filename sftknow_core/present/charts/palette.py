@@ -21,13 +21,13 @@ class Palette:
     tuned: str
     restored: str
     ceiling: str
-    """The base, 5-shot."""
+    """What was asked after five examples, beside other prompts."""
     levels: tuple[str, str, str, str, str]
     """Mastery level 0 to 4: one hue, further from the background the better the base knows the fact."""
 
     def of(self, state: str) -> str:
         """The colour of a state; k = 100% is a restored state."""
-        colours = {"base": self.base, "tuned": self.tuned, "five-shot": self.ceiling}
+        colours = {"base": self.base, "tuned": self.tuned}
         return colours.get(state, self.restored)
 
 

@@ -72,7 +72,7 @@ _OTHERS = (
 
 
 def measured_figure(rows: pd.DataFrame, axis: str, now: float, palette: Palette = LIGHT) -> go.Figure:
-    """Accuracy over what was reverted, with 95% CIs, base, tuned and five-shot as lines, and the current k.
+    """Accuracy over what was reverted, with 95% CIs, base and tuned as lines, and the current k.
 
     rows: Chain.measured of one split, without levels. axis: one of AXES. now: the current k on that
     axis, in percent; NaN where it is not known.
@@ -103,7 +103,7 @@ def measured_figure(rows: pd.DataFrame, axis: str, now: float, palette: Palette 
 
 
 def strategies_figure(rows: pd.DataFrame, axis: str, palette: Palette = LIGHT) -> go.Figure:
-    """Accuracy over what was reverted, one line a strategy, with base, tuned and five-shot as lines across.
+    """Accuracy over what was reverted, one line a strategy, with base and tuned as lines across.
 
     rows: Chain.ways of one split. axis: one of AXES; states that have no place on it (interpolation
     has no k) are left out. Every line starts at tuned, where nothing is reverted. Bars: 95% CIs.

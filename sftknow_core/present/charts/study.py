@@ -15,6 +15,7 @@ from plotly.subplots import make_subplots
 
 from sftknow_core.analysis import published
 from sftknow_core.analysis.context import Study
+from sftknow_core.analysis.estimates import QA
 from sftknow_core.analysis.grid import Cell
 from sftknow_core.analysis.rows import (
     accuracy_rows,
@@ -36,7 +37,6 @@ from sftknow_core.present.charts.across import (
 )
 from sftknow_core.present.charts.marks import (
     K_ENDS,
-    NAMES,
     REFERENCES,
     add,
     arms,
@@ -51,7 +51,7 @@ from sftknow_core.present.charts.marks import (
 from sftknow_core.present.charts.palette import LIGHT, Palette, faded
 from sftknow_core.present.charts.restore import strategies_figure
 
-_REFERENCES = {state: REFERENCES[state] for state in ("five-shot", "base")}
+_REFERENCES = {"base": REFERENCES["base"]}
 UNITS = {
     "pp": "percentage points of accuracy",
     "nats": "nats of KL",
@@ -69,16 +69,21 @@ _SYMBOLS = {
 _PART_PIXELS, _CLAIM_GAP = 15, 0.9
 
 
-def figure2(study: Study, palette: Palette = LIGHT, paper_model: str | None = None) -> go.Figure | None:
-    """Accuracy over N by train level, tuned: seeds as points, means with intervals (mean over test levels)."""
-    cells, seeds = accuracy_rows(study)
+def figure2(
+    study: Study, palette: Palette = LIGHT, paper_model: str | None = None, prompt: str = QA
+) -> go.Figure | None:
+    """Accuracy over N by train level, tuned: seeds as points, means with intervals (mean over test levels).
+
+    prompt: of the tuned models and of base. The paper's models were asked with the prompt they were tuned with.
+    """
+    cells, seeds = accuracy_rows(study, prompt=prompt)
     paper = published.over_n(paper_model) if paper_model else None
     return _over_n(cells, seeds, palette, paper, paper_model)
 
 
-def figure4(study: Study, palette: Palette = LIGHT) -> go.Figure | None:
+def figure4(study: Study, palette: Palette = LIGHT, prompt: str = QA) -> go.Figure | None:
     """As Figure 2, on the questions of mastery level 4: what the base knew best."""
-    return _over_n(*accuracy_rows(study, 4), palette)
+    return _over_n(*accuracy_rows(study, 4, prompt=prompt), palette)
 
 
 def figure5(study: Study, palette: Palette = LIGHT) -> go.Figure | None:
@@ -104,14 +109,16 @@ def _over_n(
     return over_n_figure(cells, seeds, ACCURACY, palette, paper, name or "")
 
 
-def restoration_figure(study: Study, size: str | None = None, palette: Palette = LIGHT) -> go.Figure | None:
-    """Accuracy over k by train level at one N (None: the largest): what Table 4 prints.
+def restoration_figure(
+    study: Study, size: str | None = None, palette: Palette = LIGHT, prompt: str = QA
+) -> go.Figure | None:
+    """Accuracy over k by train level at one N (None: the largest), under one prompt: what Table 4 prints.
 
-    The k stand at equal distances, because most of the curve happens below 20%. Lines across: the base asked the same
-    way, and after five exemplars, which is as far as knowledge the base had can lift it.
+    The k stand at equal distances, because most of the curve happens below 20%. Line across: the base under the same
+    prompt; after five exemplars it is as far as knowledge the base had can lift a model.
     """
     size = size or next(iter(reversed(study.sizes())), None)
-    rows = curve_rows(study, size)
+    rows = curve_rows(study, size, prompt=prompt)
     curves = rows[rows["k_percent"].notna()]
     if size is None or curves.empty:
         return None
@@ -160,8 +167,8 @@ def _said(rows: pd.DataFrame, name: str) -> list[str]:
 def knowledge_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.Figure | None:
     """Knowledge or format: correct answers, gold first tokens and answers that end, over k, against the base.
 
-    Where restoring lifts questions but not completion prompts, or only up to the five-shot base together
-    with the share of answers that end, it gives back a format rather than knowledge.
+    Where restoring lifts questions but neither questions after five examples nor completion prompts, it gives back a
+    format rather than knowledge. Each curve has the base under its own prompt as its line.
     """
     rows = format_rows(study, cell)
     curves = rows[rows["k_percent"].notna()]
@@ -170,13 +177,14 @@ def knowledge_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.F
     ks = sorted(curves["k_percent"].unique())
     looks = {
         "questions, right": ("questions, correct", palette.restored, "circle", "solid"),
+        "after five examples, right": ("5-shot, correct", palette.ceiling, "hexagon", "dot"),
         "completion prompts, right": ("completion prompts, correct", palette.levels[2], "diamond", "dashdot"),
         "right token among the ten": ("gold first token in the top 10", palette.levels[4], "square", "dash"),
         "answers that end": ("answers that end", palette.tuned, "triangle-up", "dot"),
     }
     lines = {
-        "base": ("base", palette.base, "dash"),
-        "base after five examples": (NAMES["five-shot"], palette.ceiling, "dot"),
+        "base": ("base, zero-shot", palette.restored, "dash"),
+        "base after five examples": ("base, 5-shot", palette.ceiling, "dash"),
         "base, completion prompts": ("base, completion prompts", palette.levels[2], "longdash"),
     }
     figure = go.Figure()
@@ -214,10 +222,12 @@ def energy_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.Figu
     return strategies_figure(drawn.astype({"n": "int64"}), "update", palette)
 
 
-def recovered_figure(study: Study, size: str | None = None, palette: Palette = LIGHT) -> go.Figure | None:
+def recovered_figure(
+    study: Study, size: str | None = None, palette: Palette = LIGHT, prompt: str = QA
+) -> go.Figure | None:
     """Questions that restoring recovers and breaks, by level; one panel a training level, counts of all seeds."""
     size = size or next(iter(reversed(study.sizes())), None)
-    rows = recovered_rows(study, size)
+    rows = recovered_rows(study, size, prompt=prompt)
     if size is None or not len(rows):
         return None
     levels = list(dict.fromkeys(rows["train_level"]))

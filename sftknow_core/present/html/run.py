@@ -147,6 +147,7 @@ def render(cache: Cache, run_id: str) -> str:
     rows = chain.measured()
     slider, shown = run_data.slider_of(chain, rows), Shown()
     label = run_data.add_chains(shown, chain)
+    prompts = run_data.add_prompts(shown, chain)
     run_data.add_answers(shown, chain, slider, rows)
     no_weights = run_data.first_or_reason(lambda: run_data.add_weights(shown, chain, slider))
     opened, no_tokens = add_tokens(shown, chain.all_questions, slider)
@@ -163,6 +164,8 @@ def render(cache: Cache, run_id: str) -> str:
         "opened": opened,
         "no_weights": no_weights,
         "no_tokens": no_tokens,
+        "prompts": prompts,
+        "asked": prompts[-1]["asked"],
         "splits": slider.splits,
         "test_costs": restore.TEST_COSTS,
         "flips_say": restore.FLIPS_SAY,

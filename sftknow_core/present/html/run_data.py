@@ -25,10 +25,11 @@ from sftknow_core.present.charts.weights import heat_figure
 from sftknow_core.present.html.page import Plain, as_table, bullets, cards
 from sftknow_core.present.terminal import percent
 from sftknow_core.present.text import restore as restore_text
+from sftknow_core.present.text import story
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.results import chains, measured
 from sftknow_core.results.chain import Chain
-from sftknow_core.results.measured import MeasuredState
+from sftknow_core.results.measured import ZERO_SHOT, MeasuredState
 from sftknow_core.results.weights import Cube
 
 MOST_FLIPPED = 100
@@ -108,6 +109,7 @@ def slider_of(chain: Chain, rows: pd.DataFrame) -> Slider:
 
 def add_answers(shown: Shown, chain: Chain, slider: Slider, rows: pd.DataFrame) -> None:
     """Accuracy, its curve, the levels and the flipped questions, for each split and k."""
+    asked = story.prompt_names(chain)[ZERO_SHOT]
     for split in slider.splits:
         headline = rows[rows["level"].isna() & (rows["split"] == split)].drop(columns=["level", "split"])
         curve = f"measured.{split}"
@@ -115,7 +117,7 @@ def add_answers(shown: Shown, chain: Chain, slider: Slider, rows: pd.DataFrame) 
         for i, k in enumerate(slider.ks):
             name = f"{split}.{i}"
             shown.mark(f"{curve}.{i}", partial(restore_charts.measured_figure, headline, "k", k))
-            shown.numbers[f"accuracy.{name}"] = cards(_accuracies(headline, k))
+            shown.numbers[f"accuracy.{name}"] = cards(_accuracies(headline, k, asked))
             at = headline[headline["k_percent"] == k]
             state = MeasuredState.of_row(at.iloc[0]) if len(at) else None
             levels = measured.levels_at(rows, state, split) if state else rows.iloc[:0]
@@ -123,7 +125,7 @@ def add_answers(shown: Shown, chain: Chain, slider: Slider, rows: pd.DataFrame) 
             _add_flips(shown, chain, name, state if k else None, split)
 
 
-def _accuracies(headline: pd.DataFrame, k: float) -> list[KeyNumber]:
+def _accuracies(headline: pd.DataFrame, k: float, asked: str) -> list[KeyNumber]:
     """One card a domain: the accuracy at k, between base and tuned."""
     found = []
     for domain in headline["domain"].unique():
@@ -132,7 +134,7 @@ def _accuracies(headline: pd.DataFrame, k: float) -> list[KeyNumber]:
         states[f"k = {k:g}%" if k else "k = 0%, tuned"] = of[of["k_percent"] == k]
         parts = tuple(_part(name, rows) for name, rows in states.items() if k or name != "tuned")
         n = int(of["n"].max())
-        said = f"n = {n:,}; mean over the mastery levels."
+        said = f"n = {n:,}; mean over the mastery levels; {asked}."
         found.append(KeyNumber(DOMAIN_NAMES.get(domain, domain).capitalize(), parts, said))
     return found
 
@@ -194,11 +196,23 @@ def thinned(curve: pd.DataFrame) -> pd.DataFrame:
     ].reset_index(drop=True)
 
 
+def add_prompts(shown: Shown, chain: Chain) -> list[dict[str, str]]:
+    """Test accuracy under each prompt that all states were asked with: its name, and the ends of its figures' names."""
+    found = []
+    for prompt, asked in story.prompt_names(chain).items():
+        curve, levels = chain.curve("test", prompt), chain.levels(prompt)
+        shown.draw(f"curve-{prompt}", partial(figures.restoration_figure, curve), curve)
+        shown.draw(f"levels-{prompt}", partial(figures.levels_figure, levels), levels)
+        found.append({"name": prompt, "asked": asked})
+    return found
+
+
 def add_chains(shown: Shown, chain: Chain) -> str:
-    """All comparable chains; returns this one's name. Raises CacheError when it cannot be read."""
+    """All comparable chains by prompt; returns this one's name. Raises CacheError when it cannot be read."""
     found = chains.survey(chain.cache)
-    results = chains.comparable(found, chain.run_id)
-    shown.draw("chains", partial(figures.chains_figure, results, chain.run_id), results)
+    for prompt in chain.prompts:
+        results = chains.comparable(found, chain.run_id, prompt)
+        shown.draw(f"chains-{prompt}", partial(figures.chains_figure, results, chain.run_id), results)
     return str(found.finished.set_index("run_id")["label"][chain.run_id])
 
 

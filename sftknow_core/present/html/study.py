@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from sftknow_core import __version__
 from sftknow_core.analysis import rows as rows_analysis
 from sftknow_core.analysis.claims import part_table, verdict_table
+from sftknow_core.analysis.estimates import PROMPT_NAMES, prompts_of
 from sftknow_core.analysis.paper_table import said
 from sftknow_core.analysis.study import StudyResults
 from sftknow_core.present import columns
@@ -99,17 +100,23 @@ def _figures(shown: Shown, results: StudyResults) -> list[Plain]:
     study, cell, large = results.study, results.cell, results.plan.large
     made: list[tuple[str, str, str, Draw, pd.DataFrame]] = []
     captions = {table.id: table for table in results.tables}
-    for name, draw, rows in (
-        ("figure2", study_charts.figure2, rows_analysis.accuracy_rows(study)[0]),
-        ("figure4", study_charts.figure4, rows_analysis.accuracy_rows(study, 4)[0]),
-        ("figure5", study_charts.figure5, rows_analysis.kl_rows(study)[0]),
-    ):
-        table = captions[name]
-        made.append((f"{name}-drawn", f"{table.name}: {table.title}", table.caption, _of(draw, study), rows))
+    prompts = prompts_of(study)
+    for name, draw, level in (("figure2", study_charts.figure2, None), ("figure4", study_charts.figure4, 4)):
+        for prompt in prompts:
+            rows = rows_analysis.accuracy_rows(study, level, prompt=prompt)[0]
+            table, asked = captions[name], PROMPT_NAMES[prompt]
+            drawn = partial(draw, study, prompt=prompt)
+            title = f"{table.name}, {asked}: {table.title}"
+            made.append((f"{name}-drawn-{asked}", title, table.caption, _of(drawn), rows))
+    table, rows = captions["figure5"], rows_analysis.kl_rows(study)[0]
+    draw5 = _of(study_charts.figure5, study)
+    made.append(("figure5-drawn", f"{table.name}: {table.title}", table.caption, draw5, rows))
     beyond = study_text.BEYOND
-    curve = rows_analysis.curve_rows(study, large)
-    restored = _of(study_charts.restoration_figure, study, large)
-    made.append(("restored", f"Restored vs. base, N = {large}", beyond["restored"], restored, curve))
+    for prompt in prompts:
+        rows, asked = rows_analysis.curve_rows(study, large, prompt=prompt), PROMPT_NAMES[prompt]
+        restored = _of(partial(study_charts.restoration_figure, study, large, prompt=prompt))
+        title = f"Restored vs. base, {asked}, N = {large}"
+        made.append((f"restored-{asked}", title, beyond["restored"], restored, rows))
     if cell is not None:
         where = f", {cell}"
         knowledge = _of(study_charts.knowledge_figure, study, cell)
@@ -117,10 +124,14 @@ def _figures(shown: Shown, results: StudyResults) -> list[Plain]:
         made.append(("format", f"Knowledge and format{where}", beyond["format"], knowledge, rows))
         energy = _of(study_charts.energy_figure, study, cell)
         rows = rows_analysis.energy_rows(study, cell)
-        made.append(("energy", f"Rankings at equal update size{where}", beyond["energy"], energy, rows))
-    healed = _of(study_charts.recovered_figure, study, large)
-    rows = rows_analysis.recovered_rows(study, large)
-    made.append(("healed", f"Recovered questions, N = {large}", beyond["healed"], healed, rows))
+        made.append(
+            ("energy", f"Rankings at equal update size, zero-shot{where}", beyond["energy"], energy, rows)
+        )
+    for prompt in prompts:
+        rows, asked = rows_analysis.recovered_rows(study, large, prompt=prompt), PROMPT_NAMES[prompt]
+        healed = _of(partial(study_charts.recovered_figure, study, large, prompt=prompt))
+        title = f"Recovered questions, {asked}, N = {large}"
+        made.append((f"healed-{asked}", title, beyond["healed"], healed, rows))
     kept = [one for one in made if _draw(shown, one[0], one[3], one[4], columns.own("paper"))]
     return [
         {"name": name, "title": title, "caption": caption.replace("`", "")}

@@ -11,17 +11,17 @@ from sftknow_core.analysis.published import TABLE2_N
 from sftknow_core.facts.fact import DOMAIN_NAMES
 from sftknow_core.present import glossary
 from sftknow_core.present.terminal import points
-from sftknow_core.present.text.story import KeyNumber, Part, nothing_reverted
-from sftknow_core.present.text.tokens import BASE_PROMPTS
+from sftknow_core.present.text.story import NOT_ASKED_5, KeyNumber, Part, nothing_reverted
+from sftknow_core.present.text.tokens import PROMPTS
 from sftknow_core.results.accuracy import Group
-from sftknow_core.results.questions import FIVE_SHOT
+from sftknow_core.results.measured import FIVE_SHOT
 from sftknow_core.results.states import Chosen
 
 DEFINITIONS = glossary.bullets(
     "accuracy",
     "mastery level",
     "training level",
-    "base prompt",
+    "prompt",
     "models",
     "pp",
     "interval",
@@ -31,36 +31,42 @@ DEFINITIONS = glossary.bullets(
 OFF = "off"
 
 
-def cards(changes: pd.DataFrame, k_percent: float, base: str) -> tuple[KeyNumber, ...]:
-    """Mean changes in both domains, and how many answers changed. changes: see results/accuracy.py."""
+def cards(changes: pd.DataFrame, k_percent: float, prompt: str) -> tuple[KeyNumber, ...]:
+    """Mean changes in both domains, and how many answers changed, all under one prompt.
+
+    changes: see results/accuracy.py.
+    """
     mean = changes[changes["level"].isna()]
     tuning, restoring = (mean[mean["step"] == step] for step in ("tuning", "restoring"))
-    prompt = BASE_PROMPTS[base]
+    asked = PROMPTS[prompt]
+    lost, gained = _counts(tuning, "n_lost", "n"), _counts(tuning, "n_gained", "n")
     found = [
-        KeyNumber("Change by tuning (pp)", _differences(tuning), f"Tuned minus base ({prompt})."),
-        KeyNumber("Correct → incorrect by tuning", _counts(tuning, "n_lost", "n"), "Lost by fine-tuning."),
-        KeyNumber(
-            "Incorrect → correct by tuning", _counts(tuning, "n_gained", "n"), "Gained by fine-tuning."
-        ),
+        KeyNumber("Change by tuning (pp)", _differences(tuning), f"Tuned minus base, both {asked}."),
+        KeyNumber("Correct → incorrect by tuning", lost, f"Lost by fine-tuning, both {asked}."),
+        KeyNumber("Incorrect → correct by tuning", gained, f"Gained by fine-tuning, both {asked}."),
     ]
     if k_percent:
-        about = f"Restored (k = {k_percent:g}%) minus tuned."
+        about = f"Restored (k = {k_percent:g}%) minus tuned, both {asked}."
         found += [
             KeyNumber("Recovery (pp)", _differences(restoring), about),
             KeyNumber(
-                "Recovered by restoring", _recovered(restoring), "Incorrect → correct; in brackets: broken."
+                "Recovered by restoring",
+                _recovered(restoring),
+                f"Incorrect → correct, both {asked}; in brackets: broken.",
             ),
         ]
     return tuple(found)
 
 
-def which_base(base: str, chosen: Chosen) -> str:
-    """Which base prompt and which k the page shows."""
+def which_prompt(prompt: str, prompts: tuple[str, ...], chosen: Chosen) -> str:
+    """Which prompt and which k the page shows. prompts: those of the run (ChainStates.prompts)."""
     baseline = (
-        "Baseline: **base, 5-shot**"
-        if base == FIVE_SHOT
-        else "Baseline: **base, zero-shot**, so gains may be answer format only"
+        "**Zero-shot**: the prompt tuned with, which base never saw, so gains may be answer format only"
     )
+    if prompt == FIVE_SHOT:
+        baseline = "**5-shot**: base, tuned and restored after the same five examples"
+    elif FIVE_SHOT not in prompts:
+        baseline += f"; tuned and restored were {NOT_ASKED_5}"
     restored = (
         f"restored: k = {chosen.k_percent:g}%, chosen on dev"
         if chosen.k_percent
@@ -82,8 +88,8 @@ def flipped(changes: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def who_is_shown(group: Group, cells: pd.DataFrame) -> str:
-    """Which runs are in a figure of many, and what its intervals cover."""
+def who_is_shown(group: Group, cells: pd.DataFrame, prompt: str) -> str:
+    """Which runs are in a figure of many, under which prompt, and what its intervals cover."""
     one = (
         "mean over seeds, with each seed's point; 95% CI over seeds (Student t) from three seeds on"
         if (cells["n_seeds"] > 1).any()
@@ -92,15 +98,16 @@ def who_is_shown(group: Group, cells: pd.DataFrame) -> str:
     others = f" {group.n_other_ways:,} more runs use other settings." if group.n_other_ways else ""
     n = len(group.run_ids)
     runs = "1 comparable run" if n == 1 else f"{n:,} comparable runs"
-    return f"{runs} (same base, questions and settings): {one}.{others}"
+    lacking = f" Runs {NOT_ASKED_5} are left out." if prompt == FIVE_SHOT else ""
+    return f"{runs} (same base, questions and settings), {PROMPTS[prompt]}: {one}.{lacking}{others}"
 
 
-def about_heat(state: str, n_train: int, paper: str | None) -> str:
+def about_heat(state: str, n_train: int, paper: str | None, prompt: str) -> str:
     """Caption of the heat map."""
     how = " (k chosen on dev)" if state == "restored" else ""
     said = (
-        f"Test accuracy (%), {state}{how}, N = {n_train:,}: question level (rows) by training level (columns); bottom: "
-        "mean. Grey: base, 5-shot and zero-shot. Hover for 95% CI and n."
+        f"Test accuracy (%), {state}{how}, {PROMPTS[prompt]}, N = {n_train:,}: question level (rows) by training level "
+        "(columns); bottom: mean. Grey: base under the same prompt. Hover for 95% CI and n."
     )
     if paper and n_train == TABLE2_N:
         said += f" In brackets: the paper's {paper} (other model, other questions)."

@@ -17,15 +17,16 @@ from sftknow_core.analysis.claims import false_discovery, verdict_table
 from sftknow_core.analysis.study import StudyResults
 from sftknow_core.present.terminal import (
     ACCURACIES,
+    ONE_PROMPT,
     PAPER_DEFINITION,
     Result,
+    of_prompts,
     percent,
-    points,
     print_lines,
     table_of,
 )
 from sftknow_core.present.text import study
-from sftknow_core.results.studies import Headline, Study, StudyInfo, Way
+from sftknow_core.results.studies import Study, StudyInfo, Way
 from sftknow_core.store.study_record import variation
 
 
@@ -269,7 +270,8 @@ def show_study(found: Study) -> None:
         name += variation(cell.rate, cell.repeats)
         place = (name, "all" if cell.n is None else f"{cell.n:,}", str(cell.seed))
         for way in cell.ways:
-            table.add_row(*place, *_numbers(way, found.headline(way.run_id)))
+            for numbers in of_prompts(asdict(found.headline(way.run_id))):
+                table.add_row(*place, _way(way), *numbers)
         if not cell.ways:
             table.add_row(*place, cell.state, *("-" for _ in ACCURACIES))
     wrong = [f"{cell.state}: {cell.key}: {cell.reason}" for cell in found.cells if cell.reason]
@@ -282,21 +284,14 @@ def show_study(found: Study) -> None:
         *(f"questions at N = {size}: {_asked(of)}" for size, of in found.n_questions_by_size.items()),
         study.rule_said(found.fixed_rule).replace("**", ""),
         *wrong,
+        f"({ONE_PROMPT})",
         f"({PAPER_DEFINITION}; restored: with the k chosen on dev)",
     )
 
 
-def _numbers(way: Way, its: Headline) -> Sequence[str]:
+def _way(way: Way) -> str:
     name = [way.strategy, *([way.region] if way.region != "transformer" else [])]
-    return (
-        " ".join([*name, *([f"layers {way.layers}"] if way.layers else [])]),
-        percent(its.base_test_in),
-        percent(its.tuned_test_in),
-        percent(its.restored_test_in),
-        "-" if its.chosen_k_percent is None else f"{its.chosen_k_percent:g}",
-        points(its.gain_test_in),
-        "-" if its.kl_level4_nats is None else f"{its.kl_level4_nats:.2f}",
-    )
+    return " ".join([*name, *([f"layers {way.layers}"] if way.layers else [])])
 
 
 def clock(seconds: float) -> str:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from sftknow_core.present import glossary
 from sftknow_core.present.terminal import percent, points
-from sftknow_core.present.text.story import KeyNumber, Part
+from sftknow_core.present.text.story import KeyNumber, Part, prompt_names
 from sftknow_core.registry import plugin_arguments
 from sftknow_core.results.chain import Chain
-from sftknow_core.results.measured import MeasuredState
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT, MeasuredState
 from sftknow_core.results.weights import Selection
 from sftknow_core.update.spec import Percent, RestoreSpec, rounded_percent
 from sftknow_core.update.strategies import STRATEGIES as REGISTERED
@@ -42,6 +42,7 @@ SPLITS = {
 """Split -> caption."""
 TEST_COSTS = "Select k on dev. Viewing test at every k makes test accuracy optimistic."
 """Caption of the choice of a split."""
+FIVE_SHOT_ON_TEST = "5-shot: test questions only. k was selected on dev, zero-shot."
 QUESTIONS_HELP = (
     "Questions per mastery level in each group: dev, test in-domain, test out-of-domain. All numbers on this page use "
     "one question set. Larger sets contain the smaller ones (same seed). Enter any number."
@@ -143,9 +144,19 @@ def which_set(sets: pd.DataFrame, per_level: int | None, set_id: str | None) -> 
     )
 
 
+def asked_here(details: Chain) -> str:
+    """The one prompt of the page's numbers."""
+    asked = prompt_names(details)[ZERO_SHOT]
+    return f"All models on this page are asked {asked}." + (
+        " Base never saw this prompt: compare it with the others 5-shot (Overview, Accuracy)."
+        if FIVE_SHOT in details.prompts
+        else ""
+    )
+
+
 def measure_label(lacking: tuple[str, ...], k: Percent) -> str:
     """Label of the button that evaluates what is missing."""
-    names: list[str] = [name for name in ("tuned", "base", "five-shot") if name in lacking]
+    names: list[str] = [name for name in ("tuned", "base") if name in lacking]
     if "restored" in lacking:
         names = [f"k = {k}%", *names]
     return f"Evaluate {', '.join(names)}"

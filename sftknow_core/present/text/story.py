@@ -1,7 +1,8 @@
 """A finished run (results.Chain) -> five numbers with their 95% CI, each with a sentence.
 
 The sentences claim no more than the numbers show: a CI that includes 0 is "no significant change", and the CIs of one
-run are over its questions, not over other seeds.
+run are over its questions, not over other seeds. Base, tuned and restored stand under one prompt at a time, after five
+examples first: the prompt tuned with is new to base, whose errors under it are partly format.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from sftknow_core.present import glossary
 from sftknow_core.present.terminal import percent, points
 from sftknow_core.results.chain import Chain
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT
 from sftknow_core.results.states import Accuracy, Chosen, Gain, Shift, State, TrainSet
+from sftknow_core.specs import NO_SHIFT
 
 DOMAINS = {"in": "in-domain", "out": "out-of-domain"}
 RANKINGS = {
@@ -22,6 +25,7 @@ RANKINGS = {
     "random": "random",
 }
 """Ranking -> its name."""
+NOT_ASKED_5 = "not asked with five examples"
 _REGIONS = {"transformer": "transformer-layer weights", "all": "weights"}
 
 DEFINITIONS = glossary.bullets(
@@ -50,12 +54,48 @@ class KeyNumber:
     sentence: str
 
 
-def key_numbers(chain: Chain) -> tuple[KeyNumber, ...]:
-    """Base, tuned, restored, recovery and changed share."""
+def prompt_names(chain: Chain) -> dict[str, str]:
+    """Prompt under which base, tuned and restored were all asked -> as read, 5-shot first."""
+    own = {"five-shot": "5-shot", "completion": "completion prompts"}.get(_asked_with(chain), "zero-shot")
+    names = {FIVE_SHOT: "5-shot", ZERO_SHOT: own}
+    return {prompt: names[prompt] for prompt in chain.prompts}
+
+
+def comparable(chain: Chain) -> str:
+    """Which prompts base may be compared with tuned under."""
+    if FIVE_SHOT in chain.prompts:
+        return (
+            "5-shot: after five solved examples, the same for every model. Zero-shot: the prompt tuned with, which "
+            "base never saw, so its errors there are partly format. Compare models within one prompt; k was chosen "
+            "zero-shot."
+        )
+    if _asked_with(chain) in NO_SHIFT:
+        return f"All models were asked with {prompt_names(chain)[ZERO_SHOT]}."
     return (
-        KeyNumber("Base", _accuracies(chain.base), _about_base(chain)),
-        KeyNumber("Fine-tuned", _accuracies(chain.tuned), _about_tuned(chain)),
-        KeyNumber(f"Restored, k = {chain.best_k:g}%", _accuracies(chain.restored), _about_restored(chain)),
+        "Zero-shot: the prompt tuned with, which base never saw, so its errors are partly format. Tuned and restored "
+        f"were {NOT_ASKED_5}, so base has no comparable number."
+    )
+
+
+def _asked_with(chain: Chain) -> str:
+    return str((chain.spec.params.get("evaluate") or {}).get("prompt", "paper"))
+
+
+def _rows(chain: Chain) -> list[tuple[str, str, str]]:
+    """(label, prompt, domain) of the parts of a card."""
+    prompts = prompt_names(chain)
+    if chain.five_shot and FIVE_SHOT not in prompts and _asked_with(chain) not in NO_SHIFT:
+        prompts = {FIVE_SHOT: "5-shot"} | prompts  # base alone: what the others lack is said
+    return [(f"{name}, {asked}", p, d) for p, asked in prompts.items() for d, name in DOMAINS.items()]
+
+
+def key_numbers(chain: Chain) -> tuple[KeyNumber, ...]:
+    """Base, tuned, restored, recovery and changed share; the first four under each prompt."""
+    base, tuned, restored = (_accuracies(chain, one) for one in (chain.base, chain.tuned, chain.restored))
+    return (
+        KeyNumber("Base", base, _about_base(chain)),
+        KeyNumber("Fine-tuned", tuned, _about_tuned(chain)),
+        KeyNumber(f"Restored, k = {chain.best_k:g}%", restored, _about_restored(chain)),
         KeyNumber("Recovery (pp)", _gains(chain), _about_gain(chain)),
         KeyNumber("Changed weights", _changed(chain), _about_change(chain)),
     )
@@ -67,6 +107,7 @@ def how_measured(chain: Chain) -> str:
     n = ", ".join(f"{score.n:,} {name}" for name, score in groups.items())
     left_out = [f" {name.capitalize()}: {score.reason}." for name, score in groups.items() if score.reason]
     return (
+        f"{comparable(chain)} "
         f"Test questions: {n}. Accuracy: mean over the mastery levels.{''.join(left_out)} {_rule(chain.matcher)} Below "
         "each number: 95% CI over questions, for this run only; it does not cover seeds, topics or models."
     )
@@ -98,23 +139,33 @@ def _rule(matcher: str) -> str:
     return f"{rules.get(matcher, 'Correct')} (matcher “{matcher}”)."
 
 
-def _accuracies(state: State) -> tuple[Part, ...]:
-    return tuple(_accuracy(name, state.score("test", key)) for key, name in DOMAINS.items())
+def _accuracies(chain: Chain, state: State) -> tuple[Part, ...]:
+    found = []
+    for label, prompt, domain in _rows(chain):
+        score = state.score("test", domain, prompt)
+        if prompt == FIVE_SHOT and score is None and state.kind == "base":
+            score = chain.five_shot.get(f"test_{domain}")
+        found.append(_accuracy(label, score, NOT_ASKED_5 if prompt == FIVE_SHOT else "not evaluated"))
+    return tuple(found)
 
 
-def _accuracy(name: str, score: Accuracy | None) -> Part:
+def _accuracy(name: str, score: Accuracy | None, lacking: str) -> Part:
     if score is None or score.accuracy is None:
-        return Part(name, "–", "not evaluated" if score is None else str(score.reason))
+        return Part(name, "–", lacking if score is None else str(score.reason))
     return Part(name, f"{percent(score.accuracy)}%", f"{percent(score.low)} to {percent(score.high)}")
 
 
 def _gains(chain: Chain) -> tuple[Part, ...]:
-    return tuple(_gain(name, chain.gain_on(key), chain.best_k) for key, name in DOMAINS.items())
+    asked = chain.prompts
+    return tuple(
+        _gain(name, chain.gain_on(domain, prompt), chain.best_k, prompt in asked)
+        for name, prompt, domain in _rows(chain)
+    )
 
 
-def _gain(name: str, gain: Gain | None, k: float) -> Part:
+def _gain(name: str, gain: Gain | None, k: float, asked: bool) -> Part:
     if gain is None or k == 0:
-        return Part(name, "–", "k = 0" if k == 0 else "too few questions")
+        return Part(name, "–", NOT_ASKED_5 if not asked else "k = 0" if k == 0 else "too few questions")
     return Part(name, points(gain.value), f"{points(gain.low)} to {points(gain.high)}")
 
 
@@ -127,14 +178,10 @@ def _changed(chain: Chain) -> tuple[Part, ...]:
 
 
 def _about_base(chain: Chain) -> str:
-    five, base = chain.five_shot.get("test_in"), chain.base.score("test")
-    said = "Before fine-tuning, zero-shot"
-    if five is None or five.accuracy is None:
-        return f"{said}.{_floor(chain)}"
-    shown = f"5-shot in-domain: {percent(five.accuracy)}%"
-    if five.low is not None and five.low > ((base and base.high) or 0):
-        shown += ", so part of the zero-shot errors is answer format"
-    return f"{said}. {shown}.{_floor(chain)}"
+    said = "Before fine-tuning."
+    if FIVE_SHOT not in chain.prompts and _asked_with(chain) not in NO_SHIFT:
+        said = "Before fine-tuning; not asked under a prompt comparable with fine-tuned."
+    return said + _floor(chain)
 
 
 def _floor(chain: Chain) -> str:
@@ -148,9 +195,19 @@ def _floor(chain: Chain) -> str:
 def _about_tuned(chain: Chain) -> str:
     train = chain.train_set
     if not train:
-        return f"External fine-tuned model: {chain.tuned_name}."
+        return f"External fine-tuned model: {chain.tuned_name}.{_tuning(chain)}"
     which = f"of mastery level {train.level}" if train.level.isdigit() else f"of {train.level} levels"
-    return f"After fine-tuning on {train.n:,} other facts {which}.{_learnt(chain, train)}"
+    return f"After fine-tuning on {train.n:,} other facts {which}.{_tuning(chain)}{_learnt(chain, train)}"
+
+
+def _tuning(chain: Chain) -> str:
+    """Tuned minus base after five examples; "" where they were not asked so."""
+    gains = {name: gain for key, name in DOMAINS.items() if (gain := chain.tuning_on(key))}
+    said = ", ".join(
+        f"{points(gain.value)} pp {name} ({points(gain.low)} to {points(gain.high)})"
+        for name, gain in gains.items()
+    )
+    return f" Minus base, both 5-shot: {said}." if said else ""
 
 
 def _learnt(chain: Chain, train: TrainSet) -> str:
@@ -194,18 +251,24 @@ def _optimism(chain: Chain) -> str:
         return " Also the best k on test."
     return (
         f" Choosing k on test (k = {picked.k_percent:g}%) would report "
-        f"{100 * picked.optimism:.1f} pp more in-domain: an optimistic bias."
+        f"{100 * picked.optimism:.1f} pp more in-domain, zero-shot: an optimistic bias."
     )
 
 
 def _about_gain(chain: Chain) -> str:
     if chain.best_k == 0:
         return "No weight was reverted (k = 0)."
-    verdicts = {name: _verdict(gain) for key, name in DOMAINS.items() if (gain := chain.gain_on(key))}
+    said = [f"{asked}: {_verdicts(chain, prompt)}" for prompt, asked in prompt_names(chain).items()]
+    said = [f"{one[0].upper()}{one[1:]}." for one in said]
+    return f"{' '.join(said)} Restored minus tuned, same questions and prompt."
+
+
+def _verdicts(chain: Chain, prompt: str) -> str:
+    gains = {name: chain.gain_on(key, prompt) for key, name in DOMAINS.items()}
+    verdicts = {name: _verdict(gain) for name, gain in gains.items() if gain}
     if len(verdicts) == 2 and len(set(verdicts.values())) == 1:
         verdicts = {"in both domains": next(iter(verdicts.values()))}
-    said = "; ".join(f"{verdict} {name}" for name, verdict in verdicts.items()) or "not evaluated"
-    return f"{said[0].upper()}{said[1:]}. Restored minus tuned, same questions."
+    return "; ".join(f"{verdict} {name}" for name, verdict in verdicts.items()) or "not evaluated"
 
 
 def _verdict(gain: Gain) -> str:

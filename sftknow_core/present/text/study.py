@@ -48,6 +48,10 @@ _TERMS = (
     "study interval",
     "study p",
 )
+CLAIMS_ASKED = (
+    "- **Prompt of the claims**: both models of every difference are asked with the prompt tuned with; tables and "
+    "figures have 5-shot beside it, where it was asked.\n"
+)
 DEFINITIONS = """\
 - **Supported** (SHOWN): the 95% CI is above zero, the effect reaches the margin, and p < {alpha:g}. **Contradicted**:
   the CI is below zero, and p < {alpha:g}. **Below margin** (NOT SHOWN): the CI is below the margin. **Inconclusive**
@@ -81,7 +85,8 @@ CELL_LEGEND = "Per seed: ✓ done; ✗ failed; ⊘ impossible (fewer than N fact
 SCORECARD = (
     "The smallest of three shares, mean over seeds: **kept** (test questions of level 3 or 4 still correct), "
     "**learnt** (train facts that base answers incorrectly, now correct; 0 for base by definition) and **format** "
-    "(answers that stopped at EOS). Restored: k chosen on dev; k = 100%: layers = base."
+    "(answers that stopped at EOS), all zero-shot. Restored: k chosen on dev; k = 100%: layers = base. In the shares "
+    "of one cell, kept, recovered and broken stand under each prompt that base, tuned and restored were all asked with."
 )
 SHIPPED = "demo: 66 fine-tunings (about an hour); demo-full: more sizes, five seeds, LoRA and other rankings (a night)."
 HOW_TO_START = (
@@ -111,15 +116,16 @@ REPEAT_SAID = (
 FLIPS = "Changed answers, run by run"
 FLIPS_HELP = "Tests every run and question level, beside the difference between two seeds."
 BEYOND = {
-    "restored": "Test accuracy by share k of weights reverted and training level, beside base, 5-shot. Bars: 95% CI "
-    "over seeds and questions.",
-    "format": "Over k: correct answers to questions, correct answers to completion prompts (where evaluated), gold "
-    "first token in the top 10 after the question, and answers that stopped at EOS.",
+    "restored": "Test accuracy by share k of weights reverted and training level, beside base under the same prompt. "
+    "Bars: 95% CI over seeds and questions.",
+    "format": "Over k: correct answers zero-shot, after five examples and to completion prompts (where evaluated), "
+    "each with base under the same prompt; gold first token in the top 10 after the question, and answers that "
+    "stopped at EOS.",
     "energy": "Rankings at the same share of squared update norm. Beside every k its controls at that share "
     "(`equal_energy` in a study's file: random, largest and smallest changes, and the interpolation of all weights), "
     "at the sizes of `control_sizes`.",
-    "healed": "In-domain test questions by mastery level, k chosen on dev, all seeds. Recovered: incorrect when tuned, "
-    "correct when restored; broken: the reverse.",
+    "healed": "In-domain test questions by mastery level, both models under one prompt, k chosen on dev, all seeds. "
+    "Recovered: incorrect when tuned, correct when restored; broken: the reverse.",
 }
 """Figure -> caption."""
 
@@ -176,6 +182,7 @@ _REST = (
 def scores(scorecard: pd.DataFrame) -> pd.DataFrame:
     """One row a cell, the score of each model 0 to 1. scorecard: StudyResults.scorecard."""
     rows = scorecard[scorecard["measure"] == "all three"]
+    # of the zero-shot prompt alone: train questions are asked no other way
     wide = rows.pivot(index=["level", "size", "method"], columns="state", values="share").astype(float)
     wide = wide.reindex(columns=["base", "tuned", "restored", "hybrid"]).reset_index()
     wide = wide.sort_values(
@@ -192,15 +199,17 @@ def shares_of(scorecard: pd.DataFrame, cell: Cell) -> pd.DataFrame:
     own = scorecard[(scorecard[["level", "size", "method"]] == list(cell)).all(axis=1)]
     own = own[own["measure"] != "all three"]
     meant = own["measure"].map(MEANINGS)
-    names = ["measure", "state", "share", "low", "high", "n", "seeds", "meaning", "population"]
+    names = ["prompt", "measure", "state", "share", "low", "high", "n", "seeds", "meaning", "population"]
     return own.assign(meaning=meant)[names].reset_index(drop=True)
 
 
 def definitions(plan: Plan) -> str:
     """The page's glossary, with the rule's numbers."""
     rule = plan.rule
-    return glossary.bullets(*_TERMS) + DEFINITIONS.format(
-        alpha=rule.alpha, min_seeds=rule.min_seeds, min_questions=rule.min_questions
+    return (
+        glossary.bullets(*_TERMS)
+        + CLAIMS_ASKED
+        + DEFINITIONS.format(alpha=rule.alpha, min_seeds=rule.min_seeds, min_questions=rule.min_questions)
     )
 
 
@@ -294,6 +303,8 @@ def _compared(spec: Mapping[str, Any]) -> list[str]:
     said += [f"same share of squared update norm at every k: {', '.join(energy)}"] if energy else []
     if spec.get("completions"):
         said.append("base, tuned and restored with completion prompts")
+    if spec.get("five_shot"):
+        said.append("base, tuned and restored with five examples")
     sizes = ", ".join(f"{n:,}" if isinstance(n, int) else str(n) for n in spec.get("control_sizes") or ())
     return [f"**Compared with** at N = {sizes}: {'; '.join(said)}"] if said and sizes else []
 

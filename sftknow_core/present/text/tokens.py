@@ -21,15 +21,19 @@ from sftknow_core.facts.topics import Topic, load_topics, topics_id
 from sftknow_core.present import columns, glossary
 from sftknow_core.present.charts.tokens import GOLD, spelled
 from sftknow_core.results.chain import Chain
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT
 from sftknow_core.results.question_detail import FirstToken
-from sftknow_core.results.questions import ASKED, FIVE_SHOT
 from sftknow_core.store.run_spec import RunSpec
 
 DEFINITIONS = glossary.bullets(
-    "KL", "gold answer", "correct", "base prompt", "models", "k", "k = 100%", "mastery level"
+    "KL", "gold answer", "correct", "prompt", "models", "k", "k = 100%", "mastery level"
 )
-BASE_PROMPTS = {FIVE_SHOT: "5-shot", ASKED: "zero-shot"}
-"""Base prompt as stored -> as read."""
+PROMPTS = {FIVE_SHOT: "5-shot", ZERO_SHOT: "zero-shot"}
+"""Prompt of base, tuned and restored, as in an address -> as read."""
+PROMPT_HELP = (
+    "How base, tuned and restored were asked: after five examples, the same for each (test questions), or with the "
+    "prompt tuned with. KL and token probabilities are always of the latter."
+)
 OUTCOMES = {
     "right → wrong by tuning": "correct → incorrect by tuning",
     "wrong → right by tuning": "incorrect → correct by tuning",
@@ -103,14 +107,15 @@ def about_kl_over_n(rows: pd.DataFrame) -> str:
     )
 
 
-def answers(question: Mapping[str, Any], course: pd.DataFrame, k_percent: float, base: str) -> str:
-    """Gold answer, and the answers of base, tuned and restored, each with its mark, as a Markdown list."""
-    before = "five" if base == FIVE_SHOT else "base"
+def answers(question: Mapping[str, Any], course: pd.DataFrame, k_percent: float, prompt: str) -> str:
+    """Gold answer, and what base, tuned and restored answered under the prompt, with marks, as a Markdown list."""
+    of = "five_" if prompt == FIVE_SHOT else ""
+    asked = PROMPTS.get(prompt, prompt)
     at_k = course[course["k_percent"] == k_percent].iloc[0]
     said = (
-        (f"Base, {BASE_PROMPTS.get(base, base)}", question[f"{before}_answer"], question[f"{before}_right"]),
-        ("Tuned", question["tuned_answer"], question["tuned_right"]),
-        (f"Restored {k_percent:g}%", at_k["answer"], at_k["is_right"]),
+        (f"Base, {asked}", question[f"{of}base_answer"], question[f"{of}base_right"]),
+        (f"Tuned, {asked}", question[f"{of}tuned_answer"], question[f"{of}tuned_right"]),
+        (f"Restored {k_percent:g}%, {asked}", at_k[f"{of}answer"], at_k[f"{of}is_right"]),
     )
     marks = {True: "✓ correct", False: "✗ incorrect"}
     lines = [f"- Gold answer: **{plain(question['gold'])}**"]
@@ -149,14 +154,18 @@ def about(question: Mapping[str, Any], place: int | None, n: int) -> str:
     return f"{topic_name(question['topic'])} · {domain} · {question['split']} · {level} · {where}"
 
 
-def comes_back(question: Mapping[str, Any]) -> str:
-    """From which k on the answer is correct again."""
-    if question["tuned_right"]:
-        return "Still correct after fine-tuning."
-    if pd.isna(question["back_at_k"]):
-        return "Not recovered at any evaluated k."
-    whole = " (layers = base)" if question["back_at_k"] == 100 else ""
-    return f"Recovered from k = {question['back_at_k']:g}%{whole}."
+def comes_back(question: Mapping[str, Any], prompt: str = ZERO_SHOT) -> str:
+    """From which k on the answer is correct again, under the prompt."""
+    of, asked = ("five_" if prompt == FIVE_SHOT else ""), PROMPTS.get(prompt, prompt)
+    if question[f"{of}tuned_right"] is None:
+        return f"Not asked, {asked}."
+    if question[f"{of}tuned_right"]:
+        return f"Still correct after fine-tuning, {asked}."
+    k = question[f"{of}back_at_k"]
+    if pd.isna(k):
+        return f"Not recovered at any evaluated k, {asked}."
+    whole = " (layers = base)" if k == 100 else ""
+    return f"Recovered from k = {k:g}%{whole}, {asked}."
 
 
 def outside(found: FirstToken, k_percent: float) -> str:

@@ -56,7 +56,7 @@ class ChainRequests:
     ) -> EvaluateRequest:
         """Ask one state. per_level: questions of a mastery level in each group; None: as many as the chain asked.
 
-        five_shot: after five examples, which only makes sense for the base. only_prepare: see EvaluateRequest.
+        five_shot: after five examples, the same for every state. only_prepare: see EvaluateRequest.
         """
         how = dict(self.evaluate)
         if five_shot:
