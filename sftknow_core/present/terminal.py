@@ -139,25 +139,24 @@ def show_demo(result: Result) -> None:
         "Demo: base, tuned and restored accuracy (test, in-domain)",
         "train_level",
         "n_train",
+        "terminal.rate",
         *ACCURACIES,
-        "terminal.changed",
     )
     for row in result["chains"]:
         table.add_row(
             str(row["level"]),
             f"{row['n']:,}",
+            f"{row['learning_rate']:.1e}",
             percent(row["base_test_in"]),
             percent(row["tuned_test_in"]),
             percent(row["restored_test_in"]),
             f"{row['chosen_k_percent']:g}",
             points(row["gain_test_in"]),
             "-" if row["kl_level4_nats"] is None else f"{row['kl_level4_nats']:.2f}",
-            percent(row["changed_share"]),
         )
     print_lines(
         table,
-        "level, N: mastery level and number of the train facts; restored: k chosen on dev; changed: share of the "
-        "transformer weights",
+        "training level, N: mastery level and number of the train facts; restored: k chosen on dev",
         f"({PAPER_DEFINITION}; KL: mean token shift of level-4 in-domain test questions)",
     )
 
