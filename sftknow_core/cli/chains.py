@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -92,18 +92,22 @@ def demo(
     device: o.DeviceOpt = "auto",
     as_json: o.JsonOpt = False,
 ) -> None:
-    """Fine-tune the shipped model eight times, restore it, and open the dashboard."""
-    from sftknow_core.pipeline.demo import DEMO_LEVELS, DEMO_SIZES, run_demo
+    """Fine-tune the shipped model ten times, restore it, and open the dashboard."""
+    from sftknow_core.pipeline.demo import DEMO_LEVELS, DEMO_RATES, DEMO_SIZES, run_demo
 
     with o.workspace(cache, device) as ws:
         ws.reporter.say(
-            f"fine-tuning the demo model on {len(DEMO_SIZES)} sizes x {len(DEMO_LEVELS)} train levels; "
+            f"fine-tuning the demo model on {len(DEMO_SIZES)} sizes x {len(DEMO_LEVELS)} train levels, and on one "
+            f"of these sets at {len(DEMO_RATES)} other learning rates; "
             f"{questions} questions of each mastery level in each of dev, test and out-of-domain test"
         )
         results = run_demo(ws, o.question_spec(questions))
         root = ws.cache.root
-    found: dict[str, Any] = {"chains": [{"run_id": r.run.run_id, **r.summary["headline"]} for r in results]}
-    o.emit(found, as_json, terminal.show_demo)
+    chains = [
+        {"run_id": r.run.run_id, "learning_rate": r.run.spec.params["sft"]["lr"], **r.summary["headline"]}
+        for r in results
+    ]
+    o.emit({"chains": chains}, as_json, terminal.show_demo)
     if app:
         from sftknow_core.serve.dashboard import serve
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,23 +62,30 @@ def pretrain_model(
     return result | {"model_id": model_id(out, memo=ws.cache.models / "identities.json")}
 
 
-# The demonstration: the shipped model, fine-tuned on easy and hard facts, few and many, and restored.
+# The demonstration: the shipped model, fine-tuned on easy and hard, few and many facts, at several rates, and restored.
 
 DEMO_LEVELS = ("0", "2", "4", "mixed")
 DEMO_SIZES = (240, 1920)
 DEMO_KS = tuple(map(percent, ("5", "20", "40", "60")))
 """Four of the paper's seven, so that two minutes suffice."""
 DEMO_TRAIN_QUESTIONS = 60
+DEMO_RATES = (0.25, 4.0)
+"""Times the preset's learning rate: the largest mixed train set again, gently and harshly. Restoring undoes what a
+rate that is too high destroyed; at a gentle one there is little to undo."""
 
 
 def run_demo(ws: Workspace, questions: QuestionSpec, seed: int = 0) -> list[ChainResult]:
-    """One chain for each train level and size, sizes inside levels; what is in the cache is not done again."""
+    """One chain for each train level and size, sizes inside levels, then those of the other rates.
+
+    What is in the cache is not done again. The other rates are run first, so that the newest run is a usual one.
+    """
     facts, topics = FactsRef(DEMO).load()
     base = ws.open_model(DEMO)
     mastery = score_facts(ws, base, facts.facts, topics)
     sft = sft_spec(base, seed)
-    specs = [
-        ChainSpec(
+
+    def chain(level: str, n: int, rate: float = 1.0) -> ChainResult:
+        spec = ChainSpec(
             level=level,
             n=n,
             seed=seed,
@@ -86,7 +94,7 @@ def run_demo(ws: Workspace, questions: QuestionSpec, seed: int = 0) -> list[Chai
             train_questions=DEMO_TRAIN_QUESTIONS,
             five_shot=True,
         )
-        for level in DEMO_LEVELS
-        for n in DEMO_SIZES
-    ]
-    return [run_chain(ws, base, facts, topics, spec, sft, mastery=mastery) for spec in specs]
+        return run_chain(ws, base, facts, topics, spec, replace(sft, lr=sft.lr * rate), mastery=mastery)
+
+    others = [chain(DEMO_LEVELS[-1], DEMO_SIZES[-1], rate) for rate in DEMO_RATES]
+    return [*(chain(level, n) for level in DEMO_LEVELS for n in DEMO_SIZES), *others]

@@ -340,6 +340,7 @@ COLUMNS: dict[str, Column] = {
     "terminal.n_questions": _count("of", "questions in all", "questions"),
     "terminal.template": Column("template (success on dev)", "completion template chosen for the topic"),
     "terminal.n_params": _count("parameters", "of the region", "parameters"),
+    "terminal.rate": _number("peak rate", "peak learning rate of the fine-tuning", "{:.1e}"),
     "terminal.changed": _share("changed (%)", "share of the weights whose bits differ"),
     "terminal.energy": _share("squared norm of the change (%)", "relative to that of base's weights", 3),
     "terminal.tiny_share": _share("summed r near zero (%)", "part from weights with |base| < 1e-6"),

@@ -193,16 +193,15 @@ def show_demo(result: Result) -> None:
         "Demo: base, tuned and restored accuracy (test, in-domain)",
         "train_level",
         "n_train",
+        "terminal.rate",
         *ACCURACIES,
-        "terminal.changed",
     )
     for row in result["chains"]:
         for numbers in of_prompts(row):
-            table.add_row(str(row["level"]), f"{row['n']:,}", *numbers, percent(row["changed_share"]))
+            table.add_row(str(row["level"]), f"{row['n']:,}", f"{row['learning_rate']:.1e}", *numbers)
     print_lines(
         table,
-        "level, N: mastery level and number of the train facts; restored: k chosen on dev; changed: share of the "
-        "transformer weights",
+        "training level, N: mastery level and number of the train facts; restored: k chosen on dev",
         f"({ONE_PROMPT})",
         f"({PAPER_DEFINITION}; KL: mean token shift of level-4 in-domain test questions)",
     )

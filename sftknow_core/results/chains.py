@@ -7,7 +7,8 @@ under its own matcher.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -65,7 +66,7 @@ def survey(cache: Cache) -> Survey:
         for info in runs
         if info.kind == "chain" and info.status.state is RunState.DONE and "table" in info.summary
     ]
-    labels = _distinct({info.run_id: chain_label(info) for info in done})
+    labels = _distinct(_with_rates(done))
     finished = [(i.run_id, labels[i.run_id], _setting(i)) for i in done]
     results = [
         {"run_id": i.run_id, "label": labels[i.run_id], **row} for i in done for row in _results(i.summary)
@@ -118,6 +119,19 @@ def _setting(info: RunInfo) -> str:
     """Base, questions, their levels and how they were asked: what must be equal for numbers to be compared."""
     inputs = {name: info.spec.inputs.get(name) for name in ("base", "questions", "mastery")}
     return canonical_json([inputs, info.spec.params.get("evaluate")])
+
+
+def _with_rates(chains: Sequence[RunInfo]) -> dict[str, str]:
+    """Run id -> label, with the learning rate where runs of one label were trained at different ones."""
+    labels = {info.run_id: chain_label(info) for info in chains}
+    rates = {info.run_id: (info.spec.params.get("sft") or {}).get("lr") for info in chains}
+    of_label: dict[str, set[float | None]] = defaultdict(set)
+    for run_id, label in labels.items():
+        of_label[label].add(rates[run_id])
+    return {
+        run_id: f"{label} · rate {rates[run_id]:.1e}" if len(of_label[label]) > 1 and rates[run_id] else label
+        for run_id, label in labels.items()
+    }
 
 
 def _distinct(labels: Mapping[str, str]) -> dict[str, str]:

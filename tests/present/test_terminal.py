@@ -25,3 +25,14 @@ def test_headers_are_those_of_the_registry_then_those_of_the_result() -> None:
     headers = [column.header for column in table.columns]
     assert headers == [*columns.headers("train_level", "terminal.recovery"), "60", "240"]
     assert [column.justify for column in table.columns] == ["left", "right", "right", "right"]
+
+
+def test_the_demo_names_the_rate_of_every_run(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "level": "mixed", "n": 1920, "base_test_in": 0.1, "tuned_test_in": 0.3, "restored_test_in": 0.4,
+        "chosen_k_percent": 20.0, "gain_test_in": 0.1, "kl_level4_nats": None,
+    }  # fmt: skip
+    terminal.show_demo({"chains": [row | {"learning_rate": 2e-4}, row | {"learning_rate": 8e-4}]})
+    out = capsys.readouterr().out
+    assert "2.0e-04" in out and "8.0e-04" in out and "peak rate" in out
+    assert max(map(len, out.splitlines())) <= 120

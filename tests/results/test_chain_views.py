@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fake_chain import leave_chain, make_chains
@@ -41,6 +43,23 @@ def test_equal_labels_are_told_apart(fast_folder: Path) -> None:
     run_ids = make_chains(root, per_level=2) + make_chains(root, per_level=3)
     found = chains.survey(Cache(root)).finished
     assert {label.rpartition(" · ")[2] for label in found["label"]} == {run_id[:6] for run_id in run_ids}
+
+
+def test_equal_labels_name_their_learning_rates_where_they_differ() -> None:
+    def info(run_id: str, seed: int, lr: float) -> Any:
+        train_set = {"level": "mixed", "n": 1920, "seed": seed}
+        return SimpleNamespace(
+            run_id=run_id,
+            summary={"base_name": "demo", "tuned_name": "t", "train_set": train_set},
+            spec=SimpleNamespace(params={"sft": {"method": "full", "lr": lr}}),
+        )
+
+    labels = chains._with_rates([info("a", 0, 2e-4), info("b", 0, 8e-4), info("c", 1, 2e-4)])
+    assert labels == {
+        "a": "demo · mixed levels · N = 1,920 · seed 0 · rate 2.0e-04",
+        "b": "demo · mixed levels · N = 1,920 · seed 0 · rate 8.0e-04",
+        "c": "demo · mixed levels · N = 1,920 · seed 1",
+    }
 
 
 def test_results_are_sorted_and_hold_what_the_summary_holds(filled: tuple[Cache, list[str]]) -> None:
