@@ -170,6 +170,8 @@ def _delta(cache: Cache, tuned: ModelHandle, cube: bool) -> str:
             ]
             held = [
                 {"region": "transformer", "eps": 1e-8, "k_percent": k, "share": share, "null_share": null}
+                | {"null_sd": 0.01, "null_low": null - 0.02, "null_high": null + 0.02, "n_permutations": 199}
+                | {"p_more": 0.005, "p_two_sided": 0.01, "top_20_share": 0.3}
                 for k, (share, null) in shares.items()
             ]
             run.write_chunk(0, {"deltas": deltas, "concentration": held, **(_cube() if cube else {})})

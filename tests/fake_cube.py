@@ -82,13 +82,15 @@ def write_cube(
     scores: tuple[str, ...] = (*R_SCORES, "absolute"),
     version: int = 1,
     tell: bool = True,
+    tables: dict[str, list[dict[str, Any]]] | None = None,
 ) -> str:
-    """A finished delta run; returns its id. tell: whether the catalogue knows of it."""
+    """A finished delta run; returns its id. tell: whether the catalogue knows of it. tables: rows of further ones."""
     spec = RunSpec("delta", {"base": base, "tuned": "tuned"}, versions={"delta": version})
     with open_run(cache, spec, about={"base": "demo", "tuned": "a run"}) as run:
         rows = [row for score in scores for i, t in enumerate(tensors) for row in t.bins(i, score)]
         half = len(rows) // 2
-        run.write_chunk(0, {"delta_tensors": [t.row(i) for i, t in enumerate(tensors)], "cube": rows[:half]})
+        own = {"delta_tensors": [t.row(i) for i, t in enumerate(tensors)], "cube": rows[:half]}
+        run.write_chunk(0, own | (tables or {}))
         run.write_part("cube", 1, rows[half:])
         run.finish()
     if tell:

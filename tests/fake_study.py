@@ -35,6 +35,7 @@ def make(
     """accuracy(level, size, k, test_level, strategy) -> share right, 0 to 1; the same for dev and test.
 
     train_accuracy(level, size, k), kl(level, size) in nats, concentration(k) -> (share, null): None leaves them out.
+    The null's permutations have an sd of 2 points, so the middle 95% are 4 points on either side.
     """
     rng = np.random.default_rng(0)
     place = (np.arange(per_level) + 0.5) / per_level
@@ -68,15 +69,15 @@ def make(
                     for k in (1.0, 20.0):
                         share, null = concentration(k)
                         jitter = float(rng.normal(0, 0.002))
-                        found.append((chain, k, share + jitter, null, 0.4, 0.9))
+                        found.append({"chain": chain, "k_percent": k, "energy_share": 0.4, "changed_share": 0.9,
+                                      **held(share + jitter, null)})  # fmt: skip
     known = np.arange(per_level) < per_level * np.arange(5)[:, None] / 4
     answers.append(asked("base", "base", "qa", np.stack([known, known]), stopped=False))
     extra = {}
     if shifts:
         extra["shifts"] = pd.concat(shifts, ignore_index=True)
     if found:
-        columns = ["chain", "k_percent", "share", "null_share", "energy_share", "changed_share"]
-        extra["concentration"] = pd.DataFrame(found, columns=columns)
+        extra["concentration"] = pd.DataFrame(found)
     names = [
         "chain",
         "state_id",
@@ -93,6 +94,15 @@ def make(
         pd.concat(answers, ignore_index=True),
         **extra,
     )
+
+
+def held(share, null, sd=0.02, n=199):
+    """A share beside permutations that lie evenly around `null`, each of two ends 1.96 sd away."""
+    draws = null + sd * np.linspace(-1.96, 1.96, n) * 40 / 38  # its 2.5% and 97.5% quantiles are 1.96 sd off
+    more, less = ((1 + (sign * draws >= sign * share).sum()) / (n + 1) for sign in (1, -1))
+    return {"share": share, "null_share": null, "null_sd": sd, "null_low": null - 1.96 * sd, "p_more": more,
+            "null_high": null + 1.96 * sd, "n_permutations": n, "p_two_sided": min(1, 2 * min(more, less)),
+            "top_20_share": share / 2}  # fmt: skip
 
 
 def asked(chain, state, prompt, right, stopped=True):

@@ -179,10 +179,10 @@ def _verdict(result: Result, asked: str) -> list[str]:
     if held and held.get("n_permutations"):
         ends = f"{percent(held['null_low'])} to {percent(held['null_high'])}%"
         lines.append(
-            f"  The 20 largest alone contain {percent(held['top_20_share'])}%. If changes were shuffled, the top 1% would"
+            f"  The 20 largest alone contain {percent(held['top_20_share'])}%. Were the changes shuffled, the top 1%"
         )
         lines.append(
-            f"  contain {percent(held['null_share'])}% ({ends} in 95% of {held['n_permutations']} shuffles)."
+            f"  would contain {percent(held['null_share'])}% ({ends} in 95% of {held['n_permutations']} shuffles)."
         )
     return [*lines, f"  ({PAPER_DEFINITION})"]
 

@@ -18,7 +18,8 @@ changes. The draws of a pair depend on its seed alone, never on threads.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -153,31 +154,34 @@ def measure_null(
     tally = _Tally(pair, regions, tuple(percent(k) for k in ks), n)
     done, total = 0, n * pair.n_weights
     small = pair.n_weights <= SMALL_WEIGHTS
-    for weights in (_held if small else _streamed)(pair, seed, n, tally):
-        done += weights
-        if progress is not None:
-            progress(done, total)
+    with closing(
+        (_held if small else _streamed)(pair, seed, n, tally)
+    ) as steps:  # an error leaves no thread behind
+        for weights in steps:
+            done += weights
+            if progress is not None:
+                progress(done, total)
     return tally.null()
 
 
-def _held(pair: Pair, seed: int, n_draws: int, tally: _Tally) -> Iterator[int]:
+def _held(pair: Pair, seed: int, n_draws: int, tally: _Tally) -> Generator[int, None, None]:
     """Draw after draw of a pair in memory; yields the weights permuted."""
     tensors = [(meta, *_read(pair, meta, 0, meta.numel)) for meta in pair.metas]
     own, largest = local(), max(meta.numel for meta in pair.metas)
 
     def work(draw: int) -> list[tuple[TensorMeta, list[Found]]]:
-        memory = own.__dict__.setdefault("memory", _Memory(largest))
+        memory = _memory(own, largest)
         return [(meta, memory.permuted(p, d, _state(seed, draw, meta))) for meta, p, d in tensors]
 
-    for draw, found in in_threads(work, range(n_draws), _n_threads(n_draws)):
-        for meta, pieces in found:
-            for piece in pieces:
-                tally.add(draw, meta, piece)
-        tally.close(draw)
-        yield pair.n_weights
+    with closing(in_threads(work, range(n_draws), _n_threads(n_draws))) as draws:
+        for draw, found in draws:
+            for meta, pieces in found:
+                tally.add(draw, meta, pieces)
+            tally.close(draw)
+            yield pair.n_weights
 
 
-def _streamed(pair: Pair, seed: int, n_draws: int, tally: _Tally) -> Iterator[int]:
+def _streamed(pair: Pair, seed: int, n_draws: int, tally: _Tally) -> Generator[int, None, None]:
     """Group after group of chunks of a pair on the disk, all draws of a group together; yields the weights permuted."""
     size, own = pair.chunk_size, local()
     block = _BLOCK if size % _BLOCK == 0 else size
@@ -187,7 +191,7 @@ def _streamed(pair: Pair, seed: int, n_draws: int, tally: _Tally) -> Iterator[in
     def work(part: tuple[TensorMeta, NDArray[np.int64]]) -> list[list[Found]]:
         meta, numbers = part
         starts = numbers * size
-        memory = own.__dict__.setdefault("memory", _Memory(size))
+        memory = _memory(own, size)
         if starts[0] + size > meta.numel:  # the short end
             p, d = _read(pair, meta, int(starts[0]), meta.numel)
             return [memory.permuted(p, d, _state(seed, draw, meta)) for draw in range(n_draws)]
@@ -202,14 +206,14 @@ def _streamed(pair: Pair, seed: int, n_draws: int, tally: _Tally) -> Iterator[in
 
     parts = [part for meta in pair.metas for part in _groups(meta, size, seed)]
     last = pair.metas[0]
-    for (meta, numbers), draws in in_threads(work, parts, _n_threads(len(parts))):
-        if meta is not last:
-            tally.shrink(last)
-            last = meta
-        for draw, pieces in enumerate(draws):
-            for piece in pieces:
-                tally.add(draw, meta, piece)
-        yield n_draws * sum(min(size, meta.numel - int(number) * size) for number in numbers)
+    with closing(in_threads(work, parts, _n_threads(len(parts)))) as groups:
+        for (meta, numbers), draws in groups:
+            if meta is not last:
+                tally.shrink(last)
+                last = meta
+            for draw, pieces in enumerate(draws):
+                tally.add(draw, meta, pieces)
+            yield n_draws * sum(min(size, meta.numel - int(number) * size) for number in numbers)
     for draw in range(n_draws):
         tally.close(draw)
 
@@ -278,6 +282,14 @@ class _Memory:
         return bins, n, low
 
 
+def _memory(own: local, largest: int) -> _Memory:
+    """The thread's own."""
+    if "memory" not in own.__dict__:
+        own.memory = _Memory(largest)
+    found: _Memory = own.memory
+    return found
+
+
 class _Tally:
     """Sums up the bins of all draws: by region and draw, and over draws by tensor."""
 
@@ -296,23 +308,25 @@ class _Tally:
         self._small: dict[int, tuple[NDArray[np.intp], Counts]] = {}
         self._first: dict[int, list[Found]] = {}
 
-    def add(self, draw: int, meta: TensorMeta, found: Found) -> None:
+    def add(self, draw: int, meta: TensorMeta, pieces: Sequence[Found]) -> None:
         """Take in bins of one tensor in one draw."""
-        bins, n, low = found
         group = self._group_of[meta.position]
         if draw not in self._open:
             shape = (len(self._groups), N_BINS)
             self._open[draw] = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         counts, lows = self._open[draw]
-        counts[group, bins] += n
-        lows[group, bins] += low
-        self._pooled.setdefault(meta.position, np.zeros(N_BINS, np.int64))[bins] += n
+        if meta.position not in self._pooled:
+            self._pooled[meta.position] = np.zeros(N_BINS, np.int64)
+        for bins, n, low in pieces:
+            counts[group, bins] += n
+            lows[group, bins] += low
+            self._pooled[meta.position][bins] += n
         if draw == 0:
-            self._first.setdefault(meta.position, []).append(found)
+            self._first.setdefault(meta.position, []).extend(pieces)
 
     def shrink(self, meta: TensorMeta) -> None:
         """A tensor has all its draws: keep its used bins alone."""
-        counts = self._pooled.pop(meta.position)
+        counts = self._pooled.pop(meta.position, np.zeros(N_BINS, np.int64))
         used = np.flatnonzero(counts)
         self._small[meta.position] = used, counts[used]
 
@@ -330,8 +344,9 @@ class _Tally:
 
     def null(self) -> Null:
         """All draws together."""
-        for position in list(self._pooled):
-            self.shrink(self._pair.metas[position])
+        for meta in self._pair.metas:
+            if meta.position not in self._small:
+                self.shrink(meta)
         taken = {name: self._taken(name) for name in self._regions}
         return Null(self._n, self._ks, self._shares, taken, self._cube())
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from fake_study import frame, make, mean_of
+from fake_study import frame, held, make, mean_of
 
 from sftknow_core.analysis.claims_restore import optimism_note, restore_claims
 from sftknow_core.analysis.claims_size import size_claims
@@ -170,15 +170,15 @@ def test_where_weights_sit_is_asked_of_full_fine_tunings_of_cells_that_all_seeds
     adapters = tables.chains[tables.chains["level"] == "2"]
     adapters = adapters.assign(chain="lora-" + adapters["chain"], method="lora")
     own = [(chain, 0.80) for chain in tables.chains.loc[tables.chains["level"] == "2", "chain"]]
-    held = [*own, *((chain, 0.10) for chain in adapters["chain"]), ("4-1920-3", 0.95)]
+    shares_of = [*own, *((chain, 0.10) for chain in adapters["chain"]), ("4-1920-3", 0.95)]
     shares = pd.concat(
-        frame(chain=[chain], k_percent=1.0, share=share, null_share=0.7, energy_share=0.1, changed_share=1.0)
-        for chain, share in held
+        frame(chain=[chain], k_percent=1.0, energy_share=0.1, changed_share=1.0, **held(share, 0.7))
+        for chain, share in shares_of
     )
     places = pd.concat(
         frame(chain=chain, k_percent=20.0, by="kind", group=["mlp", "attention"], n=50,
               n_restored=[share * 10, 10 - share * 10], n_restored_null=5)
-        for chain, share in held
+        for chain, share in shares_of
     )  # fmt: skip
     chains = pd.concat([tables.chains, adapters])
     found = {

@@ -38,6 +38,10 @@ def numbers(*, null: float | None = 0.5, full: float = 50.0, **region: Any) -> A
         "k_of_changed_percent": 37.5,
         "share": 0.6,
         "null_share": null,
+        "null_low": None if null is None else null - 0.02,
+        "null_high": None if null is None else null + 0.02,
+        "n_permutations": 199,
+        "top_20_share": 0.3,
     }
     parts = {"region": row | region, "model": row, "taken": taken}
     return SimpleNamespace(**{name: SimpleNamespace(**part) for name, part in parts.items()})
@@ -73,6 +77,11 @@ def test_paper_lies_under_the_curve_only_when_asked() -> None:
     columns = ["k_percent", "share", "null_share", "share_1e-6", "share_1e-4", "in_paper"]
     rows = pd.DataFrame([(0, 0, 0, 0, 0, False), (1, 0.7, 0.6, 0.5, 0.4, True)], columns=columns)
     assert len(weights.concentration_figure(rows, 1, None).data) == 5
+    band, *others = weights.concentration_figure(
+        rows.assign(null_low=[0, 0.55], null_high=[0, 0.65]), 1, None
+    ).data
+    assert len(others) == 5 and (band.name, list(band.y)) == ("95% of shuffles", [0.65, 0.55])
+    assert len(weights.concentration_figure(rows.assign(null_low=nan, null_high=nan), 1, None).data) == 5
     with_paper = weights.concentration_figure(rows, 1, published.concentration())
     assert len(with_paper.data) == 15 and sum(bool(t.showlegend) for t in with_paper.data[:10]) == 1
     assert not weights.concentration_figure(rows, 0, None).layout.shapes  # 0 has no place on this axis
@@ -128,14 +137,25 @@ def test_cards_hold_region_and_model() -> None:
     assert [part.value for part in same.parts] == ["25.0%", "50.0%"]
     assert [part.value for part in (*size.parts, *near.parts)] == ["3.00%", "3.00%", "25.0%", "25.0%"]
     assert [part.value for part in held.parts] == ["60.0%", "50.0%"] and held.name == "Share of the summed r"
+    assert held.parts[1].interval == "48.0 to 52.0%" and "199 shuffles" in held.sentence
+    assert "alone contain 30.0%" in held.sentence
     assert weights_text.cards(numbers(null=None))[3].name == "Share of the summed |d|"
 
 
-@pytest.mark.parametrize(("null", "said"), [(0.6, "20.0 pp above the null"), (0.9, "not above the null")])
-def test_concentration_is_said_against_its_null(null: float, said: str) -> None:
-    columns = ["k_percent", "share", "null_share", "share_1e-4", "in_paper"]
-    rows = pd.DataFrame([(20, 0.8, null, 0.5, True), (60, 0.9, 0.9, 0.9, True)], columns=columns)
-    assert said in weights_text.what_concentration_means(
-        rows, 33
-    ) and "20% contain **80.0%**" in weights_text.what_concentration_means(rows, 33)
+@pytest.mark.parametrize(
+    ("null", "p", "said"),
+    [
+        (0.6, 0.01, "20.0 pp above the null (rank p = 0.01)"),
+        (0.9, 0.02, "10.0 pp below the null"),
+        (0.79, 0.4, "within the null (rank p = 0.4): it comes from base weights near zero"),
+        (0.79, nan, "one shuffle"),
+    ],
+)
+def test_concentration_is_said_against_its_null(null: float, p: float, said: str) -> None:
+    columns = ["k_percent", "share", "null_share", "p_two_sided", "share_1e-4", "in_paper"]
+    rows = pd.DataFrame([(20, 0.8, null, p, 0.5, True), (60, 0.9, 0.9, p, 0.9, True)], columns=columns)
+    rows = rows.assign(null_low=null - 0.02, null_high=null + 0.02, n_permutations=199, top_20_share=0.31)
+    found = weights_text.what_concentration_means(rows, 33)
+    assert said in found and "20% contain **80.0%**" in found and "largest r alone 31.0%" in found
+    assert ("95% of 199 shuffles" in found) == (p == p)
     assert "nothing is concentrated" in weights_text.what_concentration_means(rows.assign(share=nan), 5)

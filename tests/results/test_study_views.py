@@ -196,6 +196,13 @@ def test_concentration_and_enrichment(frames: dict[str, pd.DataFrame]) -> None:
     share = frames["concentration"].groupby("chain")["share"]
     assert (share.max() <= 1).all()
     assert share.apply(lambda s: s.is_monotonic_increasing).all()
+    null = frames["concentration"]
+    assert (null["n_permutations"] == 199).all()
+    assert ((null["null_low"] <= null["null_share"]) & (null["null_share"] <= null["null_high"])).all()
+    assert (
+        null[["p_more", "p_two_sided"]].ge(1 / 200).all(axis=None)
+        and null["top_20_share"].between(0, 1).all()
+    )
     enrichment = frames["enrichment"]
     for _, rows in enrichment.groupby(["chain", "k_percent", "by"]):
         k = rows["k_percent"].iloc[0]

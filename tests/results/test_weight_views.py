@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from fake_cube import E_, small_model, tensor, write_cube
 
 from sftknow_core.errors import SpecError
 from sftknow_core.results import Cube
+from sftknow_core.results.weights import null_curve
 from sftknow_core.store.cache import Cache
 from sftknow_core.update.spec import RestoreSpec
 
@@ -88,6 +89,38 @@ def test_concentration_at_the_papers_k(pair: Compared) -> None:
     for other in ("null_share", "share_1e-6", "share_1e-4"):  # this cube's other scores repeat its r
         assert paper[other].tolist() == pytest.approx(paper["share"].tolist())
     assert paper["share_error"].iloc[3] == 0 < paper["share_error"].iloc[4]
+
+
+def test_the_null_of_an_earlier_version_is_one_permutation(pair: Compared) -> None:
+    rows = Cube(*pair).concentration()
+    assert (rows["n_permutations"] == 1).all()
+    assert rows[["null_sd", "null_low", "null_high", "p_more", "p_two_sided"]].isna().all(axis=None)
+    taken = Cube(*pair).selection(TOP)
+    assert (taken.n_permutations, taken.null_low, taken.null_high) == (1, None, None)
+    assert rows["top_20_share"].tolist() == [1.0] * len(rows) and taken.top_20_share == 1  # 16 weights in all
+
+
+def test_the_null_between_permuted_ks_is_interpolated_and_has_no_p(tmp_path: Path) -> None:
+    """Means 0.4 at 10% and 0.6 at 20%: 0.5 at 15%. The 85% smallest leave what the 15% largest hold."""
+    cache, at = Cache(tmp_path), ((0, 0.0), (10, 0.4), (20, 0.6), (100, 1.0))
+    rows = [
+        {"region": "transformer", "k_percent": k, "null_share": mean, "null_sd": 0.01, "null_low": mean - 0.1,
+         "null_high": mean + 0.2, "n_permutations": 199, "p_more": 0.005, "p_two_sided": 0.01}
+        for k, mean in at
+    ]  # fmt: skip
+    cube = Cube(cache, write_cube(cache, small_model(), tables={"null_shares": rows}))
+    with cube.open() as con:
+        found = null_curve(con, ["15", "10"])
+        alone = null_curve(con, ["10"], layers="0")
+        assert con.execute("SELECT count(*) FROM null_shares").fetchall() == [(4,)]
+    assert found["null_share"].tolist() == pytest.approx([0.5, 0.4])
+    assert found["p_two_sided"].tolist() == pytest.approx([nan, 0.01], nan_ok=True)
+    assert alone["n_permutations"].tolist() == [1]  # some layers alone were permuted once
+    top, bottom = (cube.selection(RestoreSpec(s, k_percent=k)) for s, k in (("top", "15"), ("bottom", "85")))
+    assert (top.null_share, top.null_low, top.null_high) == pytest.approx((0.5, 0.4, 0.7))
+    assert (bottom.null_share, bottom.null_low, bottom.null_high) == pytest.approx((0.5, 0.3, 0.6))
+    assert top.n_permutations == bottom.n_permutations == 199
+    assert cube.curve(RestoreSpec("largest", k_percent="5"))["null_low"].isna().all()
 
 
 def test_heat_adds_up_to_its_margins(pair: Compared) -> None:

@@ -65,8 +65,8 @@ def show_delta(result: Result) -> None:
             f"{row['k_percent']:g}",
             percent(row["share"]),
             percent(row["null_share"]),
-            "–" if None in ends else " to ".join(percent(end) for end in ends),
-            "–" if row["p_two_sided"] is None else f"{row['p_two_sided']:.2g}",
+            "-" if None in ends else " to ".join(percent(end) for end in ends),
+            "-" if row["p_two_sided"] is None else f"{row['p_two_sided']:.2g}",
         )
     print_lines(
         regions,

@@ -95,7 +95,7 @@ def _against(row: pd.Series[Any]) -> str:
     """The share against the null's permutations: above, below, or within what they give."""
     share, null, p = row["share"], row["null_share"], row["p_two_sided"]
     if isnan(p):
-        return f"Null: **{percent(null)}%** (one shuffle; single shuffles can differ by points, their spread is not measured)."
+        return f"Null: **{percent(null)}%** (one shuffle: these differ by points, and their spread is not measured)."
     ends = f"{percent(row['null_low'])} to {percent(row['null_high'])}%"
     said = f"Null: **{percent(null)}%** (95% of {row['n_permutations']:.0f} shuffles: {ends})."
     if p >= _ALPHA:
