@@ -37,6 +37,8 @@ _SETS = """
 FLIPS = ("healed", "broken", "still wrong")
 """Wrong after tuning and right restored; right and then wrong; wrong in both, with another answer."""
 
+MASK = ", mask "
+"""In the name of a line, between a random strategy and the number of its draw, where there are several."""
 FIVE_SHOT = "five-shot"
 """The base after five examples: a state of its own among `measured_states`."""
 
@@ -166,7 +168,8 @@ def measured_ways(cache: Cache, asked: Asked) -> pd.DataFrame:
     """Every measured state of the pair, whatever its strategy, region and layers; columns: WAY_COLUMNS.
 
     One row a state, split and domain; accuracy (0 to 1) is the mean over mastery levels. `line` names what is drawn
-    as one curve: strategy, with region, layers and seed where they are not the usual ones; empty for the ends.
+    as one curve: strategy, with region and layers where they are not the usual ones; empty for the ends. Several random
+    draws are "random, mask 1" and so on: their spread is seen from one to the next.
     state: restored, hybrid (k = 100), or the ends base, tuned and five-shot, of which tuned has k 0 and takes 0 of
     the update back. k in percent is NaN for interpolation and blocks, and alpha for all but interpolation.
     energy_taken_back and projection_taken_back are 0 to 1; n_level: questions of a mastery level, the most of any.
@@ -176,7 +179,7 @@ def measured_ways(cache: Cache, asked: Asked) -> pd.DataFrame:
     any_way = dict.fromkeys(("strategy", "region", "layers"))
     with up_to_date(cache) as con:
         rows: pd.DataFrame = con.execute(_MEASURED + _BY_WAY, {**asked.values, **any_way}).df()
-    rows["line"] = [_line(row) for row in rows.to_dict("records")]
+    rows["line"] = _with_masks(rows, [_line(row) for row in rows.to_dict("records")])
     floats = dict.fromkeys(("alpha", *_AMOUNTS), "float64")
     return rows[list(WAY_COLUMNS)].astype({**floats, "seed": "Int64", "n": "int64", "n_level": "Int64"})
 
@@ -189,9 +192,17 @@ def _line(row: dict[Any, Any]) -> str:
         parts.append(str(row["region"]))
     if isinstance(row["layers"], str):
         parts.append(f"layers {row['layers']}")
-    if not pd.isna(row["seed"]) and row["seed"]:
-        parts.append(f"seed {row['seed']:.0f}")
     return ", ".join(parts)
+
+
+def _with_masks(rows: pd.DataFrame, lines: Sequence[str]) -> list[str]:
+    """Lines of which there are several random draws, numbered by their seeds: "random, mask 2"."""
+    drawn = rows.assign(line=lines)[rows["seed"].notna()].groupby("line")["seed"].unique()
+    seeds = {str(line): sorted(found) for line, found in drawn.items()}
+    return [
+        f"{line}{MASK}{seeds[line].index(seed) + 1}" if len(seeds.get(line, ())) > 1 else line
+        for line, seed in zip(lines, rows["seed"], strict=True)
+    ]
 
 
 @dataclass(frozen=True)

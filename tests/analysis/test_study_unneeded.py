@@ -1,4 +1,4 @@
-"""U2: these weights, or just less of the update? Random masks are averaged in a chain; interpolations have two rivals."""
+"""U2: these weights, or just less of the update? Masks are averaged in a chain; interpolations have two rivals."""
 
 from dataclasses import replace
 
