@@ -29,7 +29,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     tuned = Chain(cache, run_id).manifest.summary["tuned_id"]
     measure(cache, tuned, "largest", 20, k_percent=20.0, energy_taken_back=0.6)
     measure(cache, tuned, "random", 40, {"layers": None, "seed": 3}, k_percent=40.0, energy_taken_back=0.4)
-    measure(cache, tuned, "random", 41, {"layers": None, "seed": 8}, k_percent=40.0, energy_taken_back=0.41)
+    measure(cache, tuned, "random", 40, {"layers": None, "seed": 8}, k_percent=40.0, energy_taken_back=0.41)
     measure(cache, tuned, "top", 60, {"layers": "0-1"}, k_percent=60.0, region="mlp", energy_taken_back=0.5)
     measure(cache, tuned, "interpolation", 1, alpha=0.5, energy_taken_back=0.75)
     measure(cache, tuned, "largest", 10, k_percent=10.0, prompt="chat")
