@@ -10,7 +10,7 @@ Path("tiny.toml").write_text("""
 name = "tiny"
 base = "demo"
 grid = { levels = [2, 4], sizes = [60], seeds = [0] }
-restoring = { k = [20], controls = [], equal_energy = [] }
+restoring = { k = [20], controls = [], equal_energy = [], equal_projection = [] }
 evaluation = { per_level = 4, train_questions = 0, baselines = false, completions = false, five_shot = false }
 work = { workers = 1 }
 """)

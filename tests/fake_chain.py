@@ -108,7 +108,7 @@ def _chain(
     )
     train_set = TrainSet(_TRAIN, training.level, training.n, training.seed, {}, (len(_TRAIN),))
     known = FactSet((*_TRAIN, *facts), "")
-    of = chain_summary.EvaluatedState(states, (), {}, stages, "words", facts)  # type: ignore[arg-type]
+    of = chain_summary.EvaluatedState(states, (), {}, {}, stages, "words", facts)  # type: ignore[arg-type]
     with open_run(cache, spec, about=_about(training)) as run:
         run.finish(
             chain_summary.summarise_chain(cache, BASE, tuned, of, train_set, known)  # type: ignore[arg-type]

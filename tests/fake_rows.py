@@ -54,7 +54,7 @@ class FakeState:
 
     @property
     def spec(self) -> Any:
-        return SimpleNamespace(k_percent=self.k) if self.kind in ("restored", "hybrid") else None
+        return SimpleNamespace(k_percent=self.k, seed=None) if self.kind in ("restored", "hybrid") else None
 
 
 def make_questions(per_level: int) -> Iterator[Asked]:

@@ -36,6 +36,8 @@ def compare(key: Key, run_id: str, split: str, axis: str, question_set: str | No
         st.caption(restore_cards.meanings(rows))
         show.figure(drawn, rows, "restore.compared", alt, columns.table("strategies"))
         st.markdown(restore_cards.equal_k(rows))
+        if said := restore_cards.masks(rows):
+            st.markdown(said)
         if said := restore_cards.left_out(rows, AXES[axis][0]):
             st.caption(said)
     if len(rows) and (missing := restore_cards.lacking(rows)):

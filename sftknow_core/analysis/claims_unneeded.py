@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isnan, sqrt
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,10 @@ def _against(study: Study, claim_id: str, strategy: str, match: str, words: str)
     cells = [Cell(level, study.plan.large) for level in LEVELS]
     pairs = {cell: found for cell in cells if (found := _pair(study, cell, strategy, match))}
     part = Part("mean over levels", reason=f"not run: {strategy} as a control that matches")
-    controls = {cell: Which("restored", strategy)._replace(**{match: k}) for cell, (k, *_) in pairs.items()}
+    controls: dict[Cell, Which] = {}
+    for cell, (k, *_) in pairs.items():
+        amount: dict[str, Any] = {match: k}
+        controls[cell] = Which("restored", strategy)._replace(**amount)
     if pairs:
         weight = 1 / len(pairs)
         terms = [

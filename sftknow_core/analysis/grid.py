@@ -395,11 +395,11 @@ def state_index(states: pd.DataFrame) -> dict[tuple[Any, Which], tuple[str, ...]
             k = None if block or pd.isna(row["k_percent"]) else float(row["k_percent"])
             alpha = None if pd.isna(row.get("alpha")) else float(row["alpha"])
             which = Which("restored", str(row["strategy"]), k, layers, alpha)
-        region, drawn = row.get("region"), not pd.isna(row.get("mask"))
+        region, drawn = row.get("region"), which.kind == "restored" and not pd.isna(row.get("mask"))
         for name in ("beside_k", "beside_k_projection"):
             if not pd.isna(beside := row.get(name)):
-                equal = which._replace(k_percent=None, alpha=None, **{name: float(beside)})
-                note((chain, equal), state_id, region, drawn)
+                instead: dict[str, Any] = {"k_percent": None, "alpha": None, name: float(beside)}
+                note((chain, which._replace(**instead)), state_id, region, drawn)
         note((chain, which), state_id, region, drawn)
         if row["chosen"]:
             index[chain, CHOSEN] = (state_id,)

@@ -165,7 +165,10 @@ COLUMNS: dict[str, Column] = {
     "group": Column("group", "layer or module"),
     "layer": _number("layer", "from 0, the first"),
     "module": Column("module"),
-    "line": Column("line", "strategy, with region, layers and seed where they differ from the defaults"),
+    "line": Column(
+        "line",
+        "strategy, with region and layers where they differ from the defaults, and number of a random mask",
+    ),
     "strategy": Column("strategy", "which weights are reverted first"),
     "region": Column("region"),
     "layers": Column("layers", "empty: all"),

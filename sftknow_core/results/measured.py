@@ -40,6 +40,8 @@ FLIPS = ("healed", "broken", "still wrong")
 ZERO_SHOT, FIVE_SHOT = "zero-shot", "five-shot"
 """How base, tuned and restored are asked alike: with the prompt that was tuned with, or after five exemplars. The base
 never saw the first one, so numbers of the two are never compared."""
+MASK = ", mask "
+"""In the name of a line, between a random strategy and the number of its draw, where there are several."""
 
 _MEASURED = """
     WITH restored AS (
@@ -163,7 +165,8 @@ def measured_ways(cache: Cache, asked: Asked) -> pd.DataFrame:
     """Every measured state of the pair, whatever its strategy, region and layers; columns: WAY_COLUMNS.
 
     One row a state, split and domain; accuracy (0 to 1) is the mean over mastery levels. `line` names what is drawn
-    as one curve: strategy, with region, layers and seed where they are not the usual ones; empty for the ends.
+    as one curve: strategy, with region and layers where they are not the usual ones; empty for the ends. Several random
+    draws are "random, mask 1" and so on: their spread is seen from one to the next.
     state: restored, hybrid (k = 100), or the ends base and tuned, of which tuned has k 0 and takes 0 of
     the update back. k in percent is NaN for interpolation and blocks, and alpha for all but interpolation.
     energy_taken_back and projection_taken_back are 0 to 1; n_level: questions of a mastery level, the most of any.
@@ -173,7 +176,7 @@ def measured_ways(cache: Cache, asked: Asked) -> pd.DataFrame:
     any_way = dict.fromkeys(("strategy", "region", "layers"))
     with up_to_date(cache) as con:
         rows: pd.DataFrame = con.execute(_MEASURED + _BY_WAY, {**asked.values, **any_way}).df()
-    rows["line"] = [_line(row) for row in rows.to_dict("records")]
+    rows["line"] = _with_masks(rows, [_line(row) for row in rows.to_dict("records")])
     floats = dict.fromkeys(("alpha", *_AMOUNTS), "float64")
     return rows[list(WAY_COLUMNS)].astype({**floats, "seed": "Int64", "n": "int64", "n_level": "Int64"})
 
@@ -186,9 +189,17 @@ def _line(row: dict[Any, Any]) -> str:
         parts.append(str(row["region"]))
     if isinstance(row["layers"], str):
         parts.append(f"layers {row['layers']}")
-    if not pd.isna(row["seed"]) and row["seed"]:
-        parts.append(f"seed {row['seed']:.0f}")
     return ", ".join(parts)
+
+
+def _with_masks(rows: pd.DataFrame, lines: Sequence[str]) -> list[str]:
+    """Lines of which there are several random draws, numbered by their seeds: "random, mask 2"."""
+    drawn = rows.assign(line=lines)[rows["seed"].notna()].groupby("line")["seed"].unique()
+    seeds = {str(line): sorted(found) for line, found in drawn.items()}
+    return [
+        f"{line}{MASK}{seeds[line].index(seed) + 1}" if len(seeds.get(line, ())) > 1 else line
+        for line, seed in zip(lines, rows["seed"], strict=True)
+    ]
 
 
 @dataclass(frozen=True)

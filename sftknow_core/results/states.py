@@ -395,6 +395,8 @@ class ChainStates(Run):
 
 def _taken(row: Any) -> dict[str, Any]:
     return {name: _plain(row[name]) for name in _TAKEN} | {"projection_taken_back": stored_projection(row)}
+
+
 def _by_group(rows: pd.DataFrame) -> dict[tuple[str, str], Accuracy]:
     return {(str(row["split"]), str(row["domain"])): accuracy_of(row) for _, row in rows.iterrows()}
 

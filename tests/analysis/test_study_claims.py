@@ -63,7 +63,7 @@ def test_the_papers_world_shows_the_papers_claims(papers, claim_id):
 
 
 def test_what_was_not_run_is_not_tested(papers):
-    for claim_id in ("P1d", "L1", "L2", "L3", "U2a", "U2b", "U2c", "G1", "S1"):
+    for claim_id in ("P1d", "L1", "L2", "L3", "U2a", "U2b", "U2c", "U2d", "G1", "S1"):
         verdict = papers[1][claim_id]
         wanted = Status.UNDECIDED if claim_id == "S1" else Status.NOT_TESTED  # restored - divided was run
         assert verdict.verdict is wanted, (claim_id, verdict.sentence)

@@ -51,7 +51,8 @@ def drawn(axis: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("axis", "xs"), [("k", [0, 5, 20]), ("changed", [0, 6, 24]), ("update", [0, 10, 36])]
+    ("axis", "xs"),
+    [("k", [0, 5, 20]), ("changed", [0, 6, 24]), ("update", [0, 10, 36]), ("projection", [0, 10, 36])],
 )
 def test_a_line_starts_at_tuned_and_follows_the_axis(axis: str, xs: list[float]) -> None:
     assert list(drawn(axis)["top"].x) == xs
@@ -64,9 +65,37 @@ def test_what_has_no_k_is_on_the_axis_of_the_update_only() -> None:
         list(on_update["interpolation"].x) == [0, 75]
         and "α = 0.5" in on_update["interpolation"].customdata[1][0]
     )
+    assert list(drawn("projection")["interpolation"].x) == [0, 50]
+    assert "75.0% of the squared update norm, 50.0% of its projection" in str(
+        on_update["interpolation"].customdata[1]
+    )
     assert list(on_update["block"].x) == [20] and on_update["block"].mode == "markers"
     assert "interpolation, block" in (restore_cards.left_out(ROWS, "k_percent") or "")
     assert restore_cards.left_out(ROWS, "energy_taken_back") is None
+    assert restore_cards.left_out(ROWS, "projection_taken_back") is None
+    older = ROWS.assign(projection_taken_back=ROWS["projection_taken_back"].mask(ROWS["alpha"].notna()))
+    said = restore_cards.left_out(older, "projection_taken_back") or ""
+    assert said.startswith(
+        "Not on this axis: interpolation. Projection taken back: not measured by the version"
+    )
+
+
+def test_masks_of_a_random_draw_are_one_ranking_with_a_spread() -> None:
+    """Three masks at k = 20: one name in sentences, one look, and the lowest and highest accuracy."""
+    assert restore_cards.masks(ROWS) is None
+    one = ROWS[(ROWS["line"] == "top") & (ROWS["k_percent"] == 20)]
+    drawn = [
+        one.assign(line=f"random, mask {number}", strategy="random", accuracy=0.3 + 0.01 * number, state_id=40 + number,
+                   energy_taken_back=0.2, projection_taken_back=0.2)
+        for number in (1, 2, 3)
+    ]  # fmt: skip
+    rows = pd.concat([ROWS, *drawn])
+    said = restore_cards.masks(rows) or ""
+    assert "at k = 20%: random, in-domain: 3 masks, accuracy 31.0 to 33.0%, mean 32.0%." in said
+    assert restore_cards.equal_k(rows).endswith("At k = 20%: largest 61.0%, top 36.0%, random 20.0%.")
+    assert restore_cards.lacking(rows) == []
+    looks = restore.looks_of(rows)
+    assert looks["random, mask 1"] == looks["random, mask 3"] != looks["top"]
 
 
 def test_lines_are_told_apart_without_colour() -> None:
@@ -87,13 +116,17 @@ def test_equal_k_is_said_with_its_example() -> None:
 
 def test_what_is_lacking_can_be_measured() -> None:
     assert restore_cards.lacking(ROWS) == ["random"]
-    assert restore_cards.commands(of_chain("demo", prompt="paper"), ROWS) == (
-        "sftknow run --base demo --tuned 0a36 --data demo --questions 25 --k 5,20,40 --strategy random"
+    command = (
+        "sftknow run --base demo --tuned 0a36 --data demo --questions 25 --k 5,20,40 --strategy random --seed"
     )
+    said = restore_cards.commands(of_chain("demo", prompt="paper"), ROWS)
+    assert said.splitlines() == [f"{command} {seed}" for seed in range(3)]  # three masks
     only = ROWS[ROWS["line"] == ""]
-    assert restore_cards.commands(of_chain("demo", prompt="paper"), only).count("--k 5,20,40,60") == 3
+    assert restore_cards.commands(of_chain("demo", prompt="paper"), only).count("--k 5,20,40,60") == 5
     asked = of_chain("my model", prompt="chat", matcher="exact")
     said = restore_cards.commands(asked, ROWS)
     assert (
-        "'my model'" in said and "--data FACTS" in said and said.endswith("--matcher exact --strategy random")
+        "'my model'" in said
+        and "--data FACTS" in said
+        and said.endswith("--matcher exact --strategy random --seed 2")
     )

@@ -22,6 +22,8 @@ SPEC: dict[str, Any] = {
     "restoring": [{"strategy": "top", "region": "transformer", "layers": None}],
     "controls": [{"strategy": "random"}, {"strategy": "random"}, {"strategy": "block"}],
     "equal_energy": ["interpolation"],
+    "equal_projection": ["random", "interpolation"],
+    "random_masks": 3,
     "control_sizes": [1920],
     "completions": True,
     "questions": {"per_level": 20, "seed": 1},
@@ -41,7 +43,8 @@ def test_grid_questions_and_what_restoring_is_compared_with() -> None:
     assert "at most 20 questions per level and group, drawn with seed 1 (dev: 100)" in said
     assert "**Compared with** at N = 1,920: same number of weights, or fixed models: random, block; " in said
     assert (
-        "same share of squared update norm at every k: interpolation; base, tuned and restored with" in said
+        "same projection of the update at every k: random, interpolation; same share of squared update norm at every "
+        "k: interpolation; 3 random masks for each fine-tuning; base, tuned and restored with" in said
     )
     assert "largest relative change, region transformer" in said and "evaluated on at most 60 facts" in said
 
@@ -49,7 +52,12 @@ def test_grid_questions_and_what_restoring_is_compared_with() -> None:
 def test_what_a_study_does_not_compare_is_not_said() -> None:
     assert "same number of weights" not in said_without("controls")
     assert "same share of squared" not in said_without("equal_energy")
-    assert "Compared with" not in said_without("controls", "equal_energy", "completions")
+    assert "same projection" not in said_without("equal_projection") and "masks" not in said_without(
+        "random_masks"
+    )
+    assert "Compared with" not in said_without(
+        "controls", "equal_energy", "equal_projection", "random_masks", "completions"
+    )
     assert "Compared with" not in said_without("control_sizes")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -29,6 +30,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     tuned = Chain(cache, run_id).manifest.summary["tuned_id"]
     measure(cache, tuned, "largest", 20, k_percent=20.0, energy_taken_back=0.6)
     measure(cache, tuned, "random", 40, {"layers": None, "seed": 3}, k_percent=40.0, energy_taken_back=0.4)
+    measure(cache, tuned, "random", 40, {"layers": None, "seed": 8}, k_percent=40.0, energy_taken_back=0.41)
     measure(cache, tuned, "top", 60, {"layers": "0-1"}, k_percent=60.0, region="mlp", energy_taken_back=0.5)
     measure(cache, tuned, "interpolation", 1, alpha=0.5, energy_taken_back=0.75)
     measure(cache, tuned, "largest", 10, k_percent=10.0, prompt="chat")
@@ -67,7 +69,7 @@ def test_every_way_is_there_once(filled: Filled) -> None:
         not dev["state_id"].duplicated(keep=False).sum() > 2
     )  # base is asked twice: with and without examples
     assert set(dev["line"]) == {
-        "", "top", "largest", "random, seed 3", "top, mlp, layers 0-1", "interpolation", "block"
+        "", "top", "largest", "random, mask 1", "random, mask 2", "top, mlp, layers 0-1", "interpolation", "block"
     }  # fmt: skip
     assert dev.loc[dev["line"] == "top", "k_percent"].tolist() == [5, 20, 100]
     assert dev.loc[dev["line"] == "top", "state"].tolist() == ["restored", "restored", "hybrid"]
@@ -90,14 +92,35 @@ def test_amounts_of_interpolation_and_blocks(filled: Filled) -> None:
     dev = Chain(*filled).ways().query("split == 'dev'").set_index("line")
     assert dev.loc["interpolation", "alpha"] == 0.5 and dev.loc["interpolation", "energy_taken_back"] == 0.75
     assert dev.loc[["interpolation", "block"], "k_percent"].isna().all()
-    assert dev.loc["block", "block"] == "mlp 0" and dev.loc["random, seed 3", "seed"] == 3
+    assert dev.loc["block", "block"] == "mlp 0" and dev.loc["random, mask 1", "seed"] == 3
+
+
+def test_projections_of_rows_that_do_not_say_them(filled: Filled) -> None:
+    """Rows of the version before: of whole weights it is the energy; of an interpolation it is not measured, not 0."""
+    dev = Chain(*filled).ways().query("split == 'dev'").set_index("line")["projection_taken_back"]
+    assert dev[["largest", "random, mask 2", "block"]].tolist() == [0.6, 0.41, 0.2]
+    assert dev.isna()["interpolation"] and dev.loc[""].min() == 0
+    (restored, *_) = [state for state in Chain(*filled).states if state.kind == "restored"]
+    assert restored.projection_taken_back == restored.energy_taken_back and restored.projection_reason is None
+    unknown = replace(restored, projection_taken_back=None)
+    assert "not measured" in str(unknown.projection_reason) and "sftknow runs rm" in str(
+        unknown.projection_reason
+    )
 
 
 def test_accuracies_are_those_of_the_curve(filled: Filled) -> None:
     mine = Chain(*filled).ways().query("split == 'test' and line == 'top'")
     curve = Chain(*filled).curve("test")
     wanted = curve[curve["state"].isin(["restored", "hybrid"])].sort_values(["domain", "k_percent"])
-    for name in ("accuracy", "low", "high", "n", "energy_taken_back", "question_set_id"):
+    for name in (
+        "accuracy",
+        "low",
+        "high",
+        "n",
+        "energy_taken_back",
+        "projection_taken_back",
+        "question_set_id",
+    ):
         assert mine[name].tolist() == wanted[name].tolist(), name
 
 

@@ -30,6 +30,7 @@ from sftknow_core.present.charts.marks import (
 )
 from sftknow_core.present.charts.palette import DARK, LIGHT, Palette
 from sftknow_core.present.charts.weights import add_null_band
+from sftknow_core.results.measured import MASK
 from sftknow_core.results.weights import Selection
 from sftknow_core.update.strategies import STRATEGIES
 
@@ -128,7 +129,8 @@ def looks_of(rows: pd.DataFrame) -> dict[str, Look]:
     """Name of a line -> its look: the same for a strategy on every page; a second line of it takes another one."""
     others, found = cycle(_OTHERS), {}
     for name in dict.fromkeys(name for name in rows["line"] if name):
-        found[name] = _LOOKS[name] if name in _LOOKS else next(others)
+        own = name.partition(MASK)[0]  # masks of one draw look alike
+        found[name] = _LOOKS[own] if own in _LOOKS else next(others)
     return found
 
 
@@ -252,6 +254,8 @@ def _said(rows: pd.DataFrame, name: str) -> list[list[Any]]:
         said[0] = said[0] if not how else f"{said[0]}, {how}"
         along = row["projection_taken_back"]
         projected = "" if pd.isna(along) else f", {along:.1%} of its projection"
+        if not pd.isna(spread := row.get("mask_sd")):
+            projected += f"; mean of {row['n_masks']} masks, sd {100 * spread:.1f} pp"
         found.append([*said, f"{name}: {row['energy_taken_back']:.1%} of the squared update norm{projected}"])
     return found
 

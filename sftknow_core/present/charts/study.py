@@ -214,12 +214,17 @@ def _measured(
 
 
 def energy_figure(study: Study, cell: Cell, palette: Palette = LIGHT) -> go.Figure | None:
-    """All strategies the study restored with, over the part of the update they revert; one cell, mean of seeds."""
+    """All strategies the study restored with, over the projection they take back; one cell, mean of seeds.
+
+    Studies of earlier versions have no projection of interpolations: they are drawn over the energy taken back.
+    """
     rows = energy_rows(study, cell)
-    if not (rows["line"] != "").any():
+    lines = rows[rows["line"] != ""]
+    if lines.empty:
         return None
+    axis = "projection" if lines["projection_taken_back"].notna().all() else "update"
     drawn = rows.assign(**{end: rows[end].fillna(rows["accuracy"]) for end in ("low", "high")})
-    return strategies_figure(drawn.astype({"n": "int64"}), "update", palette)
+    return strategies_figure(drawn.astype({"n": "int64"}), axis, palette)
 
 
 def recovered_figure(

@@ -48,6 +48,7 @@ QUESTIONS_HELP = (
     "one question set. Larger sets contain the smaller ones (same seed). Enter any number."
 )
 AT_ONCE_HELP = "Evaluate a new k as soon as you release the slider. Off: use the Evaluate button."
+OPPOSITE_SIGNS = "The counts pool all questions, the mean weighs levels equally: hence their opposite signs."
 FLIPS_SAY = (
     "Recovered: incorrect → correct; broken: correct → incorrect. The p-value is for one pre-specified k; it is not "
     "corrected for trying several."
@@ -213,10 +214,12 @@ def _flip_sentence(row: Numbers, k: float, before: str) -> str:
     if isnan(row["gain"]):
         return said
     p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
-    return (
-        f"{said} Accuracy {points(row['gain'])} pp (95% CI {points(row['gain_low'])} to "
+    said += (
+        f" Accuracy {points(row['gain'])} pp (95% CI {points(row['gain_low'])} to "
         f"{points(row['gain_high'])}, {p}; mean over levels)."
     )
+    opposite = (row["healed"] - row["broken"]) * row["gain"] < 0
+    return f"{said} {OPPOSITE_SIGNS}" if opposite else said
 
 
 def _reverted(numbers: Selection, spec: RestoreSpec) -> KeyNumber:

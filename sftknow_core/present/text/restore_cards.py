@@ -17,7 +17,8 @@ from sftknow_core.present.terminal import percent, points
 from sftknow_core.present.text.story import KeyNumber, Part
 from sftknow_core.registry import plugin_arguments
 from sftknow_core.results.chain import Chain
-from sftknow_core.results.measured import MeasuredState
+from sftknow_core.results.measured import MASK, MeasuredState
+from sftknow_core.specs import RANDOM_MASKS
 from sftknow_core.update.spec import NO_PROJECTION, RestoreSpec
 from sftknow_core.update.strategies import STRATEGIES
 
@@ -126,14 +127,36 @@ def meanings(rows: pd.DataFrame) -> str:
 def equal_k(rows: pd.DataFrame) -> str:
     """EQUAL_K, with the example of a k that is evaluated for at least two rankings."""
     restored = rows[(rows["state"] == "restored") & rows["k_percent"].notna()].drop_duplicates("state_id")
+    restored = restored.assign(line=_without_mask(restored["line"]))
     lines = restored.groupby("k_percent")["line"].nunique()
     shared = lines[lines == lines.max()] if len(lines) else lines
     if shared.empty or shared.iloc[0] < 2:
         return EQUAL_K
     k = min(shared.index, key=lambda value: abs(value - 20))
-    at_k = restored[restored["k_percent"] == k].sort_values("energy_taken_back", ascending=False)
-    parts = [f"{row['line']} {percent(row['energy_taken_back'])}%" for row in at_k.to_dict("records")]
+    at_k = restored[restored["k_percent"] == k].groupby("line")["energy_taken_back"].mean()
+    parts = [f"{line} {percent(share)}%" for line, share in at_k.sort_values(ascending=False).items()]
     return f"{EQUAL_K} At k = {k:g}%: {', '.join(parts)}."
+
+
+def masks(rows: pd.DataFrame) -> str | None:
+    """How far random masks differ, at the k nearest to 20% that several were evaluated at; None where none was."""
+    drawn = rows[rows["line"].str.contains(MASK, regex=False) & (rows["state"] == "restored")]
+    drawn = drawn.assign(line=_without_mask(drawn["line"]))
+    found = drawn.groupby(["k_percent", "line", "domain"])["accuracy"].agg(["min", "max", "mean", "count"])
+    found = found[found["count"] > 1].reset_index()
+    if found.empty:
+        return None
+    k = min(found["k_percent"], key=lambda value: abs(value - 20))
+    said = [
+        f"{row['line']}, {DOMAIN_NAMES.get(row['domain'], row['domain'])}: {row['count']} masks, accuracy "
+        f"{percent(row['min'])} to {percent(row['max'])}%, mean {percent(row['mean'])}%"
+        for row in found[found["k_percent"] == k].to_dict("records")
+    ]
+    return f"Spread over random masks at k = {k:g}%: {'; '.join(said)}. Compare with their mean, not with one of them."
+
+
+def _without_mask(lines: pd.Series[str]) -> pd.Series[str]:
+    return lines.str.partition(MASK)[0] if len(lines) else lines
 
 
 def left_out(rows: pd.DataFrame, column: str) -> str | None:
@@ -149,7 +172,7 @@ def left_out(rows: pd.DataFrame, column: str) -> str | None:
 
 def lacking(rows: pd.DataFrame) -> list[str]:
     """Of OTHERS, those that are not evaluated for the whole transformer region."""
-    there = set(rows["line"])
+    there = set(_without_mask(rows["line"]))
     return [name for name in OTHERS if name not in there]
 
 
@@ -167,7 +190,13 @@ def commands(details: Chain, rows: pd.DataFrame) -> str:
     for name, value in (("prompt", "paper"), ("matcher", "words")):
         if asked.get(name, value) != value:
             words += [f"--{name}", str(asked[name])]
-    return "\n".join(shlex.join([*words, "--strategy", name]) for name in lacking(rows))
+    lines = []
+    for name in lacking(rows):
+        # one mask says nothing of masks: each seed draws another one for this tuned model
+        draws = range(RANDOM_MASKS) if STRATEGIES.get(name).seeded else [None]
+        seeds = [[] if seed is None else ["--seed", str(seed)] for seed in draws]
+        lines += [shlex.join([*words, "--strategy", name, *seed]) for seed in seeds]
+    return "\n".join(lines)
 
 
 # Downloads for a slider position: the tables of its figures as one zip, and the selection as JSON.

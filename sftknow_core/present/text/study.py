@@ -121,9 +121,10 @@ BEYOND = {
     "format": "Over k: correct answers zero-shot, after five examples and to completion prompts (where evaluated), "
     "each with base under the same prompt; gold first token in the top 10 after the question, and answers that "
     "stopped at EOS.",
-    "energy": "Rankings at the same share of squared update norm. Beside every k its controls at that share "
-    "(`equal_energy` in a study's file: random, largest and smallest changes, and the interpolation of all weights), "
-    "at the sizes of `control_sizes`.",
+    "energy": "Rankings by projection taken back (how far back along the update; where whole weights are reverted, the "
+    "share of squared update norm; studies without it are drawn over that share). For every k its controls at the same "
+    "projection (`equal_projection` in a study's file), the fair comparison with an interpolation, and at the same "
+    "share (`equal_energy`), at the sizes of `control_sizes`. Random: mean over the masks of each seed.",
     "healed": "In-domain test questions by mastery level, both models under one prompt, k chosen on dev, all seeds. "
     "Recovered: incorrect when tuned, correct when restored; broken: the reverse.",
 }
@@ -298,9 +299,12 @@ def _number(size: str) -> str:
 def _compared(spec: Mapping[str, Any]) -> list[str]:
     """The controls of restoring, on test questions; empty where the study has none."""
     count = list(dict.fromkeys(str(one["strategy"]) for one in spec.get("controls") or ()))
-    energy = spec.get("equal_energy") or ()
+    energy, projection = (spec.get(name) or () for name in ("equal_energy", "equal_projection"))
     said = [f"same number of weights, or fixed models: {', '.join(count)}"] if count else []
+    said += [f"same projection of the update at every k: {', '.join(projection)}"] if projection else []
     said += [f"same share of squared update norm at every k: {', '.join(energy)}"] if energy else []
+    if masks := spec.get("random_masks"):
+        said.append(f"{masks} random masks for each fine-tuning")
     if spec.get("completions"):
         said.append("base, tuned and restored with completion prompts")
     if spec.get("five_shot"):
