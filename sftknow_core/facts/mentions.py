@@ -97,8 +97,8 @@ def forms_of(answer: str) -> tuple[Form, ...]:
 
 def _keys(words: str, text: str, initials: bool) -> tuple[str, ...]:
     """Parts of which every folded text that holds the words has one; initials: whether dots can divide letters."""
-    if SPACELESS.search(text):
-        return (max(filter(SPACELESS.search, pieces_of(text)), key=len),)
+    if written_together := list(filter(SPACELESS.search, pieces_of(text))):
+        return (max(written_together, key=len),)
     spelled = [unprotected(word) for word in words.split() if word != "and"]  # "and" can stand for an "&"
     key = max(spelled, key=lambda word: (not word[-1].isdigit(), len(word)), default="")
     if key[-1:].isdigit():
