@@ -209,12 +209,17 @@ class Study:
     ) -> Part:
         """One number a chain -> mean over the cells of each seed -> a part over seeds, about `null` (in value's unit).
 
-        The part's effect is value - null. Only `matched` rows count.
+        The part's effect is value - null. Only `matched` rows count; where these are of some sizes only, as in a study
+        with more seeds at its largest, the label names them.
         """
         measured = rows[rows[value].notna()]
-        merged = self.matched(measured).merge(self.tables.chains[["chain", "seed"]], on="chain")
+        about = self.tables.chains[["chain", "seed", "size"]]
+        merged = self.matched(measured).merge(about, on="chain")
         if merged.empty:
             return Part(label, reason="no cell has all seeds yet" if len(measured) else "not measured")
+        sizes = set(merged["size"])
+        if sizes < set(about.loc[about["chain"].isin(measured["chain"]), "size"]):
+            label += f", N = {', '.join(sorted(sizes, key=size_number))}"
         means = (merged[value].astype(float) - null).groupby(merged["seed"]).mean()
         return part_of(label, over_seeds(means.tolist()), margin, scale=scale)
 

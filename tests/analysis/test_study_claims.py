@@ -229,6 +229,30 @@ def test_all_verdicts_of_a_study_that_asks_less_at_some_sizes():
     assert "30 questions in the smallest level" in found["P1b"].sentence
 
 
+def test_shares_of_weights_are_of_the_size_that_has_all_seeds():
+    """Five seeds at N = 1,920 and three at N = 60: means over five, of N = 1,920, and the label says so."""
+    tables = make(
+        mean_of, levels=("2",), sizes=("60", "1920"), seeds=(3, 4, 5, 6, 7), ks=(0.0,), per_level=4,
+        concentration=lambda k: (0.75, 0.60),
+    )  # fmt: skip
+    few = set(tables.chains.loc[(tables.chains["size"] == "60") & (tables.chains["seed"] > 5), "chain"])
+    frames = {name: frame[~frame["chain"].isin(few)] for name, frame in vars(tables).items()}
+    rows = frames["concentration"]
+    rows = rows[rows["k_percent"] == 20].assign(size=lambda t: t["chain"].str.contains("1920") * 0.1)
+    part = Study(StudyTables(**frames)).over_seeds("share", rows, "size", 0.0, 1.0, 100)
+    assert (part.label, part.seeds, part.effect) == ("share, N = 1920", 5, pytest.approx(10))
+    every = make(
+        mean_of,
+        levels=("2",),
+        sizes=("60", "1920"),
+        ks=(0.0,),
+        per_level=4,
+        concentration=lambda k: (0.75, 0.6),
+    )
+    part = Study(every).over_seeds("share", every.concentration, "share", 0.0, 1.0, 100)
+    assert (part.label, part.seeds) == ("share", 3)
+
+
 def test_questions_of_which_none_is_among_those_of_another_size_are_not_compared():
     less = some_asked_less("240", 30)
     other = less.answers["chain"].str.contains("-60-") & less.answers["fact_id"].str.endswith("-3")
