@@ -88,7 +88,8 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
 }
 """Table -> column -> meaning. Beyond these, `answers` and `shifts` may hold `borderline` (the fact's mastery interval
-crosses the limit of a level), `answers` `gold_rank` (after the question, the rank from 1 of the answer's first token;
+crosses the limit of a level), `level_even` and `level_odd` (its level by one half of the completion templates alone,
+NULL: no counts by template), `answers` `gold_rank` (after the question, the rank from 1 of the answer's first token;
 NaN: not scored), and `states` `alpha` (of an interpolation; 0: base, 1: tuned), `region` and `beside_k` (the k that
 takes back the same part of the update)."""
 
