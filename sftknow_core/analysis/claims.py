@@ -8,6 +8,7 @@ claim is signed so that the claim says "positive".
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Any
 
 import pandas as pd
 
@@ -62,7 +63,7 @@ def repeated(tables: StudyTables, plan: Plan | None = None) -> pd.DataFrame:
         "half_templates": replace(plan, half_templates=True),
     }
     lacks_halves = isinstance(halves(tables), Gap)
-    columns = {}
+    columns: dict[str, pd.Series[Any]] = {}
     for name, variant in variants.items():
         if name == "without_borderline" and "borderline" not in tables.answers:
             continue
