@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from sftknow_core.errors import SftknowError
 from sftknow_core.present.charts.palette import THEMES, Palette
 from sftknow_core.present.columns import COLUMNS, Column
-from sftknow_core.present.text.story import KeyNumber
+from sftknow_core.present.text.story import KeyNumber, Part
 
 _SHARE, _COUNT, _PLAIN = "{:.1%}", "{:,.0f}", "{:g}"
 _PRINTED = {
@@ -76,11 +76,23 @@ def numbers(found: tuple[KeyNumber, ...], key: str = "numbers", width: int = 256
         for number in found:
             with st.container(border=True, width=width, height="stretch", gap="xsmall"):
                 st.markdown(f"**{number.name}**")
-                for part, column in zip(number.parts, st.columns(len(number.parts)), strict=True):
-                    with column.container(gap=None):
-                        st.metric(part.label, part.value)
-                        st.caption(part.interval)
+                for group, parts in _groups(number.parts).items():
+                    if group:
+                        st.caption(f"**{group}**")
+                    for (label, part), column in zip(parts, st.columns(len(parts)), strict=True):
+                        with column.container(gap=None):
+                            st.metric(label, part.value)
+                            st.caption(part.interval)
                 st.caption(number.sentence)
+
+
+def _groups(parts: Sequence[Part]) -> dict[str, list[tuple[str, Part]]]:
+    """Rows of a card: what follows the comma of a label, "5-shot" in "in-domain, 5-shot", stands once above its row."""
+    found: dict[str, list[tuple[str, Part]]] = {}
+    for part in parts:
+        label, _, group = part.label.partition(", ")
+        found.setdefault(group, []).append((label, part))
+    return found
 
 
 def figure(

@@ -13,8 +13,8 @@ from pages._widgets import addresses, show
 from pages._widgets.accuracy import choice
 from sftknow_core.analysis import estimates as est
 from sftknow_core.analysis import rows as rows_analysis
-from sftknow_core.analysis.claims import part_table, verdict_table
-from sftknow_core.analysis.grid import Cell
+from sftknow_core.analysis.claims import halves, part_table, verdict_table
+from sftknow_core.analysis.grid import Cell, Gap
 from sftknow_core.analysis.paper_table import PaperTable
 from sftknow_core.analysis.study import TABLES, StudyResults
 from sftknow_core.analysis.verdict import Status, Verdict
@@ -90,13 +90,20 @@ def _effects(verdicts: list[Verdict], among: list[Verdict]) -> None:
 
 
 def _firm(results: StudyResults) -> None:
-    """Verdicts with exact match and without borderline facts; three times the work, so only when asked for."""
+    """Verdicts repeated in three ways (claims.repeated); four times the work, so only when asked for."""
     if st.toggle(study_text.REPEAT, key="study.repeat", bind="query-params", help=study_text.REPEAT_HELP):
         with st.spinner("Repeating all verdicts (about ten seconds) …"):
             table = results.repeated
         st.caption(study_text.REPEAT_SAID)
-        show.listed(table, "study.repeated", "Verdicts as planned, with exact match, without borderline facts",
-                    columns.table("repeats"))  # fmt: skip
+        alt = "Verdicts as planned, with exact match, without borderline facts, with levels of half the templates"
+        show.listed(table, "study.repeated", alt, columns.table("repeats"))
+        found = halves(results.study.tables)
+        if isinstance(found, Gap):
+            st.caption(f"Levels of half the templates: not measured, {found.reason}.")
+            return
+        st.caption(study_text.HALVES_SAID)
+        alt = "Test questions by their level from each half of the completion templates"
+        show.listed(found, "study.halves", alt, columns.table("halves"))
 
 
 # -- scorecard, and one cell

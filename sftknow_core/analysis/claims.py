@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import pandas as pd
 from scipy.stats import false_discovery_control
@@ -20,7 +21,7 @@ from sftknow_core.analysis.claims_tokens import token_claims
 from sftknow_core.analysis.claims_unneeded import unneeded_claims
 from sftknow_core.analysis.claims_weights import weight_claims
 from sftknow_core.analysis.context import Plan, Study
-from sftknow_core.analysis.grid import StudyTables
+from sftknow_core.analysis.grid import Gap, StudyTables
 from sftknow_core.analysis.verdict import Verdict
 
 _GROUPS = (size_claims, token_claims, weight_claims, restore_claims, unneeded_claims, strategy_claims)
@@ -84,21 +85,44 @@ def part_table(verdicts: Sequence[Verdict], among: Sequence[Verdict] | None = No
 
 
 def repeated(tables: StudyTables, plan: Plan | None = None) -> pd.DataFrame:
-    """claim_id, domain and the verdict as planned, with exact match, and without borderline facts.
+    """claim_id, domain and the verdict as planned, with exact match, without borderline facts, and with levels of half
+    of the templates.
 
     A verdict that does not survive the second rests on long answers, one that does not survive the third on facts
-    that may belong to the neighbouring level.
+    that may belong to the neighbouring level, one that does not survive the fourth on how levels were estimated: every
+    question is grouped by the even-numbered completion templates alone (`halves` compares them with the others).
+    half_templates is NULL where there are no counts by template, see `halves`.
     """
     plan = plan or Plan()
     variants = {
         "verdict": plan,
         "exact_match": replace(plan, score="exact"),
         "without_borderline": replace(plan, without_borderline=True),
+        "half_templates": replace(plan, half_templates=True),
     }
-    columns = {}
+    lacks_halves = isinstance(halves(tables), Gap)
+    columns: dict[str, pd.Series[Any]] = {}
     for name, variant in variants.items():
         if name == "without_borderline" and "borderline" not in tables.answers:
+            continue
+        if name == "half_templates" and lacks_halves:
+            columns[name] = pd.Series(None, index=columns["verdict"].index, dtype="object")
             continue
         found = verdict_table(all_claims(tables, variant))
         columns[name] = found.set_index(["claim_id", "domain"])["verdict"].map(str)
     return pd.DataFrame(columns).reset_index()
+
+
+def halves(tables: StudyTables) -> pd.DataFrame | Gap:
+    """Test questions by their level from the even-numbered templates (level_even, rows) and from the odd-numbered ones
+    (columns "0" to "4"); what lies off the diagonal changes its level with the templates. Gap: why there is none."""
+    answers = tables.answers
+    if "level_even" not in answers or "level_odd" not in answers:
+        return Gap("these results were read without the counts by completion template")
+    on_test = answers[answers["split"] == "test"].drop_duplicates("fact_id")
+    both = on_test[["level_even", "level_odd"]].dropna().astype(int)
+    if both.empty:
+        return Gap("the base's counts by completion template are not in the cache")
+    counts = pd.crosstab(both["level_even"], both["level_odd"])
+    square = counts.reindex(index=range(5), columns=range(5), fill_value=0)
+    return square.rename(columns=str).rename_axis(columns=None).reset_index()

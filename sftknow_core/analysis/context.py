@@ -95,6 +95,8 @@ class Plan:
     """right or exact: verdicts are repeated with exact match, since a substring rule rewards long answers."""
     without_borderline: bool = False
     """Leave out facts whose mastery interval crosses the limit of a level."""
+    half_templates: bool = False
+    """Group questions by the level that the even-numbered completion templates give; facts without one drop out."""
     kl_measure: str = "shift"
     fixed_k: float = 20.0
     """The k of R1b, fixed instead of chosen."""
@@ -240,6 +242,13 @@ def joined(parts: Iterable[Sequence[Term]]) -> list[Term]:
 
 
 def _kept(tables: StudyTables, plan: Plan) -> StudyTables:
+    if plan.half_templates:
+        halved = {
+            name: frame[frame["level_even"].notna()].assign(level=lambda rows: rows["level_even"].astype(int))
+            for name, frame in (("answers", tables.answers), ("shifts", tables.shifts))
+            if "level_even" in frame
+        }
+        tables = replace(tables, **halved)
     if not plan.without_borderline or "borderline" not in tables.answers:
         return tables
     without = {

@@ -92,7 +92,8 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
 }
 """Table -> column -> meaning. Beyond these, `answers` and `shifts` may hold `borderline` (the fact's mastery interval
-crosses the limit of a level), `answers` `gold_rank` (after the question, the rank from 1 of the answer's first token;
+crosses the limit of a level), `level_even` and `level_odd` (its level by one half of the completion templates alone,
+NULL: no counts by template), `answers` `gold_rank` (after the question, the rank from 1 of the answer's first token;
 NaN: not scored), `concentration` `top_20_share` and the spread of the null over permutations (`null_sd`, `null_low`,
 `null_high`, `n_permutations`, `p_more`, `p_two_sided`: store/schema.py; NaN: one permutation alone), and `states`
 `alpha` (of an interpolation; 0: base, 1: tuned), `region`, `projection_taken_back` (1 - <out - p, s - p> / ||s - p||^2;

@@ -95,9 +95,9 @@ def table2(study: Study, matcher: str) -> PaperTable:
     for prompt, cell, domain in product(prompts_of(study), cells, study.domains()):
         for level in (*range(5), None):
             found = est.accuracy(study, cell, TUNED, domain=domain, test_level=level, prompt=prompt)
-            about = {"prompt": PROMPT_NAMES[prompt], "train_level": cell.level, "domain": domain}
+            asked = {"prompt": PROMPT_NAMES[prompt], "train_level": cell.level, "domain": domain}
             if found is not None or prompt == QA:
-                rows.append({**about, "level": level, **numbers(found)})
+                rows.append({**asked, "level": level, **numbers(found)})
     place = ["prompt", "train_level", "domain", "level"]
     ours = pd.DataFrame(rows, columns=[*place, *NUMBERS]).assign(source=OURS)
     paper = published.by_test_level(published.MODEL).assign(source=PAPER, prompt=PROMPT_NAMES[QA])
@@ -144,8 +144,8 @@ def figure5(study: Study, matcher: str) -> PaperTable:
 
 def table4(study: Study, matcher: str) -> PaperTable:
     """Accuracy over k by N and train level, in and out of domain."""
-    curves = [curve_rows(study, prompt=p).assign(prompt=PROMPT_NAMES[p]) for p in prompts_of(study)]
-    rows = beside_points(pd.concat(curves, ignore_index=True)).assign(source=OURS)
+    by_prompt = [curve_rows(study, prompt=p).assign(prompt=PROMPT_NAMES[p]) for p in prompts_of(study)]
+    rows = beside_points(pd.concat(by_prompt, ignore_index=True)).assign(source=OURS)
     paper = published.restoration().assign(source=PAPER, state="restored", prompt=PROMPT_NAMES[QA])
     paper = paper[paper["domain"].isin(study.domains())]
     frame = stacked([rows, paper], ["source", *rows.columns.drop("source")])

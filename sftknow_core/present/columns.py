@@ -300,6 +300,17 @@ COLUMNS: dict[str, Column] = {
     "repeats.without_borderline": Column(
         "without borderline facts", "without facts whose mastery interval crosses the limit of a level"
     ),
+    "repeats.half_templates": Column(
+        "levels of half the templates",
+        "questions grouped by the level that the even-numbered templates alone give",
+    ),
+    "halves.level_even": _number(
+        "level, even templates", "by completion templates 1, 3, 5, ... as counted from 1"
+    ),
+    **{
+        f"halves.{level}": _count(f"level {level}", "test questions, by the other templates", "questions")
+        for level in range(5)
+    },
     "scores.cell": Column("fine-tuned on", "level and N"),
     "scores.prompt": Column("prompt", "of base, tuned and restored alike"),
     "scores.measure": Column("measure"),

@@ -29,7 +29,7 @@ from sftknow_core.store.cache import Cache
 from sftknow_core.store.catalogue import open_parts, read_table
 from sftknow_core.store.files import write_atomic
 from sftknow_core.store.run_folder import RunFolder
-from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN, MASTERY
+from sftknow_core.store.schema import ANSWERS, FIRST_TOKEN, MASTERY, MASTERY_TEMPLATES
 from sftknow_core.store.study_record import DONE_STATE, all_cells
 from sftknow_core.update.spec import count_for, stored_projection
 
@@ -131,7 +131,7 @@ def _made(cache: Cache, found: StudyChains, enrichment: bool) -> dict[str, pd.Da
     asked = _asked(found)
     again = "delete the chain that used it (sftknow runs rm) and run the study again"
     check_intact(cache, f"study {found.run_id}", asked.column("run_id").to_pylist(), again=again)
-    borderline = _borderline(cache, found)
+    borderline = _borderline(cache, found).merge(_halves(cache, found), how="outer", on="fact_id")
     frames = {
         "chains": _chains(cache, found),
         "states": _states(found),
@@ -275,14 +275,37 @@ def _borderline(cache: Cache, found: StudyChains) -> pd.DataFrame:
 
     The chains of a study share one mastery run. Without it (it can be deleted) no fact is known to be one.
     """
-    runs = {str(RunFolder(cache, chain).spec.inputs["mastery"]) for chain in found.summaries}
-    there = sorted(run for run in runs if RunFolder(cache, run).manifest() is not None)
+    there = _mastery_runs(found, cache)
     if not there:
         return pd.DataFrame({"fact_id": pd.Series(dtype="str"), "borderline": pd.Series(dtype="boolean")})
     with open_parts(cache, MASTERY, there) as con:
         table = con.sql("SELECT fact_id, any_value(borderline) AS borderline FROM mastery GROUP BY fact_id")
         facts: pd.DataFrame = table.df()
     return facts.astype({"borderline": "boolean"})
+
+
+def _halves(cache: Cache, found: StudyChains) -> pd.DataFrame:
+    """fact_id, and its level by the even-numbered and by the odd-numbered completion templates alone, level_even and
+    level_odd: the same formula on half of the samples (measure/levels.py). No row where no template's counts are there.
+    """
+    there = _mastery_runs(found, cache)
+    query = """
+        WITH each AS (SELECT DISTINCT ON (fact_id, template) fact_id, template % 2 AS half, n_correct, n_samples
+                      FROM mastery_templates ORDER BY fact_id, template),
+        halves AS (SELECT fact_id, half, 4 * sum(n_correct)::BIGINT AS c, sum(n_samples)::BIGINT AS n
+                   FROM each GROUP BY fact_id, half)
+        SELECT fact_id, any_value((c + n - 1) // n) FILTER (half = 0) AS level_even,
+            any_value((c + n - 1) // n) FILTER (half = 1) AS level_odd
+        FROM halves WHERE n > 0 GROUP BY fact_id ORDER BY fact_id"""
+    with open_parts(cache, MASTERY_TEMPLATES, there) as con:
+        facts: pd.DataFrame = con.sql(query).df()
+    return facts.astype({"fact_id": "str", "level_even": "Int64", "level_odd": "Int64"})
+
+
+def _mastery_runs(found: StudyChains, cache: Cache) -> list[str]:
+    """The mastery runs of a study's chains that are in the cache; they share one."""
+    runs = {str(RunFolder(cache, chain).spec.inputs["mastery"]) for chain in found.summaries}
+    return sorted(run for run in runs if RunFolder(cache, run).manifest() is not None)
 
 
 def _shifts(cache: Cache, asked: pa.Table) -> pd.DataFrame:

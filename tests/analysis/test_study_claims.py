@@ -8,7 +8,14 @@ import pytest
 from fake_study import make, mean_of
 
 from sftknow_core.analysis.advice import advice
-from sftknow_core.analysis.claims import all_claims, false_discovery, part_table, repeated, verdict_table
+from sftknow_core.analysis.claims import (
+    all_claims,
+    false_discovery,
+    halves,
+    part_table,
+    repeated,
+    verdict_table,
+)
 from sftknow_core.analysis.context import Plan, Study
 from sftknow_core.analysis.grid import TUNED, Cell, StudyTables, Term, empty
 from sftknow_core.analysis.scorecard import scorecard
@@ -150,7 +157,8 @@ def test_tables_of_verdicts(papers):
     parts = part_table(list(found.values()))
     assert set(parts["claim_id"]) == set(found)
     again = repeated(make(mean_of, levels=("2",), per_level=20, ks=(0.0, 20.0)))
-    assert list(again.columns) == ["claim_id", "domain", "verdict", "exact_match"]
+    assert list(again.columns) == ["claim_id", "domain", "verdict", "exact_match", "half_templates"]
+    assert again["half_templates"].isna().all()  # no counts by template
     assert (again["verdict"] == again["exact_match"]).all()  # the fake's answers are exact
 
 
@@ -186,6 +194,38 @@ def test_borderline_facts_can_be_left_out():
     answers = tables.answers.assign(borderline=lambda t: t["fact_id"].str.endswith("7"))
     study = Study(replace(tables, answers=answers), Plan(without_borderline=True))
     assert len(study.grid().facts) == 5 * 108
+
+
+def halved(tables):
+    """Every tenth question of level 2 is of level 3 by the even templates and of 1 by the odd ones; one has none."""
+    answers = tables.answers
+    moved = (answers["level"] == 2) & answers["fact_id"].str.endswith("7")
+    even = (answers["level"] + moved).astype("Int64").mask(answers["fact_id"] == "test0-0")
+    odd = (answers["level"] - moved).astype("Int64")
+    return replace(tables, answers=answers.assign(level_even=even, level_odd=odd))
+
+
+def test_levels_of_half_the_templates_regroup_the_questions():
+    """120 questions a level: 12 of level 2 become 3, and one of level 0 without counts drops out."""
+    tables = halved(make(mean_of, levels=("2",), sizes=("1920",), ks=(0.0, 20.0)))
+    grid = Study(tables, Plan(half_templates=True)).grid()
+    assert np.bincount(grid.levels).tolist() == [119, 120, 108, 132, 120]
+    again = repeated(tables)
+    assert again["half_templates"].notna().all()
+    assert (
+        again["half_templates"] == again["verdict"]
+    ).mean() > 0.9  # so little moves no verdict that is clear
+
+
+def test_the_halves_are_compared_question_by_question():
+    tables = halved(make(mean_of, levels=("2",), sizes=("60",), ks=(0.0,)))
+    found = halves(tables).set_index("level_even")
+    assert found.to_numpy().tolist() == [
+        [119, 0, 0, 0, 0], [0, 120, 0, 0, 0], [0, 0, 108, 0, 0], [0, 12, 0, 120, 0], [0, 0, 0, 0, 120],
+    ]  # fmt: skip
+    assert "without the counts" in halves(make(mean_of, levels=("2",), sizes=("60",), ks=(0.0,))).reason
+    none = tables.answers.assign(level_even=pd.NA, level_odd=pd.NA)
+    assert "not in the cache" in halves(replace(tables, answers=none)).reason
 
 
 def test_chains_that_answered_other_questions_are_not_compared():

@@ -106,12 +106,14 @@ def test_counts_lead_to_the_questions_behind_them(opened: AppTest, chains: Chain
     assert off == [link.label.endswith(": 0") for link in links]
 
 
-def test_lines_over_n_are_those_of_comparable_chains(opened: AppTest, chains: Chains) -> None:
+@pytest.mark.parametrize("prompt", [FIVE_SHOT, ZERO_SHOT])
+def test_lines_over_n_are_those_of_comparable_chains(opened: AppTest, chains: Chains, prompt: str) -> None:
+    opened.query_params["accuracy.prompt"] = prompt
     at = run(opened)
     cache = Cache(chains[0])
     group = accuracy.group_of(cache, chains_results.survey(cache), chains[1][1])
     assert set(group.run_ids) == set(chains[1][:2])
-    rows = accuracy.accuracies(cache, group)
+    rows = accuracy.accuracies(cache, group, prompt)
     tuned = rows[rows["level"].isna() & (rows["state"] == "tuned") & (rows["domain"] == "in")]
     line = next(t for t in chart(at, "accuracy.over_n")["data"] if t.get("name") == "level 0")
     assert line["y"] == pytest.approx(tuned.sort_values("n_train")["accuracy"].tolist())
@@ -131,6 +133,7 @@ def test_level_states_and_n_come_from_the_address(opened: AppTest) -> None:
 
 
 def test_the_papers_numbers_are_off_until_asked_for(opened: AppTest) -> None:
+    opened.query_params["accuracy.prompt"] = ZERO_SHOT  # as the paper asked
     at = run(opened)
     assert not [t for t in chart(at, "accuracy.over_n")["data"] if "paper" in t.get("name", "")]
     at.button_group(key="accuracy.paper").set_value("LLaMA-3-70B")
@@ -142,7 +145,7 @@ def test_the_papers_numbers_are_off_until_asked_for(opened: AppTest) -> None:
 
 
 def test_bad_values_in_the_link_are_messages(opened: AppTest) -> None:
-    names = ("base", "level", "state", "n", "heat", "paper", "domain")
+    names = ("prompt", "level", "state", "n", "heat", "paper", "domain")
     for name in names:
         opened.query_params[f"accuracy.{name}"] = "nonsense"
     opened.query_params["run"] = "0123"

@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from sftknow_core.results import Chain, studies
 from sftknow_core.results import chains as chains_results
+from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT
 from sftknow_core.serve import jobs
 from sftknow_core.store.cache import ENVIRONMENT_VARIABLE, READ_ONLY_VARIABLE, Cache
 from sftknow_core.store.listing import list_runs
@@ -48,10 +49,10 @@ def figure(at: AppTest, number: int) -> dict[str, Any]:
     return json.loads(at.get("plotly_chart")[number].proto.spec)
 
 
-def balanced(cache: Path, run_id: str, state: str, domain: str) -> float:
+def balanced(cache: Path, run_id: str, state: str, domain: str, stage_of: str = "evaluate") -> float:
     """Accuracy on test counted again from the stored answers, in percent: the mean over levels."""
     summary = Chain(Cache(cache), run_id).manifest.summary
-    stage = summary["stages"]["evaluate"][summary[state]]
+    stage = summary["stages"][stage_of][summary[state]]
     rows = [r for r in RunFolder(Cache(cache), stage).read("answers").to_pylist() if r["split"] == "test"]
     by_level = [[r["words"] for r in rows if (r["domain"], r["level"]) == (domain, i)] for i in range(5)]
     return 100 * sum(sum(right) / len(right) for right in by_level) / 5
@@ -60,29 +61,36 @@ def balanced(cache: Path, run_id: str, state: str, domain: str) -> float:
 def test_numbers_are_those_of_the_answers(opened: AppTest, chains: Chains) -> None:
     cache, (run_id, *_) = chains
     at = choose(opened, run_id)
-    assert [m.label for m in at.metric[:8]] == ["in-domain", "out-of-domain"] * 4
-    for place, state in ((0, "base_id"), (2, "tuned_id")):
-        expected = [f"{balanced(cache, run_id, state, domain):.1f}%" for domain in ("in", "out")]
-        assert [m.value for m in at.metric[place : place + 2]] == expected
-    assert [m.value for m in at.metric[8:]] == ["99.9%", "95.8%"]  # 799 of 800 and 1,150 of 1,200 thousand
+    assert [m.label for m in at.metric[:16]] == ["in-domain", "out-of-domain"] * 8
+    for place, state in ((0, "base_id"), (4, "tuned_id")):
+        expected = [
+            f"{balanced(cache, run_id, state, domain, stage):.1f}%"
+            for stage in ("five_shot_states", "evaluate")
+            for domain in ("in", "out")
+        ]
+        assert [m.value for m in at.metric[place : place + 4]] == expected
+    captions = [caption.value for caption in at.caption]
+    assert captions.index("**5-shot**") < captions.index("**zero-shot**")
+    assert [m.value for m in at.metric[16:]] == ["99.9%", "95.8%"]  # 799 of 800 and 1,150 of 1,200 thousand
 
 
 def test_gain_is_restored_minus_tuned_and_has_its_interval(opened: AppTest, chains: Chains) -> None:
     at = choose(opened, chains[1][1])
-    tuned, restored = (float(at.metric[place].value.rstrip("%")) for place in (2, 4))
-    assert float(at.metric[6].value) == pytest.approx(restored - tuned, abs=0.11)  # three rounded numbers
+    tuned, restored = (float(at.metric[place].value.rstrip("%")) for place in (4, 8))
+    assert float(at.metric[12].value) == pytest.approx(restored - tuned, abs=0.11)  # three rounded numbers
+    tuned, restored = (float(at.metric[place].value.rstrip("%")) for place in (6, 10))
+    assert float(at.metric[14].value) == pytest.approx(restored - tuned, abs=0.11)
     summary = Chain(Cache(chains[0]), chains[1][1]).manifest.summary
     gain = summary["chosen"]["gain"]["test_in"]
     texts = [caption.value for caption in at.caption]
     assert f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}" in texts
-    assert any(text.startswith(("Improved in-domain", "Improved in both")) for text in texts) is (
-        gain["low"] > 0
-    )
+    said = ("Zero-shot: improved in-domain", "Zero-shot: improved in both")
+    assert any(one in text for text in texts for one in said) is (gain["low"] > 0)
 
 
 def test_figures_hold_the_tables_shown_below_them(opened: AppTest, chains: Chains) -> None:
     at = choose(opened, chains[1][0])
-    curve = Chain(Cache(chains[0]), chains[1][0]).curve("dev")
+    curve = Chain(Cache(chains[0]), chains[1][0]).curve("test", FIVE_SHOT)
     measured = curve[(curve["domain"] == "in") & curve["k_percent"].notna()]
     line = next(t for t in figure(at, 0)["data"] if t["name"] == "restored")
     assert line["y"] == pytest.approx(measured["accuracy"].tolist())
@@ -126,6 +134,7 @@ def test_the_chosen_run_goes_with_the_reader_to_pages_whose_address_names_none(
 def test_test_can_be_looked_at_for_every_k_and_its_cost_is_said_before(
     opened: AppTest, chains: Chains
 ) -> None:
+    opened.query_params["overview.prompt"] = ZERO_SHOT
     at = choose(opened, chains[1][0])
     assert at.button_group(key="overview.split").value == "dev"
     assert any("Viewing test at every k makes test accuracy optimistic" in one.value for one in at.caption)
@@ -136,10 +145,11 @@ def test_test_can_be_looked_at_for_every_k_and_its_cost_is_said_before(
 
 
 def test_another_split_in_the_link_is_a_message_that_a_redraw_does_not_take_away(opened: AppTest) -> None:
+    opened.query_params["overview.prompt"] = ZERO_SHOT
     opened.query_params["overview.split"] = "x"
     opened.run()
     said = "overview.split = 'x' isn't available (allowed: dev, test). Showing dev."
-    assert said in opened.warning[0].value and len(opened.metric) == 10
+    assert said in opened.warning[0].value and len(opened.metric) == 18
     opened.query_params.pop("overview.split", None)  # as the widget does
     opened.run()
     assert said in opened.warning[0].value
@@ -159,7 +169,7 @@ def test_search_narrows_the_questions(opened: AppTest, chains: Chains) -> None:
 
 def test_a_run_that_is_not_there_is_said_and_another_shown(opened: AppTest) -> None:
     at = choose(opened, "0123456789abcdef")
-    assert "0123456789abcdef" in at.warning[0].value and len(at.metric) == 10
+    assert "0123456789abcdef" in at.warning[0].value and len(at.metric) == 18
 
 
 def test_failed_runs_are_listed_with_their_reason(opened: AppTest) -> None:
@@ -200,7 +210,7 @@ def test_the_page_fills_with_the_first_chain_of_a_running_demo(
     make_chains(tmp_path, [("0", 240, 0)], per_level=2)
     at.run()
     assert not at.exception and not at.info
-    assert len(at.get("progress")) == 1 and len(at.metric) == 10
+    assert len(at.get("progress")) == 1 and len(at.metric) == 18
 
 
 def test_show_mode_offers_no_demo_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,4 +284,4 @@ def test_the_page_loads_no_torch(chains: Chains) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True
     )
-    assert ran.stdout.split("\n")[-2] == "10 0 set()", ran.stderr
+    assert ran.stdout.split("\n")[-2] == "18 0 set()", ran.stderr

@@ -48,7 +48,7 @@ RIGHT = {
 }  # fmt: skip
 """(state, whether after five examples) -> right answers of 40 by level."""
 _SIGNED = re.compile(r"[+−-](\d+\.\d)(?![\d])")
-_COUNTS = re.compile(r"(?<![\d.,])(\d+)(?![\d.,])")
+_COUNTS = re.compile(r"(?<![\w.,])(\d+)(?![\w.,])")
 
 
 def _between(values: dict[tuple[str, bool], float], crossed: bool) -> set[float]:

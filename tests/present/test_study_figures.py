@@ -147,7 +147,12 @@ def test_knowledge_or_format_counts_right_tokens_too(study):
         1 / 3, abs=0.01
     )
     drawn = {trace.name for trace in study_charts.knowledge_figure(ranked, CELL).data}
-    assert {"questions, correct", "gold first token in the top 10", "answers that end", "base"} <= drawn
+    assert {
+        "questions, correct",
+        "gold first token in the top 10",
+        "answers that end",
+        "base, zero-shot",
+    } <= drawn
 
 
 def test_controls_set_to_an_energy_are_one_point_over_all_seeds(study):

@@ -46,7 +46,7 @@ def test_when_the_answer_comes_back() -> None:
     for right, k, said in (
         (True, None, "Still correct"),
         (False, None, "any evaluated k"),
-        (False, 5.0, "Recovered from k = 5%."),
+        (False, 5.0, "Recovered from k = 5%, zero-shot."),
     ):
         assert said in tokens_text.comes_back({"tuned_right": right, "back_at_k": k})
     assert "(layers = base)" in tokens_text.comes_back({"tuned_right": False, "back_at_k": 100.0})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, fields
+from math import ceil
 from pathlib import Path
 
 import pandas as pd
@@ -134,6 +135,19 @@ def test_kept_frames_are_those_made_of_the_chains(
     (folder.parent / "of-other-chains").mkdir()
     keep_study_frames(copy, run_id)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_levels_of_half_the_templates_are_recounted(frames: dict[str, pd.DataFrame], cache: Cache) -> None:
+    """From the counts by template: even numbers from 0, ceil of four times the share."""
+    chain = RunFolder(cache, str(frames["chains"]["chain"][0]))
+    rows = RunFolder(cache, str(chain.spec.inputs["mastery"])).read("mastery_templates").to_pylist()
+    answers = frames["answers"].drop_duplicates("fact_id").set_index("fact_id")
+    assert len(answers) > 10
+    for fact_id, row in answers.iterrows():
+        for half, name in enumerate(("level_even", "level_odd")):
+            own = [r for r in rows if r["fact_id"] == fact_id and r["template"] % 2 == half]
+            share = sum(r["n_correct"] for r in own) / sum(r["n_samples"] for r in own)
+            assert row[name] == ceil(4 * share)
 
 
 def test_answers_are_those_of_the_chains(frames: dict[str, pd.DataFrame], cache: Cache) -> None:

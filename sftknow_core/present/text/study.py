@@ -108,10 +108,18 @@ FIGURE_OF_CLAIMS = (
 NO_FIGURE = "No results for these claims. The list shows what was not run."
 NO_CLAIM = "No matching claims. Select another verdict, or none for all."
 REPEAT = "Robustness checks"
-REPEAT_HELP = "All verdicts again with exact match, and again without borderline facts (about ten seconds)."
+REPEAT_HELP = (
+    "All verdicts again with exact match, without borderline facts, and with levels from half of the templates (about "
+    "fifteen seconds)."
+)
+HALVES_SAID = (
+    "Test questions by the level that each half of the completion templates gives: rows the half that the last column "
+    "of verdicts uses, columns the other. Off the diagonal the level depends on the templates."
+)
 REPEAT_SAID = (
     "A verdict that changes with **exact match** depends on long answers that contain the gold answer; one that "
-    "changes **without borderline facts** depends on facts that may belong to the next level."
+    "changes **without borderline facts** depends on facts that may belong to the next level; one that "
+    "changes with **levels of half the templates** depends on how levels were estimated."
 )
 FLIPS = "Changed answers, run by run"
 FLIPS_HELP = "Tests every run and question level, beside the difference between two seeds."

@@ -122,7 +122,7 @@ def answers(question: Mapping[str, Any], course: pd.DataFrame, k_percent: float,
     for who, answer, right in said:
         shown = (
             "not evaluated"
-            if answer is None
+            if pd.isna(answer) or pd.isna(right)
             else f"**{plain(str(answer)) or '(empty)'}** {marks[bool(right)]}"
         )
         lines.append(f"- {who}: {shown}")
@@ -157,7 +157,7 @@ def about(question: Mapping[str, Any], place: int | None, n: int) -> str:
 def comes_back(question: Mapping[str, Any], prompt: str = ZERO_SHOT) -> str:
     """From which k on the answer is correct again, under the prompt."""
     of, asked = ("five_" if prompt == FIVE_SHOT else ""), PROMPTS.get(prompt, prompt)
-    if question[f"{of}tuned_right"] is None:
+    if pd.isna(question[f"{of}tuned_right"]):
         return f"Not asked, {asked}."
     if question[f"{of}tuned_right"]:
         return f"Still correct after fine-tuning, {asked}."
