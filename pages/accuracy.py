@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._widgets import accuracy, reading, show
+from pages._widgets import accuracy, audit, reading, show
 from pages._widgets import questions as browser
 from pages._widgets.page import open_chain
 from pages._widgets.reading import Key
@@ -68,6 +68,10 @@ def draw() -> None:
         show.figure_alone(drawn, "accuracy.flips", alt)
         st.caption("Select a count to list its questions.")
         accuracy.links(chain["changes"], run_id, k, base)
+
+        if opened := show.shut("Audit of the matcher", "accuracy.audit"):
+            with opened:
+                audit.section(key[0], run_id)
 
         st.subheader("All runs by N and training level")
         group = accuracy.group_of(key, run_id)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftknow_core.facts.dataset import load_facts
 from sftknow_core.facts.matcher import FactMatcher
+from sftknow_core.facts.names import KnownNames
 from sftknow_core.facts.prompts import PROMPTS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sftknow_core.model.io.load import load_model, load_tokenizer
 
 __all__ = [
-    "PROMPTS", "FactMatcher", "encode_qa", "encode_questions", "generate", "load_facts", "load_model",
+    "PROMPTS", "FactMatcher", "KnownNames", "encode_qa", "encode_questions", "generate", "load_facts", "load_model",
     "load_tokenizer", "open_source",
 ]  # fmt: skip
 

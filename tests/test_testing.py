@@ -12,7 +12,7 @@ from sftknow_core import testing
 from sftknow_core.facts.synonyms import load_synonyms
 
 NAMES = {
-    "FactMatcher", "PROMPTS", "encode_qa", "encode_questions", "generate", "load_model", "load_tokenizer",
+    "FactMatcher", "KnownNames", "PROMPTS", "encode_qa", "encode_questions", "generate", "load_model", "load_tokenizer",
     "open_source", "load_facts",
 }  # fmt: skip
 DEMO = Path(testing.__file__).parent / "demo" / "model"

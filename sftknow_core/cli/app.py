@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from sftknow_core import __version__
-from sftknow_core.cli import cache, chains, data, models, report, studies, weights
+from sftknow_core.cli import audit, cache, chains, data, models, report, studies, weights
 from sftknow_core.errors import SftknowError, SpecError, Stopped
 from sftknow_core.registry import load_plugins
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="What supervised fine-tuning does to what a language model knows, and how to undo the harm.",
 )
-for room in (chains, studies, data, models, weights, report, cache):
+for room in (chains, studies, data, models, weights, report, audit, cache):
     room.register(app)
 
 

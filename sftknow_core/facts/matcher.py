@@ -1,11 +1,15 @@
 """Is a completion right? Three rules for that, and those of plugins; each is declared beside its function.
 
-WORDS (ours, the default): an answer stands in the completion as a run of whole words (words.py says what a
-word is), after the literal subject was taken out. So "Oman" is not in "Roman", and "Mexico City" does not
-become the right place of "Mexico City Metro" by naming the metro. Every mention of the subject is taken out,
-and what stands before and after it does not join. An answer that itself contains the subject, or equals it
-("Quebec" for the capital of "Quebec"), is looked for with the subject left in: it could never be right
-otherwise.
+WORDS (ours, the default): an answer stands in the completion as a run of whole words (folding.py says what a word is
+and which spellings are equal, mentions.py in which others an answer counts), and one mention of it counts at least. It
+does not count
+
+- within the literal subject. So "Mexico City" does not become the right place of "Mexico City Metro" by naming the
+  metro. Every mention of the subject is taken out, and what stands before and after it does not join. An answer that
+  itself contains the subject, or equals it ("Quebec" for the capital of "Quebec"), is looked for with the subject left
+  in: it could never be right otherwise;
+- within a longer known name that is no answer itself (names.py): "Korea" in "North Korea";
+- where it is denied (negation.py): "not France but Spain" does not name France.
 
 SUBSTRING: an answer is a plain substring of the raw completion; the subject stays in. The rule of Ye et al.
 2025, who do not say whether case counts: here it does (else "USA" would stand in "Jerusalem").
@@ -14,7 +18,7 @@ EXACT: the completion consists of the words of an answer and of nothing else, wh
 Exact implies words.
 
 An answer is an object or a synonym of one. An answer without letters and digits ("!!!") is looked for
-literally in the normalised text.
+literally in the folded text.
 
     @matcher("my-rule", title="...")
     def my_rule(fact, completion): ...                whether it is right; fact.answers, fact.subject
@@ -24,13 +28,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 from sftknow_core.errors import PluginError
 from sftknow_core.facts.fact import Fact
+from sftknow_core.facts.folding import fold, fold_with_offsets, match_words, match_words_with_offsets
+from sftknow_core.facts.mentions import forms_of, in_capitals, mentions, stands_alone, takes
+from sftknow_core.facts.names import KnownNames, shipped_names
+from sftknow_core.facts.negation import DENYING_WORDS, is_denied
 from sftknow_core.facts.synonyms import Synonyms, answers_of, load_synonyms, with_synonyms
-from sftknow_core.facts.words import normalise, normalise_with_offsets, word_text, word_text_with_offsets
 from sftknow_core.registry import Entry, Registry, plugin_of, plugin_text
 
 __all__ = [
@@ -72,13 +78,16 @@ MATCHERS: Registry[Matcher] = Registry("matcher", takes_plugins=True)
 Rule = Callable[["FactMatcher", str], bool]
 
 
-def matcher(name: str, *, title: str = "", source: str = "") -> Callable[[Rule], Rule]:
+def matcher(
+    name: str, *, title: str = "", source: str = "", version: int = MATCHER_VERSION
+) -> Callable[[Rule], Rule]:
     """Register the decorated function (fact, completion) -> bool as a rule that answers can be judged by.
 
     Args:
         name: what a user types, e.g. "my-rule".
         title: a few words for a list of choices; the name when left out.
         source: paper and section, or reference code.
+        version: raised whenever a verdict of the rule can change.
 
     Raises PluginError for a name that is taken.
     """
@@ -86,7 +95,7 @@ def matcher(name: str, *, title: str = "", source: str = "") -> Callable[[Rule],
     def register(function: Rule) -> Rule:
         MATCHERS.add(
             Matcher(
-                name=name, title=title or name, source=source, version=MATCHER_VERSION, plugin=plugin_of(function),
+                name=name, title=title or name, source=source, version=version, plugin=plugin_of(function),
                 function=function,
             )
         )  # fmt: skip
@@ -122,64 +131,56 @@ def verdict_column(text: str) -> str:
     return OWN_RULE
 
 
-class _Form(NamedTuple):
-    """An answer made ready for the search."""
-
-    words: str
-    """Its word text, e.g. " st louis "; "" when it has no words."""
-    literal: str
-    """Its normalised text, stripped."""
-    key: str
-    """Part of every normalised text that holds the words: absent, the answer is absent. "" says nothing."""
-
-
-@lru_cache(maxsize=1 << 18)
-def _form(answer: str) -> _Form:
-    literal = normalise(answer).strip()
-    words = word_text(literal)
-    spelled = [w for w in words.split() if w != "and"]  # "and" can stand for an "&"
-    return _Form(words if words.strip() else "", literal, max(spelled, key=len, default=""))
-
-
 class FactMatcher:
     """Judges completions for one fact; everything that depends on the fact alone is prepared once."""
 
-    def __init__(self, fact: Fact, synonyms: Synonyms) -> None:
-        self._prepare(answers_of(fact, synonyms), fact.subject)
+    def __init__(self, fact: Fact, synonyms: Synonyms, names: KnownNames | None = None) -> None:
+        """names: of the fact's set, which no answer may be taken from; None: those known without one."""
+        self._prepare(answers_of(fact, synonyms), fact.subject, names)
 
     @classmethod
-    def of(cls, answers: tuple[str, ...], subject: str | None) -> FactMatcher:
+    def of(
+        cls, answers: tuple[str, ...], subject: str | None, names: KnownNames | None = None
+    ) -> FactMatcher:
         """A matcher for bare answers (synonyms already among them)."""
         matcher = cls.__new__(cls)
-        matcher._prepare(answers, subject)
+        matcher._prepare(answers, subject, names)
         return matcher
 
-    def _prepare(self, answers: tuple[str, ...], subject: str | None) -> None:
+    def _prepare(self, answers: tuple[str, ...], subject: str | None, names: KnownNames | None) -> None:
         self.answers = answers
         """All that count as right, synonyms among them."""
         self.subject = subject
-        forms = dict.fromkeys(_form(a) for a in answers)
-        self._subject = _form(subject).words if subject else ""
+        forms = tuple(dict.fromkeys(form for answer in answers for form in forms_of(answer)))
+        masked = match_words(fold(subject or ""))
+        self._subject = masked if masked.strip() else ""
         self._mask = f" {_TAKEN_OUT * (len(self._subject) - 2)} "
-        self._keys = tuple(dict.fromkeys(f.key for f in forms if f.words))
-        worded = tuple(f.words for f in forms if f.words)
-        self._worded = frozenset(worded)
-        self._unmasked = tuple(w for w in worded if self._subject and self._subject in w)
-        self._masked = tuple(w for w in worded if w not in self._unmasked)
-        self._literals = tuple(f.literal for f in forms if f.literal and not f.words)
+        self._forms = tuple(form for form in forms if form.words)
+        self._worded = frozenset(form.words for form in self._forms)
+        keys = dict.fromkeys(key for form in self._forms for key in form.keys)
+        self._keys = tuple(key for key in keys if not any(k != key and k in key for k in keys))
+        known = shipped_names() if names is None else names
+        rivals = dict.fromkeys(name for words in self._worded for name in known.rivals(words))
+        self._rivals = tuple(name for name in rivals if name not in self._worded)
+        self._unmasked = tuple(f for f in self._forms if self._subject and self._subject in f.words)
+        self._masked = tuple(f for f in self._forms if f not in self._unmasked)
+        self._careful = any(form.careful for form in self._forms)
+        self._literals = tuple(form.literal for form in forms if form.literal and not form.words)
 
-    @matcher("words", title="an answer stands in it as whole words", source="the default; see facts/words.py")
+    @matcher(
+        "words", title="an answer stands in it as whole words", source="the default; see facts/matcher.py"
+    )
     def words(self, completion: str) -> bool:
         """The verdict of the WORDS rule alone."""
-        normalised = normalise(completion)
+        folded = fold(completion)
         for key in self._keys:
-            if key in normalised:
-                if self._starts(word_text(normalised)):
+            if key in folded:
+                if self._is_named(folded, completion):
                     return True
                 break
-        return any(literal in normalised for literal in self._literals)
+        return any(literal in folded for literal in self._literals)
 
-    @matcher("substring", title="an answer stands anywhere in it", source="Ye et al. 2025")
+    @matcher("substring", title="an answer stands anywhere in it", source="Ye et al. 2025", version=1)
     def substring(self, completion: str) -> bool:
         """The verdict of the SUBSTRING rule alone."""
         return any(answer in completion for answer in self.answers)
@@ -217,24 +218,74 @@ class FactMatcher:
         return verdict
 
     def _is_whole(self, completion: str) -> bool:
-        normalised = normalise(completion)
-        return word_text(normalised) in self._worded or normalised.strip() in self._literals
+        folded = fold(completion)
+        return match_words(folded) in self._worded or folded.strip() in self._literals
 
-    def _starts(self, text: str) -> list[int]:
-        """Where in a word text the answers begin, at most one place an answer."""
-        found = [start for words in self._unmasked if (start := text.find(words)) >= 0]
+    def _is_named(self, folded: str, completion: str) -> bool:
+        """Whether a mention counts; where nothing can speak against one, they are not looked at one by one."""
+        text = match_words(folded)
+        if not self._holds(text):
+            return False
+        if self._careful or not DENYING_WORDS.isdisjoint(text.split()):
+            return bool(self._counted(folded, completion))
+        for name in self._rivals:
+            if name in text:
+                return bool(self._counted(folded, completion))
+        return True
+
+    def _holds(self, text: str) -> bool:
+        for form in self._unmasked:
+            if form.words in text:
+                return True
+        text = self._without_subject(text)
+        for form in self._masked:  # noqa: SIM110 called a million times, and a generator takes its time
+            if form.words in text:
+                return True
+        return False
+
+    def _without_subject(self, text: str) -> str:
         while self._subject and self._subject in text:  # again for neighbours, which share a space
             text = text.replace(self._subject, self._mask)
-        return found + [start for words in self._masked if (start := text.find(words)) >= 0]
+        return text
+
+    def _counted(self, folded: str, completion: str) -> list[int]:
+        """Offsets in the folded text of the mentions that count, of each spelling in order."""
+        text, offsets = match_words_with_offsets(folded)
+        masked = self._without_subject(text)
+        hidden = list(folded)
+        for i, character in enumerate(masked):  # a subject such as "Never Land" denies nothing
+            if character == _TAKEN_OUT:
+                hidden[offsets[i]] = _TAKEN_OUT
+        clauses = "".join(hidden)
+        found = []
+        for forms, where in ((self._unmasked, text), (self._masked, masked)):
+            rivals = [mention for name in self._rivals for mention in mentions(name, where)]
+            for form in forms:
+                for mention in mentions(form.words, where):
+                    start = offsets[mention.start + 1]
+                    end = offsets[mention.end - 1]
+                    if any(takes(rival, mention) for rival in rivals) or is_denied(clauses, start, end):
+                        continue
+                    if form.careful and not stands_alone(folded, start, end):
+                        continue
+                    if form.capitals and not in_capitals(completion, start, end):
+                        continue
+                    found.append(start)
+        return found
 
     def _position(self, completion: str) -> int:
-        text, offsets = word_text_with_offsets(completion)
-        found = [offsets[start + 1] for start in self._starts(text)]
-        normalised, offsets = normalise_with_offsets(completion)
-        found += [offsets[start] for a in self._literals if (start := normalised.find(a)) >= 0]
+        folded, offsets = fold_with_offsets(completion)
+        found = [offsets[start] for start in self._counted(folded, completion)]
+        found += [offsets[start] for a in self._literals if (start := folded.find(a)) >= 0]
         return min(found)
 
 
-def judge(completion: str, fact_objects: Sequence[str], subject: str | None, synonyms: Synonyms) -> Scores:
+def judge(
+    completion: str,
+    fact_objects: Sequence[str],
+    subject: str | None,
+    synonyms: Synonyms,
+    names: KnownNames | None = None,
+) -> Scores:
     """Judges one completion; for many completions of one fact keep a `FactMatcher`."""
-    return FactMatcher.of(with_synonyms(tuple(fact_objects), synonyms), subject).scores(completion)
+    return FactMatcher.of(with_synonyms(tuple(fact_objects), synonyms), subject, names).scores(completion)

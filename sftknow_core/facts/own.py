@@ -46,7 +46,7 @@ _KNOWN = ("question", "answers", "answer", *_OPTIONAL)
 LONG_ANSWER_WORDS = 12
 """An answer of more words is no short fact: a completion seldom repeats it word by word."""
 LONG_NOTE = f"answers of more than {LONG_ANSWER_WORDS} words: no short facts, hardly any will count as known"
-NO_WORD_NOTE = "answers without any letter or digit, which no rule that compares words can find"
+NO_WORD_NOTE = "answers without any letter or digit: looked for symbol by symbol, for they have no words"
 HASHED_NOTE = "split by a hash of the question, for the file has no `split` (60% train, 20% dev, 20% test)"
 SEVERAL_TURNS = "conversation with more than one question and answer"
 

@@ -16,6 +16,7 @@ import torch
 
 from sftknow_core.facts.fact import Fact, question_set_id
 from sftknow_core.facts.matcher import OWN_RULE, FactMatcher, verdict_column
+from sftknow_core.facts.names import KnownNames
 from sftknow_core.facts.prompts import PROMPTS
 from sftknow_core.facts.synonyms import Synonyms
 from sftknow_core.measure.asking import Ask, answer_part, encode_questions
@@ -36,6 +37,7 @@ def answer_questions(
     levels: Mapping[str, int],
     synonyms: Synonyms,
     *,
+    names: KnownNames | None = None,
     ask: Ask = PROMPTS["paper"],
     matcher: str = "words",
     max_new_tokens: int = MAX_NEW_TOKENS,
@@ -45,14 +47,15 @@ def answer_questions(
 ) -> list[Row]:
     """Rows of table `answers`, one a fact, in order.
 
-    levels: fact_id -> mastery level under the base model; a fact without one gets level None. first_row:
-    number of the first row, for facts that come in chunks. Raises as encode_questions and generate.
+    levels: fact_id -> mastery level under the base model; a fact without one gets level None. names: longer than an
+    answer, for the matcher; None: those known without a set of facts. first_row: number of the first row, for facts
+    that come in chunks. Raises as encode_questions and generate.
     """
     prompts = encode_questions(lm.tokenizer, facts, ask)
     completions = generate(
         lm, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
     )
-    return _judged(facts, completions, levels, synonyms, ask, first_row, matcher)
+    return _judged(facts, completions, levels, synonyms, names, ask, first_row, matcher)
 
 
 def answer_and_keep(
@@ -61,6 +64,7 @@ def answer_and_keep(
     levels: Mapping[str, int],
     synonyms: Synonyms,
     *,
+    names: KnownNames | None = None,
     ask: Ask = PROMPTS["paper"],
     matcher: str = "words",
     max_new_tokens: int = MAX_NEW_TOKENS,
@@ -73,7 +77,7 @@ def answer_and_keep(
     completions, logits = generate_and_keep(
         lm, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
     )
-    return _judged(facts, completions, levels, synonyms, ask, first_row, matcher), logits
+    return _judged(facts, completions, levels, synonyms, names, ask, first_row, matcher), logits
 
 
 def _judged(
@@ -81,6 +85,7 @@ def _judged(
     completions: Sequence[Completion],
     levels: Mapping[str, int],
     synonyms: Synonyms,
+    names: KnownNames | None,
     ask: Ask,
     first_row: int,
     matcher: str,
@@ -89,7 +94,7 @@ def _judged(
     rows = []
     for number, (fact, completion) in enumerate(zip(facts, completions, strict=True), start=first_row):
         text = answer_part(completion.text, fact, ask)
-        judged = FactMatcher(fact, synonyms)
+        judged = FactMatcher(fact, synonyms, names)
         rows.append(
             {
                 "fact_id": fact.fact_id,

@@ -21,6 +21,7 @@ import numpy as np
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.matcher import FactMatcher, matcher_named
+from sftknow_core.facts.names import KnownNames
 from sftknow_core.facts.synonyms import Synonyms, answers_of
 from sftknow_core.facts.topics import Topic
 from sftknow_core.measure.asking import Probe, Probes
@@ -148,18 +149,21 @@ def score_mastery(
     *,
     first_chunk: int = 0,
     exemplars: Sequence[Fact] | None = None,
+    names: KnownNames | None = None,
     batch_size: int | None = None,
 ) -> Iterator[MasteryChunk]:
     """Yields the chunks from number `first_chunk` on.
 
     exemplars: the facts whose train split few-shot prompts draw from (facts without templates only); None:
-    `facts`. batch_size: prompts at once; None: by the device. A fact that cannot be asked gets a row with
-    level None and a reason. Raises ModelError when memory does not hold one prompt.
+    `facts`. names: those that can contain an answer, for the matcher; None: of `facts`. batch_size: prompts at once;
+    None: by the device. A fact that cannot be asked gets a row with level None and a reason. Raises ModelError when
+    memory does not hold one prompt.
     """
     probes = Probes(topics, facts if exemplars is None else exemplars, spec.seed)
+    names = KnownNames.of(facts, synonyms) if names is None else names
     for index in range(first_chunk, -(-len(facts) // CHUNK_FACTS)):
         chunk = tuple(facts[index * CHUNK_FACTS : (index + 1) * CHUNK_FACTS])
-        counts = _count(lm, chunk, [probes.of(fact) for fact in chunk], synonyms, spec, batch_size)
+        counts = _count(lm, chunk, [probes.of(fact) for fact in chunk], synonyms, names, spec, batch_size)
         counted = list(zip(chunk, counts, strict=True))
         yield MasteryChunk(
             index=index,
@@ -198,6 +202,7 @@ def _count(
     facts: Sequence[Fact],
     probes: Sequence[Probe],
     synonyms: Synonyms,
+    names: KnownNames,
     spec: MasterySpec,
     batch_size: int | None,
 ) -> list[_Counts]:
@@ -214,7 +219,7 @@ def _count(
     counts, start = [], 0
     for fact, probe in zip(facts, probes, strict=True):
         own = slice(start, start + len(probe.texts))
-        n_correct = _count_right(FactMatcher(fact, synonyms), probe, completions[own], spec.matcher)
+        n_correct = _count_right(FactMatcher(fact, synonyms, names), probe, completions[own], spec.matcher)
         known = [chance for chance in chances[own] if chance is not None]
         counts.append(_Counts(n_correct, known or None, probe.reason))
         start = own.stop

@@ -17,6 +17,7 @@ import torch
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import Fact
 from sftknow_core.facts.matcher import FactMatcher
+from sftknow_core.facts.names import KnownNames
 from sftknow_core.facts.prompts import PROMPTS, Prompt
 from sftknow_core.facts.synonyms import Synonyms
 from sftknow_core.facts.words import normalise, word_text
@@ -96,6 +97,7 @@ class BaseReference:
         probes: Probes,
         synonyms: Synonyms,
         *,
+        names: KnownNames | None = None,
         prompt: Prompt = PROMPTS["paper"],
         budget_bytes: int = BUDGET_BYTES,
         batch_size: int | None = None,
@@ -107,7 +109,7 @@ class BaseReference:
         """
         self._batch_size = batch_size
         self._tokenizer = lm.tokenizer
-        self.answers = _answers(lm, facts, levels, templates, probes, synonyms, prompt, batch_size)
+        self.answers = _answers(lm, facts, levels, templates, probes, synonyms, names, prompt, batch_size)
         self._place = {answer.fact.fact_id: i for i, answer in enumerate(self.answers)}
         self._texts: dict[int, str] = {}
         n_vocab = lm.plain.get_input_embeddings().weight.shape[0]
@@ -184,6 +186,7 @@ def _answers(
     templates: Mapping[str, TemplateChoice],
     probes: Probes,
     synonyms: Synonyms,
+    names: KnownNames | None,
     prompt: Prompt,
     batch_size: int | None,
 ) -> tuple[BaseAnswer, ...]:
@@ -202,7 +205,7 @@ def _answers(
             ids, completion = next(completed)
             answer = asked[i].answer(completion.text)
             known = {"template": chosen[i], "completion_prompt": tuple(ids), "completion": answer}
-            known |= _start(FactMatcher(fact, synonyms), answer, completion, lm.tokenizer)
+            known |= _start(FactMatcher(fact, synonyms, names), answer, completion, lm.tokenizer)
         answers.append(BaseAnswer(fact, levels.get(fact.fact_id), tuple(questions[i]), gold[i], **known))
     return tuple(answers)
 

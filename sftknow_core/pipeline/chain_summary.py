@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.matcher import FactMatcher, verdict_column
+from sftknow_core.facts.names import KnownNames
 from sftknow_core.facts.summary import majority_answers
 from sftknow_core.facts.synonyms import load_synonyms
 from sftknow_core.facts.train_set import TrainSet
@@ -218,6 +219,7 @@ def _changed_share(delta: RunFolder) -> Row:
 def _majority(facts: FactSet, questions: Sequence[Fact], levels: Mapping[str, int]) -> Row:
     """The floor: always giving the topic's most frequent train answer. Group -> accuracy as elsewhere."""
     synonyms = load_synonyms()
+    names = KnownNames.of(facts.facts, synonyms)
     most_frequent = majority_answers(fact for fact in facts.facts if fact.split == "train")
     found: Row = {}
     for name, (split, domain) in GROUPS.items():
@@ -225,7 +227,7 @@ def _majority(facts: FactSet, questions: Sequence[Fact], levels: Mapping[str, in
         if not asked or any(f.topic not in most_frequent for f in asked):
             found[name] = None
             continue
-        right = [FactMatcher(f, synonyms).words(most_frequent[f.topic]) for f in asked]
+        right = [FactMatcher(f, synonyms, names).words(most_frequent[f.topic]) for f in asked]
         estimate = _estimate(np.array(right), np.array([levels[f.fact_id] for f in asked]))
         found[name] = {
             "accuracy": estimate.value,

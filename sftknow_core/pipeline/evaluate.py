@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftknow_core.facts.fact import Fact, FactSet
 from sftknow_core.facts.matcher import MATCHER_VERSION, STORED_RULES
+from sftknow_core.facts.names import KnownNames
 from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
 from sftknow_core.facts.synonyms import load_synonyms, synonyms_id
 from sftknow_core.facts.topics import Topic, topics_id
@@ -47,7 +48,7 @@ class EvaluationPlan:
     def anew(self, **changes: Any) -> EvaluationPlan:
         """The same with other questions or another way of asking; templates and prompts are not worked out again."""
         other = replace(self, **changes)
-        other.__dict__ |= {"templates": self.templates, "probes": self.probes}
+        other.__dict__ |= {"templates": self.templates, "probes": self.probes, "names": self.names}
         return other
 
     @cached_property
@@ -73,6 +74,7 @@ class EvaluationPlan:
             self.templates,
             self.probes,
             load_synonyms(),
+            names=self.names,
             prompt=load_prompt(self.spec.prompt),
         )
 
@@ -80,6 +82,11 @@ class EvaluationPlan:
     def probes(self) -> Probes:
         """What asks for a fact by completion: the prompts that gave the facts their mastery."""
         return Probes(self.topics, self.facts.facts, int(self.mastery.run.spec.params["seed"]))
+
+    @cached_property
+    def names(self) -> KnownNames:
+        """The names that a longer name in an answer can be; the id of the mastery run stands for them."""
+        return KnownNames.of(self.facts.facts, load_synonyms())
 
     def check(self) -> None:
         """Raise DataError for a question that cannot be asked by the probe, where one is the way."""
@@ -151,6 +158,7 @@ def _ask_all(exam: EvaluationPlan, run: Run, state: State, loader: StateLoader, 
         assert lm is not None
         facts = _chunk(exam, index)
         how: dict[str, Any] = {
+            "names": exam.names,
             "ask": exam._ask,
             "matcher": exam.spec.matcher,
             "max_new_tokens": exam.spec.max_new_tokens,

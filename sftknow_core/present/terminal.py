@@ -21,6 +21,15 @@ PAPER_DEFINITION = (
 )
 
 
+_AUDIT_RATES = {
+    "false_positive": "False positives, of the completions called right",
+    "false_negative": "False negatives, of the completions called wrong",
+    "error": "Wrong verdicts, of all completions",
+    "accuracy_error": "Share called right minus share that is right",
+    "accuracy": "Share that is right, as judged",
+}
+
+
 def _console() -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
@@ -346,6 +355,29 @@ def show_runs(result: Result) -> None:
             what[:60],
         )
     print_lines(table)
+
+
+def audit_lines(rates: Mapping[str, Any]) -> list[str]:
+    """What a reader's judgements say about the matcher, line by line. rates: results.audit.AuditRates, plain."""
+    lines = []
+    for name, title in _AUDIT_RATES.items():
+        rate = rates[name]
+        unit = points if name == "accuracy_error" else percent
+        ends = (
+            None
+            if rate["value"] is None
+            else f"[{unit(rate['low'])}, {unit(rate['high'])}], n = {rate['n']:,}"
+        )
+        lines.append(f"{title}: {unit(rate['value'])} {ends or 'not measured: ' + rate['reason']}")
+    return [
+        *lines,
+        f"{rates['n_judged']:,} judged, {rates['n_unsure']:,} unsure, {rates['n_open']:,} not judged yet",
+    ]
+
+
+def show_audit(result: Result) -> None:
+    """The same under the name of its file, on a terminal."""
+    print_lines(f"Audit of the matcher, {result['judged']} (95% CI)", *audit_lines(result))
 
 
 def show_pairs(result: Result) -> None:

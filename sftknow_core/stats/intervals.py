@@ -129,3 +129,25 @@ def _check_counts(n_right: int, n: int) -> None:
 def _root_of_squares(distances: Array) -> float:
     """Half-width of a mean from the half-widths of its L independent parts."""
     return float(np.sqrt((distances**2).sum())) / len(distances)
+
+
+def weighted_sum(
+    weights: Sequence[float], n_hits: Sequence[int], n: Sequence[int], level: float = 0.95
+) -> tuple[float, float, float]:
+    """sum_i w_i p_i of independent proportions p_i = n_hits[i] / n[i] -> (value, low, high); weights may be negative.
+
+    The interval adds the Wilson intervals of the parts in squares (MOVER: Zou and Donner, Statistics in Medicine 27,
+    2008), so that a part at 0 or 1 keeps a width. Raises SpecError when lengths differ or a count is impossible.
+    """
+    if not len(weights) == len(n_hits) == len(n) or not len(n):
+        raise SpecError(f"weighted_sum: got {len(weights)} weights, {len(n_hits)} hits and {len(n)} trials")
+    value = 0.0
+    below, above = [], []
+    for weight, hits, trials in zip(weights, n_hits, n, strict=True):
+        low, high = wilson(hits, trials, level)
+        p = hits / trials
+        value += weight * p
+        ends = sorted((weight * low, weight * high))
+        below.append(weight * p - ends[0])
+        above.append(ends[1] - weight * p)
+    return value, value - float(np.linalg.norm(below)), value + float(np.linalg.norm(above))

@@ -11,6 +11,7 @@ import pytest
 
 from sftknow_core.facts.dataset import load_facts
 from sftknow_core.facts.fact import Fact, FactSet
+from sftknow_core.facts.names import KnownNames
 from sftknow_core.facts.synonyms import load_synonyms
 from sftknow_core.facts.topics import load_topics
 from sftknow_core.measure.mastery import score_mastery
@@ -86,7 +87,10 @@ def test_computed_again_they_are_the_same(ws: Workspace, shipped: Mastery) -> No
     facts = stratified(shipped)
     assert len(facts) == 5 * N_CHECKED_PER_LEVEL
     base = ws.open_model("demo")
-    chunks = score_mastery(ws.load(base), facts, load_topics(), load_synonyms(), mastery_spec(base))
+    names = KnownNames.of(load_facts("demo").facts, load_synonyms())
+    chunks = score_mastery(
+        ws.load(base), facts, load_topics(), load_synonyms(), mastery_spec(base), names=names
+    )
     again = {row["fact_id"]: row for chunk in chunks for row in chunk.mastery}
     before = shipped.rows.set_index("fact_id")
     n_differing = sum(
