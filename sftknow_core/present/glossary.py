@@ -176,7 +176,7 @@ TERMS: dict[str, Term] = {
     "rank p": Term(
         "Rank p",
         "(1 + shuffles whose share is at least as high) / (1 + shuffles), or as low; two-sided: twice the smaller. All "
-        "fine-tunings of a base share its weights, so it speaks for this base only.",
+        "fine-tunings of a base share its weights, so it holds for this base only.",
     ),
     "enrichment": Term(
         "Enrichment",

@@ -238,6 +238,16 @@ def delta_run(cache: Cache, base_id: str, tuned_id: str) -> str | None:
     return None if found is None else str(found[0])
 
 
+def newest_deltas(cache: Cache) -> dict[tuple[str, str], str]:
+    """(base_id, tuned_id) -> what `delta_run` gives, of all pairs."""
+    query = """SELECT base.input_id, tuned.input_id, run_id FROM runs
+               JOIN run_inputs AS base USING (run_id) JOIN run_inputs AS tuned USING (run_id)
+               WHERE kind = 'delta' AND base.role = 'base' AND tuned.role = 'tuned'
+               ORDER BY finished_at, run_id DESC"""
+    with up_to_date(cache) as con:
+        return {(base, tuned): run_id for base, tuned, run_id in con.execute(query).fetchall()}
+
+
 @contextmanager
 def open_cube(
     cache: Cache, run_id: str, k_percent: Number | None = "20"

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sftknow_core.facts.matcher import verdict_column
-from sftknow_core.results.cube import open_cube, region_tensors
+from sftknow_core.results.cube import newest_deltas, open_cube, region_tensors
 from sftknow_core.results.run import Run, check_intact
 from sftknow_core.results.weights import NULL_COLUMNS
 from sftknow_core.specs import ENRICHMENT_KS
@@ -115,19 +115,43 @@ def study_frames(cache: Cache, run_id: str, *, enrichment: bool = True) -> dict[
     Raises SpecError when the run is no study, GoneError or DamagedError when a run of it is gone or damaged.
     """
     found = study_chains(cache, run_id)
-    names = _NAMES if enrichment else _NAMES[:-1]
-    kept = read_kept(RunFolder(cache, run_id), list(found.summaries), names)
-    return kept if kept is not None else _made(cache, found, enrichment)
+    names, deltas = _NAMES if enrichment else _NAMES[:-1], compared(cache, found)
+    kept = read_kept(RunFolder(cache, run_id), _made_of(found, deltas), names)
+    return kept if kept is not None else _made(cache, found, deltas, enrichment)
 
 
 def keep_study_frames(cache: Cache, run_id: str) -> None:
     """Put the frames of a study's chains beside it, unless they are there. Raises as `study_frames`."""
     found, run = study_chains(cache, run_id), RunFolder(cache, run_id)
-    if read_kept(run, list(found.summaries), _NAMES) is None:
-        keep(run, list(found.summaries), _made(cache, found, True))
+    deltas = compared(cache, found)
+    if read_kept(run, _made_of(found, deltas), _NAMES) is None:
+        keep(run, _made_of(found, deltas), _made(cache, found, deltas, True))
 
 
-def _made(cache: Cache, found: StudyChains, enrichment: bool) -> dict[str, pd.DataFrame]:
+def compared(cache: Cache, found: StudyChains) -> dict[str, str]:
+    """Chain -> the comparison of its two models: its own, or the newest where that has one permutation alone."""
+    newest: dict[tuple[str, str], str] | None = None
+    deltas = {}
+    for cell in found.cells:
+        way, summary = next(iter(found.of(cell)))
+        own = str(summary["stages"]["delta"])
+        if any(row.get("n_permutations") for row in summary["concentration"]):
+            deltas[way["run_id"]] = own
+            continue
+        newest = newest_deltas(cache) if newest is None else newest
+        deltas[way["run_id"]] = newest.get((summary["base_id"], summary["tuned_id"]), own)
+    return deltas
+
+
+def _made_of(found: StudyChains, deltas: Mapping[str, str]) -> list[str]:
+    """The runs that the frames come from."""
+    own = {str(summary["stages"]["delta"]) for summary in found.summaries.values()}
+    return [*found.summaries, *sorted(set(deltas.values()) - own)]
+
+
+def _made(
+    cache: Cache, found: StudyChains, deltas: Mapping[str, str], enrichment: bool
+) -> dict[str, pd.DataFrame]:
     asked = _asked(found)
     again = "delete the chain that used it (sftknow runs rm) and run the study again"
     check_intact(cache, f"study {found.run_id}", asked.column("run_id").to_pylist(), again=again)
@@ -137,9 +161,9 @@ def _made(cache: Cache, found: StudyChains, enrichment: bool) -> dict[str, pd.Da
         "states": _states(found),
         "answers": _answers(cache, asked, _matcher(found)).merge(borderline, how="left", on="fact_id"),
         "shifts": _shifts(cache, asked).merge(borderline, how="left", on="fact_id"),
-        "concentration": _concentration(found),
+        "concentration": _concentration(cache, found, deltas),
     }
-    return frames | ({"enrichment": _enrichment(cache, found)} if enrichment else {})
+    return frames | ({"enrichment": _enrichment(cache, found, deltas)} if enrichment else {})
 
 
 def _matcher(found: StudyChains) -> str:
@@ -333,7 +357,7 @@ def _rows(cache: Cache, table: Any, asked: pa.Table, query: str, **others: pa.Ta
     return found
 
 
-def _concentration(found: StudyChains) -> pd.DataFrame:
+def _concentration(cache: Cache, found: StudyChains, deltas: Mapping[str, str]) -> pd.DataFrame:
     names = ["k_percent", "share", *NULL_COLUMNS, "top_20_share", "energy_share"]
     rows = []
     for cell in found.cells:
@@ -341,18 +365,26 @@ def _concentration(found: StudyChains) -> pd.DataFrame:
         changed = summary["changed_share"].get("transformer")
         rows += [
             {"chain": way["run_id"], **{name: row.get(name) for name in names}, "changed_share": changed}
-            for row in summary["concentration"]
+            for row in _shares(cache, summary, deltas[way["run_id"]])
         ]
     frame = pd.DataFrame(rows, columns=["chain", *names, "changed_share"])
     return frame.astype(dict.fromkeys([*names, "changed_share"], "float64"))
 
 
-def _enrichment(cache: Cache, found: StudyChains) -> pd.DataFrame:
+def _shares(cache: Cache, summary: Mapping[str, Any], delta: str) -> list[Mapping[str, Any]]:
+    """Rows of table concentration: those that the chain's summary has, or of a later comparison."""
+    if delta == summary["stages"]["delta"]:
+        return list(summary["concentration"])
+    rows = RunFolder(cache, delta).read("concentration").to_pylist()
+    return [row for row in rows if row["eps"] == 1e-8 and row["region"] == "transformer"]
+
+
+def _enrichment(cache: Cache, found: StudyChains, deltas: Mapping[str, str]) -> pd.DataFrame:
     columns = ["chain", "k_percent", "by", "group", "n", "n_restored", "n_restored_null"]
     tables = []
     for cell in found.cells:
-        way, summary = next(iter(found.of(cell)))
-        with open_cube(cache, summary["stages"]["delta"], None) as con:
+        way, _ = next(iter(found.of(cell)))
+        with open_cube(cache, deltas[way["run_id"]], None) as con:
             for k in ENRICHMENT_KS:
                 rows = _places(con, k)
                 null = _null_places(con, k, rows)

@@ -124,7 +124,7 @@ def test_fine_tunings_and_comparisons_of_the_demo(demo: Any, opens: Callable[...
         base, facts, mastery, ChainSpec(level="2", questions=QuestionSpec(per_level=1))
     ).train_set
     assert opens(fine_tune, ws, base, train_set, sft_spec(base, 0)) == "2ef86d01ac228065"
-    assert opens(compare_models, ws, ModelPair(base, DEMO_TUNED)) == "60a58f223c964284"
+    assert opens(compare_models, ws, ModelPair(base, DEMO_TUNED)) == "b19bd66e37433a02"
 
 
 def test_evaluations_of_the_demo(demo: Any) -> None:

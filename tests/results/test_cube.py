@@ -55,7 +55,7 @@ def test_every_documented_name_is_there_and_the_example_runs(cache: Cache) -> No
     columns = dict(re.findall(r"^    (\w+)  +(?:one row: )?((?:\w+, )+\w+)", text, re.MULTILINE))
     example = text[text.index("    SELECT module") :]
     with open_cube(cache, run_id) as con:
-        assert len(names) == 7 and {"cube", "region_tensors", "cube_run"} <= set(columns)
+        assert len(names) == 9 and {"cube", "null_places", "region_tensors", "cube_run"} <= set(columns)
         for name in names:
             there = con.execute(f"FROM {name} LIMIT 0").df().columns
             assert set(columns.get(name, "").split(", ")) - {""} <= set(there), name
