@@ -111,8 +111,8 @@ def mask_sentence(study: Study, controls: Mapping[Cell, Which]) -> str:
             if (rows := grid.masks(cell, seed, which)) is not None:
                 counts.append(len(rows))
                 spreads += [found] if (found := mask_spread(rows, grid.levels)) is not None else []
-    drawn = states.loc[states["strategy"] == "random", "mask"].dropna() if "mask" in states else []
-    if len(counts) > 1 and len(set(drawn)) == 1:
+    drawn = set(states.loc[states["strategy"] == "random", "mask"].dropna()) if "mask" in states else set()
+    if len(counts) > 1 and len(drawn) == 1:
         return "All chains share one random mask: the spread of masks is missing from the interval"
     if not spreads:
         return ""

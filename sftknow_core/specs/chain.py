@@ -106,7 +106,7 @@ class ChainSpec(Restoring):
     n: WholeOrAll = 240
     """Size of the train set, or all."""
     seed: int = 0
-    """Draws the train set and drives the fine-tuning."""
+    """Draws the train set, drives the fine-tuning, and draws the masks of random controls."""
     ks: Listed[K] = PAPER_KS
     """Percentages to restore."""
     questions: QuestionSpec = QuestionSpec()
