@@ -25,6 +25,7 @@ from fake_rows import (
 )
 
 from sftknow_core.facts.fact import Fact, FactSet
+from sftknow_core.facts.matcher import RULES, RULES_ID
 from sftknow_core.facts.train_set import TrainSet
 from sftknow_core.pipeline import chain_summary
 from sftknow_core.pipeline.workspace import ModelHandle
@@ -113,7 +114,8 @@ def _evaluate(
     training: Training,
     tuned: ModelHandle,
 ) -> str:
-    with open_run(cache, RunSpec("evaluate", {"state": state.state_id, "questions": asked_id})) as run:
+    inputs = {"state": state.state_id, "questions": asked_id, RULES: RULES_ID}
+    with open_run(cache, RunSpec("evaluate", inputs)) as run:
         if not run.done:
             answers = answer_rows(state, questions, training)
             tokens = first_token_rows(state, questions, training)
@@ -132,7 +134,8 @@ def _evaluate(
 
 
 def _five_shot(cache: Cache, questions: list[Asked], asked_id: str, training: Training) -> str:
-    spec = RunSpec("evaluate", {"state": BASE.model_id, "questions": asked_id}, {"prompt": "five-shot"})
+    inputs = {"state": BASE.model_id, "questions": asked_id, RULES: RULES_ID}
+    spec = RunSpec("evaluate", inputs, {"prompt": "five-shot"})
     with open_run(cache, spec) as run:
         if not run.done:
             answers = answer_rows(FakeState(BASE.model_id, "five-shot"), questions, training)

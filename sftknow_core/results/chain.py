@@ -7,7 +7,7 @@ tuned, restored, hybrid (100% of the region restored) or five-shot (the base aft
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -262,4 +262,4 @@ class Chain(ChainStates):
 
     def _asking(self, question_set: str | None) -> Asked:
         asked = self.asked
-        return asked if question_set is None else Asked(**{**asked.values, "question_set": question_set})
+        return asked if question_set is None else replace(asked, question_set=question_set)
