@@ -26,6 +26,7 @@ from fake_rows import (
 )
 
 from sftknow_core.facts.fact import Fact, FactSet
+from sftknow_core.facts.matcher import RULES, RULES_ID
 from sftknow_core.facts.train_set import TrainSet
 from sftknow_core.pipeline import chain_summary
 from sftknow_core.pipeline.workspace import ModelHandle
@@ -129,7 +130,8 @@ def _evaluate(
     training: Training,
     tuned: ModelHandle,
 ) -> str:
-    with open_run(cache, RunSpec("evaluate", {"state": state.state_id, "questions": asked_id})) as run:
+    inputs = {"state": state.state_id, "questions": asked_id, RULES: RULES_ID}
+    with open_run(cache, RunSpec("evaluate", inputs)) as run:
         if not run.done:
             answers = answer_rows(state, questions, training)
             tokens = first_token_rows(state, questions, training)
@@ -149,7 +151,7 @@ def _evaluate(
 
 def _five_shot(cache: Cache, state: FakeState, questions: list[Asked], training: Training) -> str:
     asked_id = FactSet(tuple(fact for fact, _ in questions), "").data_id
-    inputs = {"state": state.state_id, "questions": asked_id}
+    inputs = {"state": state.state_id, "questions": asked_id, RULES: RULES_ID}
     with open_run(cache, RunSpec("evaluate", inputs, {"prompt": "five-shot"})) as run:
         if not run.done:
             answers = answer_rows(replace(state, five_shot=True), questions, training)

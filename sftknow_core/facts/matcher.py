@@ -44,8 +44,11 @@ __all__ = [
     "matcher", "matcher_named", "verdict_column",
 ]  # fmt: skip
 
-MATCHER_VERSION = 1
-"""Raised whenever a verdict can change, the shipped synonyms included; levels and accuracies carry it."""
+MATCHER_VERSION = 2
+"""Raised whenever a verdict of any rule can change, the shipped synonyms and names included. Answers carry it, for they
+are judged by all rules; mastery carries the version of its own rule, which is this one where its verdicts changed."""
+RULES, RULES_ID = "rules", f"matcher {MATCHER_VERSION}"
+"""An evaluation's input that names this version: its role, which runs judged by version 1 lack, and its value."""
 _TAKEN_OUT = "\0"
 """Stands for each character of a subject taken out; no word holds it."""
 

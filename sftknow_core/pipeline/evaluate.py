@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sftknow_core.facts.fact import Fact, FactSet
-from sftknow_core.facts.matcher import MATCHER_VERSION, STORED_RULES
+from sftknow_core.facts.matcher import MATCHER_VERSION, RULES, RULES_ID, STORED_RULES
 from sftknow_core.facts.names import KnownNames
 from sftknow_core.facts.prompts import PROMPT_VERSION, load_prompt
 from sftknow_core.facts.synonyms import load_synonyms, synonyms_id
@@ -85,7 +85,7 @@ class EvaluationPlan:
 
     @cached_property
     def names(self) -> KnownNames:
-        """The names that a longer name in an answer can be; the id of the mastery run stands for them."""
+        """All objects of the facts: a longer one in an answer is another object."""
         return KnownNames.of(self.facts.facts, load_synonyms())
 
     def check(self) -> None:
@@ -113,6 +113,8 @@ class EvaluationPlan:
             "mastery": self.mastery.run.run_id,
             "topics": topics_id(self.topics),
             "synonyms": synonyms_id(load_synonyms()),
+            "names": self.facts.data_id,
+            RULES: RULES_ID,
         }
         if named:
             inputs["exemplars"] = self.facts.data_id

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sftknow_core.facts.fact import Fact, FactSet
-from sftknow_core.facts.matcher import MATCHER_VERSION
+from sftknow_core.facts.matcher import matcher_named
 from sftknow_core.facts.prompts import PROMPT_VERSION
 from sftknow_core.facts.synonyms import load_synonyms
 from sftknow_core.facts.topics import Topic, topics_id
@@ -123,7 +123,11 @@ def score_facts(
         "mastery",
         inputs={"model": base.model_id, "facts": fact_set.data_id, "topics": topics_id(topics)},
         params=asdict(spec),
-        versions={"mastery": MASTERY_VERSION, "matcher": MATCHER_VERSION, "prompt": PROMPT_VERSION}
+        versions={
+            "mastery": MASTERY_VERSION,
+            "matcher": matcher_named(spec.matcher).version,
+            "prompt": PROMPT_VERSION,
+        }
         | base.stop_versions,
     )
     about = {"model": base.name, "n_facts": len(facts), "device": ws.device}

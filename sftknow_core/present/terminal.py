@@ -35,11 +35,11 @@ PAPER_DEFINITION = (
 
 
 _AUDIT_RATES = {
-    "false_positive": "False positives, of the completions called right",
-    "false_negative": "False negatives, of the completions called wrong",
-    "error": "Wrong verdicts, of all completions",
-    "accuracy_error": "Share called right minus share that is right",
-    "accuracy": "Share that is right, as judged",
+    "false_positive": "False positives, of the completions called right (%)",
+    "false_negative": "False negatives, of the completions called wrong (%)",
+    "error": "Wrong verdicts, of all completions (%)",
+    "accuracy_error": "Share called right minus share that is right (pp)",
+    "accuracy": "Share that is right, as judged (%)",
 }
 
 

@@ -212,7 +212,7 @@ def draw(cache: Cache, run_ids: Sequence[str], n: int = DEFAULT_N, seed: int = 0
         for verdict, rows in by_verdict.items()
         for row in rows[: taken[verdict]]
     ]
-    return Audit(tuple(sorted(chosen, key=lambda row: _rank(seed, asdict(row)))))
+    return Audit(tuple(sorted(chosen, key=lambda row: _rank(seed, asdict(row), "order"))))
 
 
 def _evaluations(cache: Cache, run_ids: Iterable[str]) -> list[str]:
@@ -244,8 +244,9 @@ def _completions(cache: Cache, run_ids: list[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _rank(seed: int, row: dict[str, Any]) -> bytes:
-    name = f"audit:{seed}:{row['state_id']}:{row['fact_id']}"
+def _rank(seed: int, row: dict[str, Any], purpose: str = "draw") -> bytes:
+    """Another order for another purpose: in the order of the draw the smaller stratum would come last."""
+    name = f"audit {purpose}:{seed}:{row['state_id']}:{row['fact_id']}"
     return hashlib.blake2b(name.encode(), digest_size=16).digest()
 
 

@@ -8,7 +8,7 @@ at a time.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pandas as pd
@@ -273,4 +273,4 @@ class Chain(ChainStates):
     def _asking(self, question_set: str | None, prompt: str = ZERO_SHOT) -> Asked:
         changed = {} if question_set is None else {"question_set": question_set}
         changed |= {"prompt": prompt} if prompt == FIVE_SHOT else {}
-        return Asked(**{**self.asked.values, **changed})
+        return replace(self.asked, **changed)

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from sftknow_core.errors import SpecError
-from sftknow_core.facts.matcher import verdict_column
+from sftknow_core.facts.matcher import RULES, verdict_column
 from sftknow_core.results.run import check_intact
 from sftknow_core.stats.contrast import MIN_QUESTIONS, contrast
 from sftknow_core.store.cache import Cache
@@ -23,12 +23,16 @@ from sftknow_core.store.ingest import up_to_date
 from sftknow_core.store.schema import ANSWERS
 from sftknow_core.update.spec import UNITS_PER_PERCENT, Number, RestoreSpec, percent
 
-_SETS = """
+_ALIKE = f"""run_id IN (
+            SELECT run_id FROM run_inputs GROUP BY run_id
+            HAVING max(input_id) FILTER (role = '{RULES}') IS NOT DISTINCT FROM $rules)"""
+"""Judged by the same version of the matcher's rules."""
+_SETS = f"""
     SELECT input_id AS question_set, input_id = $own AS own, max(n)::BIGINT AS n_level,
         sum(n) FILTER (state_id = $tuned_id)::BIGINT AS n, count(DISTINCT state_id)::BIGINT AS n_states
     FROM accuracies JOIN run_inputs USING (run_id)
     WHERE role = 'questions' AND split <> 'train' AND level IS NOT NULL AND subset = 'all'
-        AND prompt = $prompt AND matcher = $matcher
+        AND prompt = $prompt AND matcher = $matcher AND {_ALIKE}
         AND (state_id IN ($base_id, $tuned_id) OR state_id IN (
             SELECT state_id FROM restorations WHERE base_id = $base_id AND tuned_id = $tuned_id))
     GROUP BY input_id HAVING count(*) FILTER (state_id = $tuned_id) > 0
@@ -43,7 +47,7 @@ never saw the first one, so numbers of the two are never compared."""
 MASK = ", mask "
 """In the name of a line, between a random strategy and the number of its draw, where there are several."""
 
-_MEASURED = """
+_MEASURED = f"""
     WITH restored AS (
         SELECT DISTINCT ON (state_id) state_id, if(k_percent = 100, 'hybrid', 'restored') AS state, strategy, region,
             json_extract_string(params, '$.layers') AS layers,
@@ -65,17 +69,17 @@ _MEASURED = """
     ),
     asked AS (
         SELECT DISTINCT split, domain, question_set_id FROM accuracies JOIN run_inputs USING (run_id)
-        WHERE role = 'questions' AND input_id = $question_set AND split <> 'train'
+        WHERE role = 'questions' AND input_id = $question_set AND split <> 'train' AND {_ALIKE}
     ),
     scored AS (
         SELECT *, row_number() OVER (PARTITION BY state_id, prompt, split, domain, level ORDER BY run_id) AS number,
             max(n) FILTER (level IS NOT NULL) OVER (PARTITION BY run_id, state_id, prompt, split, domain) AS n_level
         FROM accuracies SEMI JOIN asked USING (split, domain, question_set_id)
-        WHERE matcher = $matcher AND subset = 'all'
+        WHERE matcher = $matcher AND subset = 'all' AND {_ALIKE}
     ),
     together AS (FROM states JOIN scored USING (state_id) WHERE number = 1 AND prompt = $prompt)
     FROM together"""
-"""The one condition for "measured": of this pair, on these questions, with this prompt and matcher."""
+"""The one condition for "measured": of this pair, on these questions, with this prompt, matcher and its version."""
 _BY_K = " ORDER BY split, domain, level NULLS FIRST, k_percent NULLS LAST, state"
 _BY_WAY = """ WHERE level IS NULL AND accuracy IS NOT NULL
     ORDER BY split, domain, strategy NULLS FIRST, region, layers NULLS FIRST, seed, block, k_percent, alpha DESC,
@@ -126,9 +130,11 @@ class Asked:
     matcher: str
     question_set: str
     """Id of the questions: what a run's input "questions" names."""
+    rules: str | None = None
+    """What its input "rules" names; None: the matcher's first version."""
 
     @property
-    def values(self) -> dict[str, str]:
+    def values(self) -> dict[str, str | None]:
         """For the queries' parameters."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from sftknow_core.errors import SpecError
+from sftknow_core.facts.matcher import RULES
 from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT, Asked, MeasuredState, measured_states
 from sftknow_core.results.run import Run, check_intact, finished_stamp, stamp_of
 from sftknow_core.store.cache import Cache
@@ -292,7 +293,15 @@ class ChainStates(Run):
         """Its pair of models, and how and what it asked them."""
         spec = self.spec
         prompt = spec.params["evaluate"]["prompt"]
-        return Asked(self.base_id, self.tuned_id, prompt, self.matcher, str(spec.inputs["questions"]))
+        rules = self.asked_as(self.tuned_id).spec.inputs.get(RULES)
+        return Asked(
+            base_id=self.base_id,
+            tuned_id=self.tuned_id,
+            prompt=prompt,
+            matcher=self.matcher,
+            question_set=str(spec.inputs["questions"]),
+            rules=None if rules is None else str(rules),
+        )
 
     @property
     def prompts(self) -> tuple[str, ...]:

@@ -90,6 +90,11 @@ def test_a_sample_is_half_right_and_half_wrong_and_repeats(chain: tuple[Cache, s
     cache, run_id = chain
     audit = draw(cache, [run_id], 20, seed=1)
     assert Counter(row.verdict for row in audit.rows) == {"right": 10, "wrong": 10}
+    assert (
+        {row.verdict for row in audit.rows[:8]}
+        == {row.verdict for row in audit.rows[-8:]}
+        == {"right", "wrong"}
+    )
     assert draw(cache, [run_id], 20, seed=1) == audit
     assert draw(cache, [run_id], 20, seed=2) != audit
     keys = {(row.state_id, row.fact_id) for row in audit.rows}

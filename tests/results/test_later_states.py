@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import fake_chain
 import pytest
 from fake_chain import make_chains
 
@@ -51,6 +52,20 @@ def test_other_questions_and_lost_answers_do_not_count(tmp_path: Path) -> None:
     shutil.rmtree(cache.run_folder(found.run_id))
     assert later(cache, run_id) == []
     assert Questions(cache, run_id).table.ks == (5.0, 20.0, 60.0, 100.0)
+
+
+def test_what_another_version_of_the_matcher_judged_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In both directions: verdicts of two versions make no curve."""
+    cache = Cache(tmp_path)
+    (run_id,) = make_chains(tmp_path, per_level=4)
+    monkeypatch.setattr(fake_chain, "RULES_ID", "matcher 1")
+    (other,) = make_chains(tmp_path, per_level=4, ks=(10,))
+    assert later(cache, run_id) == later(cache, other) == []
+    chain = Chain(cache, run_id)
+    assert 10.0 not in set(chain.ways()["k_percent"]) and 10.0 in set(Chain(cache, other).ways()["k_percent"])
+    assert chain.question_sets()["n_states"].tolist() == [6]
 
 
 def test_a_k_never_measured_names_all_that_were(tmp_path: Path) -> None:

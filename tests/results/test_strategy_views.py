@@ -12,6 +12,7 @@ from fake_rows import FakeState, Training, accuracy_rows, answer_rows, hashed, m
 
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.fact import FactSet
+from sftknow_core.facts.matcher import RULES, RULES_ID
 from sftknow_core.results import Chain
 from sftknow_core.results.measured import WAY_COLUMNS
 from sftknow_core.store.cache import Cache
@@ -55,7 +56,9 @@ def measure(
     asked = FactSet(tuple(fact for fact, _ in questions), "").data_id
     row = {"base_id": BASE.model_id, "tuned_id": tuned_id, "state_id": state.state_id, "strategy": strategy}
     row |= {"params": params or {"layers": None}, "region": "transformer", "n_region": 16, "n_restored": 2}
-    with open_run(cache, RunSpec("evaluate", {"state": state.state_id, "questions": asked})) as run:
+    with open_run(
+        cache, RunSpec("evaluate", {"state": state.state_id, "questions": asked, RULES: RULES_ID})
+    ) as run:
         tables = {"answers": answers, "accuracies": accuracy_rows(answers, prompt)}
         run.write_chunk(0, {**tables, "restorations": [row | others]})
         run.finish()

@@ -13,6 +13,7 @@ from typing import Any
 from sftknow_core.errors import SpecError
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.facts.fact import FactSet
+from sftknow_core.facts.matcher import RULES, RULES_ID
 from sftknow_core.pipeline.questions import choose_questions
 from sftknow_core.pipeline.workspace import DEMO
 from sftknow_core.results.chain import Chain
@@ -93,6 +94,11 @@ def chain_requests(cache: Cache, run_id: str) -> ChainRequests:
         raise SpecError(
             "this chain was made by an earlier version, which did not put on record how its questions were read; "
             "repeat its command line: it is all in the cache and takes seconds, and new k can then be asked here"
+        )
+    if chain.asked_as(chain.tuned_id).spec.inputs.get(RULES) != RULES_ID:
+        raise SpecError(
+            "this chain's answers were judged by an earlier version of the matcher, so new ones cannot be compared "
+            "with them; repeat its command line: models are in the cache, and its questions are asked again"
         )
     base = DEMO if chain.base_name == DEMO else chain.base_id
     return ChainRequests(

@@ -16,6 +16,7 @@ from sftknow_core.errors import CacheError, DataError, SpecError
 from sftknow_core.facts.dataset import FactsRef
 from sftknow_core.pipeline.export import export_restored
 from sftknow_core.pipeline.workspace import Workspace
+from sftknow_core.serve.engine import chain_request
 from sftknow_core.serve.engine.chain_request import ChainRequests, chain_requests, question_set
 from sftknow_core.serve.engine.client import EngineClient
 from sftknow_core.serve.engine.protocol import from_json, to_json
@@ -112,6 +113,14 @@ def test_an_older_chain_and_lost_facts_are_said(chain: Chain, asked: ChainReques
             chain_requests(Cache(chain.cache), chain_id(chain.cache))
     finally:
         folder.write_text(whole)
+
+
+def test_a_chain_that_another_version_of_the_matcher_judged_is_said(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_request, "RULES_ID", "matcher 9")
+    with pytest.raises(SpecError, match="earlier version of the matcher"):
+        chain_requests(Cache(chain.cache), chain_id(chain.cache))
 
 
 def test_show_mode_starts_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
