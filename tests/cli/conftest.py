@@ -52,5 +52,5 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def facts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Own facts as JSONL: 24 of them, in three topics and all splits."""
+    """Own facts as JSONL: 27 of them, in three topics and all splits."""
     return small_facts_file(tmp_path_factory.mktemp("facts") / "facts.jsonl")

@@ -103,7 +103,7 @@ def test_shapes_that_differ(sftknow: Sftknow, tmp_path: Path, tiny_base: Path) -
     ("options", "words"),
     [
         (["--level", "7"], ["level", "7", "mixed"]),
-        (["--n", "500"], ["500", "only 8"]),
+        (["--n", "500"], ["500", "only 10"]),
         (["--n", "many"], ["--n", "many"]),
         (["--n", "0"], ["at least 1"]),
         (["--level", "mixed", "--n", "7"], ["multiple of 5"]),

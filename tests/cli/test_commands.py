@@ -60,7 +60,7 @@ def test_stages_one_by_one(
     base, data = ["--base", tiny_base], ["--data", facts_file]
     common = ["--cache", cache, "--device", "cpu", "--json"]
     scored = sftknow("mastery", *base, *data, *common).json
-    assert sum(scored["n_by_level"].values()) == 24
+    assert sum(scored["n_by_level"].values()) == 27
     tuned = sftknow("sft", *base, *data, "--level", 0, "--n", 6, "--out", tmp_path / "tuned", *common).json
     assert (tmp_path / "tuned" / "model.safetensors").is_file()
     asked = sftknow("evaluate", tuned["model_id"][:8], *base, *data, "--by-topic", *common).json

@@ -232,7 +232,7 @@ def test_lora_chain_keeps_the_adapter_and_reports_the_merge_gap(memory_folder: P
 
 def test_too_few_facts_of_the_level_is_said_before_training(memory_folder: Path, model: Path) -> None:
     cache = memory_folder / "too-few"
-    with pytest.raises(SpecError, match="only 8 in-domain train facts have mastery level 0"):
+    with pytest.raises(SpecError, match="only 10 in-domain train facts have mastery level 0"):
         do_chain(cache, model, n=100)
     assert {info.kind for info in list_runs(Cache(cache))} == {"mastery"}
 

@@ -131,7 +131,7 @@ def test_impossible_cells_are_listed_before_anything_runs(
         run_study(spec, workspace(finished), InThisProcess())
     text = str(refused.value)
     assert "5 of 6 cells are impossible" in text
-    for words in ("level 0, N = 60, seed 0: n: got 60, but only 8", "level 3, N = 4", "a multiple of 5"):
+    for words in ("level 0, N = 60, seed 0: n: got 60, but only 10", "level 3, N = 4", "a multiple of 5"):
         assert words in text
     assert "--skip-impossible" in text
     assert len(list_runs(Cache(finished), "study")) == 1  # the finished one
@@ -145,7 +145,7 @@ def test_impossible_cells_can_be_left_out(copy: Path, model: Path, facts: Path) 
     spec = small_study(model, facts, sizes=(4, 60), seeds=(0,))
     done = run_study(spec, workspace(copy), InThisProcess(), skip_impossible=True)
     assert [(c["n"], c["state"]) for c in done.summary["cells"]] == [(4, "done"), (60, "impossible")]
-    assert "only 8" in done.summary["cells"][1]["reason"]
+    assert "only 10" in done.summary["cells"][1]["reason"]
 
 
 def test_a_failed_cell_is_on_record_and_the_rest_goes_on(
