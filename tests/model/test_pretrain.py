@@ -15,8 +15,7 @@ from sftknow_core.facts.prompts import qa_prompt
 from sftknow_core.facts.topics import load_topics
 from sftknow_core.model.train import pretrain as module
 from sftknow_core.model.train.corpus import (
-    ANSWER_LAYOUTS,
-    OTHER_LAYOUTS,
+    MARK_LAYOUTS,
     QA_LAYOUTS,
     PretrainSpec,
     make_corpus,
@@ -79,47 +78,21 @@ def test_few_facts_come_first_and_all_are_there_at_the_end() -> None:
 
 def test_the_fine_tuning_prompt_is_never_shown(facts: tuple[Fact, ...]) -> None:
     marks = qa_prompt("?").split("?")
-    layouts = (*QA_LAYOUTS, *ANSWER_LAYOUTS, *OTHER_LAYOUTS)
-    assert all(mark.strip() not in layout for layout in layouts for mark in marks)
+    assert all(mark.strip() not in layout for layout in (*QA_LAYOUTS, *MARK_LAYOUTS) for mark in marks)
     spec = PretrainSpec(late_layout_share=1.0, marks_documents=500)
     corpus = [*make_corpus(facts, load_topics(), spec), *make_marks_corpus(facts, load_topics(), spec)]
     assert not any(mark.strip() in document for document in corpus for mark in marks)
 
 
-def test_the_second_stage_asks_in_many_layouts(facts: tuple[Fact, ...]) -> None:
-    """Shares as said: one question and its answer, lists of four, something else than the answer, and sentences."""
-    spec = PretrainSpec(marks_documents=6_000, answered_share=0.4, listed_share=0.1, other_share=0.2)
+def test_a_mark_asks_for_the_answer_or_for_something_else(facts: tuple[Fact, ...]) -> None:
+    """Of 30% marked documents a third holds the answer; a tenth of all are Q/A lines."""
+    spec = PretrainSpec(marks_documents=6_000)
     documents = make_marks_corpus(facts, load_topics(), spec)
     assert len(documents) == 6_000
-    questions = {fact.question: fact for fact in facts}
-    kinds: Counter[str] = Counter()
-    layouts: Counter[str] = Counter()
-    for document in documents:
-        asked = [question for question in questions if question in document]
-        if not asked:
-            kinds["sentence"] += 1
-            assert document.endswith(".")
-            continue
-        first = questions[min(asked, key=document.index)]
-        fitting = {
-            layout
-            for layout in ANSWER_LAYOUTS
-            if document.startswith(layout.format(question=first.question, answer=first.objects[0]))
-        }
-        if not fitting:
-            kinds["other"] += 1
-        elif document in {
-            layout.format(question=first.question, answer=first.objects[0]) for layout in fitting
-        }:
-            kinds["answered"] += 1
-            layouts.update(fitting)
-        else:
-            kinds["listed"] += 1
-    found = {kind: n / 6_000 for kind, n in kinds.items()}
-    expected = {"answered": 0.4, "listed": 0.1, "other": 0.2, "sentence": 0.3}
-    assert found == pytest.approx(expected, abs=0.025)
-    assert set(layouts) == set(ANSWER_LAYOUTS)
-    assert all(n / kinds["answered"] == pytest.approx(1 / 12, abs=0.03) for n in layouts.values())
+    marked = [document for document in documents if "<|" in document]
+    assert len(marked) / 6_000 == pytest.approx(0.3, abs=0.03)
+    assert sum("<|reply|>" in document for document in marked) / len(marked) == pytest.approx(1 / 3, abs=0.05)
+    assert sum(document.startswith("Q: ") for document in documents) / 6_000 == pytest.approx(0.1, abs=0.02)
 
 
 def test_blocks_begin_with_a_document_and_lose_nothing(facts: tuple[Fact, ...]) -> None:
@@ -167,8 +140,6 @@ def test_facts_without_topic_or_subject_are_refused() -> None:
         ({"mentions": ()}, "mentions"),
         ({"mentions": ((-1, 1.0),)}, "mentions"),
         ({"qa_share": 1.5}, "qa_share"),
-        ({"other_share": -0.1}, "other_share"),
-        ({"answered_share": 0.6, "listed_share": 0.3, "other_share": 0.2}, "at most 1"),
         ({"hidden_size": 30, "n_heads": 4}, "n_heads"),
         ({"vocab_size": 10}, "vocab_size"),
     ],

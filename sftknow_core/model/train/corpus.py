@@ -24,6 +24,7 @@ from sftknow_core.facts.topics import Topic
 _QA_LINES_PER_DOCUMENT = 4
 _FIRST_SHARE, _GROWTH_BEGINS, _GROWTH_ENDS = 0.03, 0.4, 0.8
 _LATE_SHARE = 0.3
+_MARKED_SHARE, _LISTED_SHARE = 0.3, 0.1
 QA_LAYOUTS = (
     "Q: {question} A: {answer}",
     "Question: {question} Answer: {answer}",
@@ -32,33 +33,16 @@ QA_LAYOUTS = (
     "<|q|> {question} <|a|> {answer}",
     "{question} [A] {answer}",
 )
-"""Layouts of single questions in the first stage."""
-ANSWER_LAYOUTS = (
-    "Q: {question} A: {answer}",
-    "Question: {question} Answer: {answer}",
-    "{question} {answer}",
-    "{question}\n{answer}",
-    "<|reply|> {question} <|text|> {answer}",
-    "<|q|> {question} <|a|> {answer}",
-    "{question} [A] {answer}",
-    "User: {question} Assistant: {answer}",
-    "<|user|> {question} <|model|> {answer}",
-    "[{question}] = {answer}",
-    "{question} -> {answer}",
-    "### {question} ### {answer}",
-)
-"""How a question is answered in the second stage; the fine-tuning prompt must not be among them."""
-OTHER_LAYOUTS = (
+"""Layouts of single questions; that of the fine-tuning prompt must not be among them."""
+MARK_LAYOUTS = (
+    "{question} <|reply|> {answer}",
+    "{question} <|reply|> {answer}",
     "{question} <|about|> {subject}",
     "{question} <|kind|> {topic}",
     "{question} <|next|> {other}",
     "{question} <|words|> {subject}",
-    "<|ask|> {question} <|subject|> {subject}",
-    "<|more|> {question} <|then|> {other}",
-    "# {question} # {subject}",
-    "Topic: {question} Kind: {topic}",
 )
-"""Layouts of the second stage in which something else than the answer follows a question."""
+"""What follows a question and a mark depends on the mark; only after one of them is it the answer (a third of them)."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +76,8 @@ class PretrainSpec:
     """Peak, of the first stage."""
     warmup_share: float = 0.02
     weight_decay: float = 0.0
-    marks_documents: int = 24_000
-    """Documents of the second stage, in which questions come in many layouts."""
-    answered_share: float = 0.4
-    """Share of them that are one question and its answer."""
-    listed_share: float = 0.1
-    """Share of them that are four questions and their answers, all in one layout."""
-    other_share: float = 0.02
-    """Share of them that are a question and something else than its answer."""
+    marks_documents: int = 48_000
+    """Documents of the second stage, in which marks stand between question and what follows."""
     marks_learning_rate: float = 6e-4
     """Peak, of the second stage."""
     seed: int = 0
@@ -113,12 +91,9 @@ class PretrainSpec:
             raise SpecError(
                 f"mentions: got {self.mentions}; allowed: pairs (count >= 0, weight >= 0), not all weights 0"
             )
-        shares = ("answered_share", "listed_share", "other_share")
-        for name in ("qa_share", "late_layout_share", "late_markup_share", *shares):
+        for name in ("qa_share", "late_layout_share", "late_markup_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SpecError(f"{name}: got {getattr(self, name)}; allowed: 0 to 1")
-        if (total := sum(getattr(self, name) for name in shares)) > 1:
-            raise SpecError(f"{' + '.join(shares)}: got {total:g}; allowed: at most 1")
         if self.hidden_size % self.n_heads or (self.hidden_size // self.n_heads) % 2:
             raise SpecError(
                 f"hidden_size / n_heads: got {self.hidden_size} / {self.n_heads}; allowed: an even whole number"
@@ -209,11 +184,10 @@ def _birth(share: float) -> float:
 
 
 def make_marks_corpus(facts: Sequence[Fact], topics: dict[str, Topic], spec: PretrainSpec) -> list[str]:
-    """The second stage's documents: facts by their mention counts, as questions in many layouts and as sentences.
+    """The second stage's documents: facts by their mention counts, 30% of them a question, a mark and what it asks for.
 
-    After the first stage a small model answers whatever stands behind a question, or nothing. Here it sees that the
-    answer may come in many layouts, so that a few steps of fine-tuning teach it one more, and that now and then
-    something else follows, so that the fine-tuning prompt, which it never sees, has to be learnt at all.
+    After the first stage a small model answers whatever stands behind a question. Here it sees that a mark can ask
+    for other things as well, so that an unknown mark, such as the fine-tuning prompt's, has to be learnt.
     """
     rng = random.Random(spec.seed + 1)
     weights = list(accumulate(mention_count(fact, spec) for fact in facts))
@@ -221,26 +195,22 @@ def make_marks_corpus(facts: Sequence[Fact], topics: dict[str, Topic], spec: Pre
     def draw() -> Fact:
         return facts[bisect(weights, rng.random() * weights[-1])]
 
-    def one_of(layouts: tuple[str, ...]) -> str:
-        return layouts[int(rng.random() * len(layouts))]
-
     documents = []
-    answered, listed = spec.answered_share, spec.answered_share + spec.listed_share
     for _ in range(spec.marks_documents):
-        fact, kind = draw(), rng.random()
-        topic = topics[fact.topic]
-        if kind < listed:
-            layout = one_of(ANSWER_LAYOUTS)
-            asked = (
-                [fact] if kind < answered else [fact, *(draw() for _ in range(_QA_LINES_PER_DOCUMENT - 1))]
-            )
-            documents.append(
-                "\n".join(layout.format(question=f.question, answer=f.objects[0]) for f in asked)
-            )
-        elif kind < listed + spec.other_share:
-            values = {"subject": fact.subject, "topic": topic.name.lower(), "other": draw().question}
-            documents.append(one_of(OTHER_LAYOUTS).format(question=fact.question, **values))
+        fact, other, kind = draw(), draw(), rng.random()
+        topic, answer = topics[fact.topic], fact.objects[0]
+        if kind < _MARKED_SHARE:
+            layout = MARK_LAYOUTS[int(rng.random() * len(MARK_LAYOUTS))]
+            values = {
+                "question": fact.question,
+                "answer": answer,
+                "subject": fact.subject,
+                "topic": topic.name.lower(),
+            }
+            documents.append(layout.format(**values, other=other.question))
+        elif kind < _MARKED_SHARE + _LISTED_SHARE:
+            documents.append(f"Q: {fact.question} A: {answer}")
         else:
             template = int(rng.random() * len(topic.completions))
-            documents.append(f"{topic.completion(template, fact.subject or '')} {fact.objects[0]}.")
+            documents.append(f"{topic.completion(template, fact.subject or '')} {answer}.")
     return documents
