@@ -1,4 +1,4 @@
-"""Columns of the analyses of what drives a study (analysis/drives.py): taken into the registry by present/columns.py."""
+"""Columns of the analyses of what drives a study (analysis/drives.py); present/columns.py takes them in."""
 
 from __future__ import annotations
 
