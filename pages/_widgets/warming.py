@@ -37,6 +37,7 @@ PAGES = {
     "parameters": "Parameters",
     "restore": "Restore",
     "study": "Studies",
+    "what_drives_it": "What drives it",
     "ask": "Ask",
 }
 """Files in pages/ -> title, in the order of the navigation bar."""

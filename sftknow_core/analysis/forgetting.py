@@ -60,7 +60,10 @@ class Forgetting:
         self.grid = study.grid("in")
         self.known = self._known()
         trained = given.trained.merge(given.facts[["fact_id", "topic", "object"]], on="fact_id")
-        self._topics = trained.groupby("chain")["topic"].value_counts(normalize=True)
+        self._topics = {
+            str(chain): dict(rows["topic"].value_counts(normalize=True))
+            for chain, rows in trained.groupby("chain")
+        }
         self._objects = {str(chain): set(rows["object"]) for chain, rows in trained.groupby("chain")}
 
     @property
@@ -100,7 +103,7 @@ class Forgetting:
             for seed, row in self.grid.by_seed(cell, TUNED).items():
                 chain = self.grid.chains[cell, seed]
                 facts = self.known.facts
-                shares = self._topics.get(chain, pd.Series(dtype="float64"))
+                shares = self._topics.get(chain, {})
                 seen = self._objects.get(chain, set())
                 parts.append(
                     facts.assign(
@@ -194,7 +197,12 @@ class Forgetting:
             wrong = np.array([1 - tuned[seed] for seed in rows])
             now = wrong if outcome == "forgotten" else wrong * np.array(list(rows.values()))
             effect = _share(now)
-            row = {"share": effect.value, "low": effect.low, "high": effect.high, "n": effect.n}
+            row: dict[str, Any] = {
+                "share": effect.value,
+                "low": effect.low,
+                "high": effect.high,
+                "n": effect.n,
+            }
             row |= {"n_seeds": effect.n_seeds, "reason": effect.reason}
             if len(rows) > 1:
                 others = (wrong.sum(axis=0) - wrong) / (len(rows) - 1)

@@ -289,8 +289,8 @@ _EFFECT = ["effect", "low", "high", "p", "n", "n_seeds", "reason"]
 
 def _clipped(found: Effect) -> Effect:
     """An accuracy's interval stays within 0 and 1."""
-    ends = {"low": found.low and max(0.0, found.low), "high": found.high and min(1.0, found.high)}
-    return replace(found, **ends, p=None)
+    low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (found.low, found.high))
+    return replace(found, low=low, high=high, p=None)
 
 
 def _balanced(row: np.ndarray[Any, Any], levels: np.ndarray[Any, Any]) -> float:

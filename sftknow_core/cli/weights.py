@@ -90,7 +90,11 @@ def masks(
         for group in groups_of(ws, runs):
             run = compare_masks(ws, group, ks, strategy=strategy, region=region)
             cells = {model.model_id: group.label for model in group.tuned}
-            rows = {"run_id": run.run_id, "label": group.label, "base_id": group.base.model_id}
+            rows: dict[str, Any] = {
+                "run_id": run.run_id,
+                "label": group.label,
+                "base_id": group.base.model_id,
+            }
             rows["overlaps"] = overlap_rows(run.read("masks").to_pandas(), cells).to_dict("records")
             if asked is not None:
                 donors = ask_donors(ws, group, asked, strategy=strategy, region=region)

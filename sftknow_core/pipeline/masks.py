@@ -210,7 +210,7 @@ def _ask_each(
     ws: Workspace, run: Run, group: Group, exam: EvaluationPlan, wanted: RestoreSpec
 ) -> list[dict[str, Any]]:
     pairs = [ModelPair(group.base, model) for model in group.tuned]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for pair in pairs:
         loader = _DonorLoader(ws, group.base, pair)
         for number, donor in enumerate(pairs):
@@ -237,7 +237,9 @@ def _donor_row(
 ) -> dict[str, Any]:
     place = {"split": "test", "domain": "in", "level": None, "matcher": exam.spec.matcher, "subset": "all"}
     table = asked.read("accuracies").to_pylist()
-    found = next((row for row in table if all(row[name] == value for name, value in place.items())), {})
+    found: dict[str, Any] = next(
+        (row for row in table if all(row[name] == value for name, value in place.items())), {}
+    )
     assert wanted.k_percent is not None
     return {
         "base_id": pair.base.model_id,

@@ -167,7 +167,7 @@ def _deciles(pair: Pair, meta: TensorMeta) -> _Deciles:
         counts += torch.bincount(_bins(p), minlength=N_BINS).cpu().numpy()
     below = np.cumsum(counts) - counts
     of_bin = np.minimum((N_DECILES * (below + counts / 2) / meta.numel).astype(np.int64), N_DECILES - 1)
-    return _Deciles(torch.from_numpy(of_bin), np.bincount(of_bin, counts, N_DECILES))
+    return _Deciles(torch.from_numpy(of_bin), np.bincount(of_bin, counts, N_DECILES).astype(np.float64))
 
 
 def _bins(p: torch.Tensor) -> torch.Tensor:

@@ -17,16 +17,19 @@ import plotly.graph_objects as go
 from sftknow_core import __version__
 from sftknow_core.analysis import rows as rows_analysis
 from sftknow_core.analysis.claims import part_table, verdict_table
+from sftknow_core.analysis.drives import Drives
 from sftknow_core.analysis.estimates import PROMPT_NAMES, prompts_of
 from sftknow_core.analysis.paper_table import said
 from sftknow_core.analysis.study import StudyResults
 from sftknow_core.present import columns
+from sftknow_core.present.charts import drives as drives_charts
 from sftknow_core.present.charts import study as study_charts
 from sftknow_core.present.charts.palette import THEMES, Palette
 from sftknow_core.present.charts.study import UNITS, verdict_figures
 from sftknow_core.present.columns import Column
 from sftknow_core.present.html.page import Plain, bullets, page_of
 from sftknow_core.present.html.run_data import Shown
+from sftknow_core.present.text import drives as drives_text
 from sftknow_core.present.text import study as study_text
 
 _CLAIMS = (
@@ -47,8 +50,8 @@ _CLAIMS = (
 Draw = Callable[[Palette], go.Figure | None]
 
 
-def render(results: StudyResults) -> str:
-    """The report."""
+def render(results: StudyResults, drives: Drives | None = None) -> str:
+    """The report. drives: of the same study; None: without the part about what drives it."""
     shown, about, alpha = Shown(), results.about, results.plan.rule.alpha
     known = columns.table("claims")
     table = study_text.claim_rows(verdict_table(results.verdicts))
@@ -72,6 +75,7 @@ def render(results: StudyResults) -> str:
         "no_advice": results.no_advice,
         "scorecard": bullets(study_text.SCORECARD),
         "figures": _figures(shown, results),
+        "drives": _drives(shown, drives) if drives else [],
         "tables": results.tables,
         "flips": results.flips,
         "definitions": bullets(study_text.definitions(results.plan)),
@@ -137,6 +141,58 @@ def _figures(shown: Shown, results: StudyResults) -> list[Plain]:
         {"name": name, "title": title, "caption": caption.replace("`", "")}
         for name, title, caption, _, _ in kept
     ]
+
+
+def _drives(shown: Shown, drives: Drives) -> list[Plain]:
+    """Sections of what drives the study: heading, figures, and what was not run."""
+    rates, level = drives.rates, drives.rates.levels()[-1]
+    accuracies, gains, steps, norms = rates.accuracies(), rates.gains(), rates.steps(), rates.norms()
+    large, where = drives.large, drives_text.level_name(level)
+    figures: dict[str, list[tuple[str, str, Draw, pd.DataFrame, str]]] = {
+        "rates": [
+            ("rates", where, _of(drives_charts.rate_figure, accuracies, gains, level), gains, "rates"),
+            ("steps", where, _of(drives_charts.step_figure, steps, level), steps, "rates"),
+            ("norms", where, _of(drives_charts.norm_figure, norms, level), norms, "rates"),
+        ],
+        "masks": [
+            (
+                "masks",
+                cell,
+                _of(drives_charts.overlap_figure, drives.overlaps, cell),
+                drives.overlaps,
+                "masks",
+            )
+            for cell in list(dict.fromkeys(drives.overlaps["cell"]))[-1:]
+        ],
+        "forgotten": [],
+        "access": [],
+    }
+    if drives.forgetting is not None:
+        table = drives.forgetting.coefficients(large)
+        table = drives_text.named_terms(table, drives_text.levels_of(drives))
+        shares = drives.forgetting.probabilities()
+        size = drives_text.size_name(large)
+        figures["forgotten"] = [
+            ("forgotten", size, _of(drives_charts.forgotten_figure, table), table, "forgotten"),
+            ("probabilities", "", _of(drives_charts.probability_figure, shares), shares, "forgotten"),
+        ]
+    if not drives.accessibility.missing():
+        rows, cell = drives.accessibility.rows(), drives.accessibility.cells()[-1]
+        draw = _of(drives_charts.access_figure, rows, cell.level, cell.size, str(rows["way"].iloc[0]))
+        figures["access"] = [("access", str(cell), draw, rows, "access")]
+    lacking = drives_text.lacking(drives)
+    sections = []
+    for name, found in figures.items():
+        kept = [
+            one for one in found if _draw(shown, f"drives-{one[0]}", one[2], one[3], columns.table(one[4]))
+        ]
+        titles = [
+            {"name": f"drives-{one}", "title": place, "caption": drives_text.CAPTIONS[one].replace("*", "")}
+            for one, place, *_ in kept
+        ]
+        note = lacking.get(name, "").replace("`", "")
+        sections.append({"title": drives_text.TITLES[name], "figures": titles, "note": note})
+    return sections
 
 
 def _of(draw: Callable[..., go.Figure | None], *given: Any) -> Draw:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from sftknow_core.analysis.drives import Drives
-from sftknow_core.analysis.forgetting import KNOWN_R, reference_level
+from sftknow_core.analysis.forgetting import KNOWN_R, Forgetting, reference_level
 from sftknow_core.analysis.rates import MEAN
 from sftknow_core.present import columns
 from sftknow_core.present.terminal import Result, print_lines, table_of
@@ -15,6 +15,10 @@ from sftknow_core.present.terminal import Result, print_lines, table_of
 ABOUT = (
     "Is restoring more than a cure for a learning rate that was too high? Which weights does it pick, which facts are "
     "forgotten, and is an unanswered fact lost? Four analyses of one **study**."
+)
+EMPTY = (
+    "No study in `{root}` yet. `sftknow study run objections` runs all four analyses on the shipped small model; "
+    "`--dry-run` lists its cells and the expected time."
 )
 TITLES = {
     "rates": "Learning rate, steps and N",
@@ -106,8 +110,9 @@ def term_name(term: str, levels: list[str]) -> str:
 
 def named_terms(coefficients: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
     """The table of coefficients with terms in words."""
-    named = [None if pd.isna(term) else term_name(str(term), levels) for term in coefficients["term"]]
-    return coefficients.assign(term=named)
+    return coefficients.assign(
+        term=coefficients["term"].map(lambda term: term_name(term, levels), na_action="ignore")
+    )
 
 
 def levels_of(drives: Drives) -> list[str]:
@@ -121,6 +126,18 @@ def not_run(what: str, drives: Drives) -> str:
     about = drives.results.about
     reason = drives.accessibility.missing() if what == "access" else None
     return NOT_RUN[what].format(run=about.run_id[:8], reason=reason)
+
+
+def lacking(drives: Drives) -> dict[str, str]:
+    """Section -> what the study lacks for it, and the command; sections that have all they need are left out."""
+    missing = {
+        "rates": not drives.rates.varied,
+        "masks": drives.overlaps.empty,
+        "donors": drives.donor_test.empty,
+        "forgotten": drives.forgetting is None,
+        "access": bool(drives.accessibility.missing()),
+    }
+    return {name: not_run(name, drives) for name, is_missing in missing.items() if is_missing}
 
 
 def rate_answer(drives: Drives, level: str) -> str:
@@ -138,11 +155,8 @@ def rate_answer(drives: Drives, level: str) -> str:
     )
 
 
-def forgotten_note(drives: Drives) -> str:
+def forgotten_note(drives: Drives, found: Forgetting) -> str:
     """How many facts and runs the models rest on."""
-    found = drives.forgetting
-    if found is None:
-        return ""
     n_runs = sum(len(found.study.tables.chains_of(cell)) for cell in found.cells(drives.large))
     return (
         f"{found.n_known:,} known facts, {n_runs} runs, {size_name(drives.large)}; in-domain test questions."
@@ -170,22 +184,9 @@ def drives_result(drives: Drives) -> dict[str, Any]:
         "probabilities": forgetting.probabilities() if forgetting else pd.DataFrame(),
         "access": drives.accessibility.outcomes() if not drives.accessibility.missing() else pd.DataFrame(),
     }
-    lacking = {
-        "rates": not drives.rates.varied,
-        "masks": drives.overlaps.empty,
-        "donors": drives.donor_test.empty,
-        "forgotten": forgetting is None,
-        "access": bool(drives.accessibility.missing()),
-    }
     plain = {name: _plain(table) for name, table in tables.items()}
-    notes = {name: not_run(name, drives) for name, is_lacking in lacking.items() if is_lacking}
-    return {
-        "run_id": about.run_id,
-        "name": about.name,
-        "levels": levels_of(drives),
-        **plain,
-        "not_run": notes,
-    }
+    named = {"run_id": about.run_id, "name": about.name, "levels": levels_of(drives)}
+    return {**named, **plain, "not_run": lacking(drives)}
 
 
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
