@@ -13,6 +13,8 @@ from sftknow_core.analysis.context import Study
 from sftknow_core.analysis.grid import StudyTables
 from sftknow_core.analysis.rates import MEAN, Rates, Recipe, every, plain
 from sftknow_core.analysis.study import About, StudyResults
+from sftknow_core.results.studies import FixedRule
+from sftknow_core.specs import Rule
 
 TUNED = {0.5: 0.6, 1.0: 0.5, 2.0: 0.4}
 SEEDS = (3, 4, 5, 6, 7)
@@ -122,7 +124,7 @@ def test_two_seeds_have_no_interval_and_what_was_not_run_a_reason():
 
 def test_a_study_without_such_columns_has_its_own_training():
     study = Study(make(mean_of, seeds=(3, 4, 5), per_level=20))
-    results = StudyResults(
-        study, About("r", "s", "t", "b", "done", "", "words", "transformer", (3,), 1, 1, {}, {})
-    )
+    fixed = FixedRule(Rule().for_study((60, 240, 1920), ()), None, None, None, in_identity=False)
+    about = About("r", "s", "t", "b", "done", "", "words", "transformer", (3,), 1, 1, {}, {}, fixed)
+    results = StudyResults(study, about)
     assert not results.rates.varied and set(results.rates.accuracies()["rate"]) == {1.0}

@@ -278,8 +278,8 @@ def test_shares_of_weights_are_of_the_size_that_has_all_seeds():
     few = set(tables.chains.loc[(tables.chains["size"] == "60") & (tables.chains["seed"] > 5), "chain"])
     frames = {name: frame[~frame["chain"].isin(few)] for name, frame in vars(tables).items()}
     rows = frames["concentration"]
-    rows = rows[rows["k_percent"] == 20].assign(size=lambda t: t["chain"].str.contains("1920") * 0.1)
-    part = Study(StudyTables(**frames)).over_seeds("share", rows, "size", 0.0, 1.0, 100)
+    rows = rows[rows["k_percent"] == 20].assign(tenth=lambda t: t["chain"].str.contains("1920") * 0.1)
+    part = Study(StudyTables(**frames)).over_seeds("share", rows, "tenth", 0.0, 1.0, 100)
     assert (part.label, part.seeds, part.effect) == ("share, N = 1920", 5, pytest.approx(10))
     every = make(
         mean_of,
