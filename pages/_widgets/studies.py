@@ -21,7 +21,7 @@ from sftknow_core.store.cache import Cache
 from sftknow_core.store.run_folder import DONE
 
 _PAGES = Path(__file__).parents[1]
-_SHIPPED = ("demo", "demo-full")
+_SHIPPED = ("demo", "demo-full", "objections")
 """Studies that need nothing but the package."""
 
 

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 @study.command()
 def run(
-    name_or_file: Annotated[str, typer.Argument(help="demo, demo-full, paper, or a .toml file.")],
+    name_or_file: Annotated[str, typer.Argument(help="demo, demo-full, objections, paper, or a .toml file.")],
     base: Annotated[
         str | None, typer.Option("--base", help="Base model instead of the file's.", show_default=False)
     ] = None,

@@ -164,7 +164,7 @@ class StudyJob(JobSpec):
 
     command: ClassVar[tuple[str, ...]] = ("study", "run")
     study: str = field(default="demo", metadata={"positional": True})
-    """demo, demo-full, paper, or a .toml file."""
+    """demo, demo-full, objections, paper, or a .toml file."""
     base: str | None = None
     """Instead of the file's."""
     data: str | None = None

@@ -54,7 +54,7 @@ def test_dry_run_run_list_show(
     assert "10 questions per evaluation: dev in 4, test in 4, test out 2" in shown.out
     listed = sftknow("study", "list", "--cache", cache, "--json").json
     assert [(s["name"], s["state"], s["n_done"]) for s in listed["studies"]] == [("small", "done", 2)]
-    assert listed["shipped"] == ["demo", "demo-full", "paper"]
+    assert listed["shipped"] == ["demo", "demo-full", "objections", "paper"]
     assert "small" in sftknow("study", "list", "--cache", cache).out
     by_id = sftknow("study", "show", done.json["run_id"][:6], "--cache", cache, "--json").json
     assert by_id["cells"] == done.json["cells"]

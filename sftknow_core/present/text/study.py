@@ -88,7 +88,10 @@ SCORECARD = (
     "(answers that stopped at EOS), all zero-shot. Restored: k chosen on dev; k = 100%: layers = base. In the shares "
     "of one cell, kept, recovered and broken stand under each prompt that base, tuned and restored were all asked with."
 )
-SHIPPED = "demo: 66 fine-tunings (about an hour); demo-full: more sizes, five seeds, LoRA and other rankings (a night)."
+SHIPPED = (
+    "demo: 66 fine-tunings (about an hour); demo-full: more sizes, five seeds, LoRA and other rankings (a night); "
+    "objections: four learning rates, equal steps (180 fine-tunings)."
+)
 HOW_TO_START = (
     "Finished cells are not run again, so a stopped study continues. In a terminal: `sftknow study run NAME`, or your "
     "own file, `sftknow study run study.toml`; `--dry-run` estimates the time."

@@ -230,17 +230,19 @@ def test_files_are_looked_for_beside_the_study(tmp_path: Path) -> None:
 
 
 def test_shipped_studies() -> None:
-    assert shipped() == ["demo", "demo-full", "paper"]
+    assert shipped() == ["demo", "demo-full", "objections", "paper"]
     demo = read_study("demo")
     assert (len(demo.cells()), demo.ks) == (18 * 3 + 6 * 2, PAPER_KS)
     largest = demo.fixed_rule.roles.large
     assert demo.questions_of(largest).per_level == demo.fixed_rule.min_questions
     assert len(demo.seeds_of(largest)) >= 5 > demo.fixed_rule.min_seeds
-    assert [read_study(name).fixed_rule.margin_pp for name in shipped()] == [2.0, 2.0, 1.0]
+    assert [read_study(name).fixed_rule.margin_pp for name in shipped()] == [2.0, 2.0, 2.0, 1.0]
     paper = read_study("paper", base="some/llama", data="facts.zip")
     assert (paper.base, paper.data.data, paper.sizes[-1]) == ("some/llama", "facts.zip", None)
     assert read_study("paper").base is None
     assert len(read_study("demo-full").cells()) > 54
+    objections = read_study("objections")
+    assert (len(objections.cells()), objections.repeats()) == (3 * 5 * 4 * 3, {240: 8.0})
 
 
 @pytest.mark.parametrize(
