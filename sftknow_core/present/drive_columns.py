@@ -21,7 +21,7 @@ DRIVE_COLUMNS: dict[str, Column] = {
     "rates.comparison": Column(
         "comparison", "data: few facts repeated vs. many once; steps: vs. the same facts once"
     ),
-    "rates.other_size": count("vs. N", "size compared with, one pass", "facts"),
+    "rates.other_size": Column("vs. N", "size compared with, one pass"),
     "rates.update_norm": number("update norm", "||out - p|| / ||p||, transformer layers", "{:.4g}"),
     "masks.cell": Column("cell", "training level and N"),
     "masks.with": Column("compared with", "the mask of another seed, or of the smallest base weights"),
