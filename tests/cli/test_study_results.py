@@ -25,6 +25,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> StudyResults:
     )  # fmt: skip
     found = StudyResults(Study(make(mean_of, per_level=20)), about)
     monkeypatch.setattr(studies, "_read", lambda *_: found)
+    monkeypatch.setattr(studies, "_drives", lambda *_: None)  # no run of it lies in a cache
     return found
 
 
