@@ -2,7 +2,7 @@
 # make test    the same with the developers' tools, then the tests:  make test PYTEST_ARGS="tests/facts -x"
 # make check   lint, formatting, types
 # make docs    builds the manual into site/, strictly: a broken link is an error
-# make demo-model   makes the shipped model where it is missing, and its mastery scores (under an hour on 2 cores)
+# make demo-model   trains a model where the shipped one is missing, and scores its mastery (under an hour on 2 cores)
 # make clean   removes .venv and what tools left behind; the results in cache/ stay
 .DEFAULT_GOAL := help
 .PHONY: help demo test check docs demo-model clean

@@ -67,7 +67,7 @@ def _within_the_app() -> None:
 def empty_state(root: str, runs: pd.DataFrame) -> None:
     """In a cache without a finished chain: what to do next, and what is under way."""
     st.info(
-        f"No finished run in `{root}` yet. Start the demo: eight runs of the shipped small model (minutes, no GPU). In "
+        f"No finished run in `{root}` yet. Start the demo: ten runs of the shipped small model (minutes, no GPU). In "
         "a terminal: `sftknow demo`, or for your own model `sftknow run --base MODEL --data FACTS --level 2 --n 240`."
     )
     jobs.offer_demo(root)

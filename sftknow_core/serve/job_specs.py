@@ -48,7 +48,7 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class DemoJob(JobSpec):
-    """The demonstration: eight chains of the shipped model."""
+    """The demonstration: ten chains of the shipped model."""
 
     command: ClassVar[tuple[str, ...]] = ("demo", "--no-app")
     questions: int | str | None = None

@@ -29,6 +29,6 @@ def test_one_train_set_is_shown_at_three_rates_and_a_usual_run_is_the_newest(
     usual = done[-1][2]
     assert done[-1] == ("mixed", 1920, usual)
     assert [one.about for one in found[-2:]] == done[:2]
-    assert done[:2] == [("mixed", 1920, usual * factor) for factor in (0.25, 4)]
+    assert done[:2] == [("mixed", 1920, usual * factor) for factor in (0.25, 0.5)]
     assert {rate for _, _, rate in done[2:]} == {usual}
     assert len(found) == len(done) == 2 + len(demo.DEMO_LEVELS) * len(demo.DEMO_SIZES)

@@ -20,7 +20,7 @@ from sftknow_core.serve.job_state import JobProgress
         (ChainJob(level="2", n=1920, seed=3), "Fine-tune, restore and evaluate: demo, level 2, N = 1,920, seed 3"),
         (SftJob(base="m", level="mixed", n="all", lora=True), "Fine-tune: m, mixed levels, N = all, seed 0, LoRA"),
         (ChainJob(tuned="my/tuned"), "Fine-tune, restore and evaluate: demo, vs. my/tuned"),
-        (DemoJob(), "Demo: eight fine-tunings of the shipped model, each restored and evaluated"),
+        (DemoJob(), "Demo: ten fine-tunings of the shipped model, each restored and evaluated"),
     ],
 )  # fmt: skip
 def test_titles(spec: JobSpec, title: str) -> None:

@@ -28,7 +28,7 @@ def job_title(arguments: Sequence[str]) -> str:
     """The title of a job, e.g. "Fine-tune, restore and evaluate: demo, level 2, N = 240, seed 0"."""
     command, *rest = arguments
     if command == "demo":
-        return "Demo: eight fine-tunings of the shipped model, each restored and evaluated"
+        return "Demo: ten fine-tunings of the shipped model, each restored and evaluated"
     given = {name: value for name, value in pairwise(rest) if name.startswith("--")}
     parts = [given.get("--base", "demo")]
     if command in ("run", "sft") and "--tuned" not in given:
