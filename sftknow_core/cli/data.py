@@ -81,10 +81,8 @@ def pretrain(
     n_layers: Annotated[int, typer.Option("--layers", help="Decoder layers.")] = 4,
     marks_documents: Annotated[
         int,
-        typer.Option(
-            "--marks-documents", help="Documents of the second stage, with questions in many layouts."
-        ),
-    ] = 12_000,
+        typer.Option("--marks-documents", help="Documents of the second stage, on questions between marks."),
+    ] = 48_000,
     cache: o.CacheOpt = None,
     device: o.DeviceOpt = "auto",
     as_json: o.JsonOpt = False,

@@ -1,7 +1,7 @@
 """Facts -> a small language model that knows them in different degrees.
 
 A byte-level BPE tokenizer and a Llama-like model are trained from scratch on the documents of corpus.py, packed into
-blocks, in one pass, in two stages: first the facts, then (a fortieth of the steps) questions in many layouts.
+blocks, in one pass, in two stages: first the facts, then (a twentieth of the steps) marks between question and answer.
 """
 
 from __future__ import annotations
