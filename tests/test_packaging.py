@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 DATA = {
     ".json",
     ".csv",
+    ".txt",
     ".toml",
     ".safetensors",
     ".parquet",

@@ -182,11 +182,6 @@ def match_words(folded: str) -> str:
     return f" {' '.join(folded.translate(_SEPARATORS).split())} "
 
 
-def pieces_of(folded: str) -> list[str]:
-    """What stands between separators, nothing rewritten: 東京 is one piece and two words."""
-    return folded.translate(_SEPARATORS).split()
-
-
 def unprotected(word: str) -> str:
     """A word as a folded text holds it, its symbols as they are written."""
     return word.translate(_UNPROTECTED)

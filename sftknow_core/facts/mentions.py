@@ -24,7 +24,6 @@ from sftknow_core.facts.folding import (
     fold,
     fold_with_offsets,
     match_words,
-    pieces_of,
     unprotected,
 )
 
@@ -97,8 +96,8 @@ def forms_of(answer: str) -> tuple[Form, ...]:
 
 def _keys(words: str, text: str, initials: bool) -> tuple[str, ...]:
     """Parts of which every folded text that holds the words has one; initials: whether dots can divide letters."""
-    if written_together := list(filter(SPACELESS.search, pieces_of(text))):
-        return (max(written_together, key=len),)
+    if units := SPACELESS.findall(text):  # others may be written apart: 東京Korea, 東京 Korea
+        return (max(units, key=len),)
     spelled = [unprotected(word) for word in words.split() if word != "and"]  # "and" can stand for an "&"
     key = max(spelled, key=lambda word: (not word[-1].isdigit(), len(word)), default="")
     if key[-1:].isdigit():

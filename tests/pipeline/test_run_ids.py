@@ -99,10 +99,10 @@ def test_a_chain_with_all_that_can_be_said_of_it(demo: Any) -> None:
     without = spec.but(equal_energy=("interpolation",))
     trained = plan_chain(base, facts, mastery, without, lora).run_spec.run_id
     given = plan_chain(base, facts, mastery, without, tuned=DEMO_TUNED).run_spec
-    assert (trained, given.run_id) == ("84faba83895764f8", "c8971b56fee10da8")  # as before
+    assert (trained, given.run_id) == ("84faba83895764f8", "c8971b56fee10da8")
 
 
-def test_a_study_without_random_controls_is_the_former_one(demo: Any) -> None:
+def test_masks_are_no_part_of_a_study_without_random_controls(demo: Any) -> None:
     _, base, facts, *_ = demo
     spec = StudySpec(
         name="x", base="demo", controls=(RestoreSpec("block", block="mlp"),), equal_energy=("interpolation",),
@@ -146,7 +146,7 @@ def test_evaluations_of_the_demo(demo: Any) -> None:
 )
 def test_studies_that_come_with_the_package(demo: Any, name: str, run_id: str) -> None:
     _, base, facts, *_ = demo
-    """Without five-shot prompts they are what they were before studies had them."""
+    """Five-shot prompts are part of a study, as they are asked by default."""
     study = read_study(name)
     assert study_run(study.but(five_shot=False), base, facts).run_id == run_id
     assert study_run(study, base, facts).run_id != run_id

@@ -37,6 +37,8 @@ from sftknow_core.present.text import accuracy as accuracy_text
 from sftknow_core.present.text import story, tokens
 from sftknow_core.results import Chain, accuracy, questions
 from sftknow_core.results.measured import FIVE_SHOT, ZERO_SHOT
+from sftknow_core.results.studies import FixedRule
+from sftknow_core.specs import Rule
 from sftknow_core.store.cache import Cache
 
 PER_LEVEL, LEVELS = 40, 5
@@ -48,7 +50,7 @@ RIGHT = {
 }  # fmt: skip
 """(state, whether after five examples) -> right answers of 40 by level."""
 _SIGNED = re.compile(r"[+−-](\d+\.\d)(?![\d])")
-_COUNTS = re.compile(r"(?<![\w.,])(\d+)(?![\w.,])")
+_COUNTS = re.compile(r"(?<![\w.,])(\d+)(?![\w.,%])")
 
 
 def _between(values: dict[tuple[str, bool], float], crossed: bool) -> set[float]:
@@ -138,7 +140,7 @@ def test_sentences_and_cards_of_a_chain(chains: dict[bool, Chain], both: bool) -
 def test_the_terminal(chains: dict[bool, Chain], both: bool, capsys: pytest.CaptureFixture[str]) -> None:
     chain = chains[both]
     terminal.show_chain({"prompt": "paper", **chain.manifest.summary})
-    terminal.show_demo({"chains": [chain.manifest.summary["headline"]]})
+    terminal.show_demo({"chains": [{"learning_rate": 7e-4, **chain.manifest.summary["headline"]}]})
     said = capsys.readouterr().out
     check(said)
     assert ("84.0" in said) is both and ("not asked with five examples" in said) is not both
@@ -221,6 +223,7 @@ def _results(study: Study) -> StudyResults:
     about = About(
         run_id="r", name="s", title="t", base_name="demo", state="done", created_at="", matcher="words",
         region="transformer", seeds=(3, 4, 5), n_cells=3, n_done=3, n_questions={}, majority={},
+        fixed=FixedRule(Rule().for_study((60, 240, 1920), ()), None, None, None, in_identity=False),
     )  # fmt: skip
     return StudyResults(study, about)
 
