@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from contextlib import suppress
 from math import inf
 from pathlib import Path
 
 from sftknow_core.store.files import TEMPORARY_PREFIX
+
+_NUMBERS = re.compile(r"[\d.,]+")
+"""What changes in a stage's text while it is the same stage: "permuting the changes: 37%"."""
 
 
 class Throttle:
@@ -39,7 +43,7 @@ class ProgressFile:
 
     def write(self, stage: str, share: float | None, seconds_left: float | None) -> None:
         """Replace the file, whole or not at all, without waiting for the disk. share: 0 to 1; None: not known."""
-        if not self._throttle.due(stage):
+        if not self._throttle.due(_NUMBERS.sub("", stage)):
             return
         told = {"stage": stage, "share": share, "seconds_left": seconds_left}
         temporary = self._path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{self._path.name}")

@@ -74,7 +74,9 @@ class Opened:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(file.as_uri())
-        expect(self.page.locator('[data-figure="chains"] .main-svg').first).to_be_visible(timeout=20_000)
+        expect(self.page.locator('[data-figure="chains-zero-shot"] .main-svg').first).to_be_visible(
+            timeout=20_000
+        )
 
     def slide(self, step: int) -> None:
         """By the keyboard, as a person would."""
@@ -152,7 +154,7 @@ def test_everything_fits_and_can_be_read(
     opened = Opened(browser, made[2], width, theme)
     for details in opened.page.locator("details").all():
         details.evaluate("e => { e.open = true }")
-    expect(opened.page.locator('[data-table="chains"] table')).to_be_visible()
+    expect(opened.page.locator('[data-table="chains-zero-shot"] table')).to_be_visible()
     expect(opened.page.locator('[data-figure="klevels"] .main-svg').first).to_be_visible(timeout=20_000)
     opened.page.wait_for_timeout(300)
     assert opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
