@@ -22,6 +22,12 @@ _SHARED = Path("/dev/shm")
 _MEMORY = _SHARED if _SHARED.is_dir() and os.access(_SHARED, os.W_OK) else None
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes are named by their length: what they hold may differ between two workers (a packed file has its time)."""
+    return f"{len(val)}bytes" if isinstance(val, bytes) else None
+
+
+
 @pytest.fixture(scope="session")
 def memory_folder() -> Iterator[Path]:
     """A folder in memory where the system has one: a killed process loses nothing there either."""
