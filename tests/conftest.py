@@ -27,7 +27,6 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return f"{len(val)}bytes" if isinstance(val, bytes) else None
 
 
-
 @pytest.fixture(scope="session")
 def memory_folder() -> Iterator[Path]:
     """A folder in memory where the system has one: a killed process loses nothing there either."""
